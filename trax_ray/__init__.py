@@ -1,0 +1,72 @@
+"""trax_ray: transcribe thousands of recordings on Ray, with a report you can trust.
+
+The public names below are loaded when they are used: importing trax_ray loads neither Ray nor pandas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trax_ray.core.progress import BatchProgress, BatchResult
+    from trax_ray.core.spec import (
+        DEFAULT_CPU_LIMIT_PERCENT,
+        DEFAULT_MEMORY_LIMIT_MB,
+        DEFAULT_PROGRESS_INTERVAL,
+        DEFAULT_QUEUE_SIZE,
+        DEFAULT_WORKERS,
+    )
+    from trax_ray.core.task import BatchTask, TaskType
+    from trax_ray.errors import FileError, NetworkError, ProcessingError, ResourceError, TraxRayError
+    from trax_ray.processor import BatchProcessor, create_batch_processor
+
+__all__ = [
+    "BatchProcessor",
+    "BatchProgress",
+    "BatchResult",
+    "BatchTask",
+    "DEFAULT_CPU_LIMIT_PERCENT",
+    "DEFAULT_MEMORY_LIMIT_MB",
+    "DEFAULT_PROGRESS_INTERVAL",
+    "DEFAULT_QUEUE_SIZE",
+    "DEFAULT_WORKERS",
+    "FileError",
+    "NetworkError",
+    "ProcessingError",
+    "ResourceError",
+    "TaskType",
+    "TraxRayError",
+    "create_batch_processor",
+]
+
+try:
+    __version__ = version("trax-ray")
+except PackageNotFoundError:  # run from a checkout that isn't installed
+    __version__ = "0.0.0"
+
+_HOMES = {
+    "trax_ray.core.progress": ("BatchProgress", "BatchResult"),
+    "trax_ray.core.spec": (
+        "DEFAULT_CPU_LIMIT_PERCENT",
+        "DEFAULT_MEMORY_LIMIT_MB",
+        "DEFAULT_PROGRESS_INTERVAL",
+        "DEFAULT_QUEUE_SIZE",
+        "DEFAULT_WORKERS",
+    ),
+    "trax_ray.core.task": ("BatchTask", "TaskType"),
+    "trax_ray.errors": ("FileError", "NetworkError", "ProcessingError", "ResourceError", "TraxRayError"),
+    "trax_ray.processor": ("BatchProcessor", "create_batch_processor"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

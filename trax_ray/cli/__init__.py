@@ -1,0 +1,1 @@
+"""The command line: flags to a BatchSpec, progress, a summary, exit codes."""

@@ -1,0 +1,177 @@
+"""The commands of `trax-ray`. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from trax_ray import __version__
+from trax_ray.core.spec import (
+    DEFAULT_CPU_LIMIT_PERCENT,
+    DEFAULT_MEMORY_LIMIT_MB,
+    DEFAULT_PROGRESS_INTERVAL,
+    DEFAULT_WORKERS,
+    OUTPUT_FORMATS,
+)
+from trax_ray.errors import TraxRayError, UsageError
+
+__all__ = ["app", "main"]
+
+EXIT_USAGE = 2
+EXIT_SETUP = 3
+EXIT_DEFECT = 70
+
+app = typer.Typer(
+    name="trax-ray",
+    help="Transcribe thousands of recordings on Ray: on a laptop or a cluster, with a report you can trust.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    # --chunk_size is --chunk-size: habits of the field differ.
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+@contextmanager
+def reporting_errors() -> Iterator[None]:
+    """One line for every error of ours, and the exit code that goes with it."""
+    try:
+        yield
+    except UsageError as error:
+        typer.echo(f"trax-ray: {error.message}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except TraxRayError as error:
+        typer.echo(f"trax-ray: {error.message}", err=True)
+        raise typer.Exit(EXIT_SETUP) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trax-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Transcribe thousands of recordings on Ray: on a laptop or a cluster, with a report you can trust."""
+
+
+@app.command()
+def batch(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Recordings, and folders of recordings.", show_default=False)
+    ],
+    workers: Annotated[
+        int, typer.Option(help="Tasks that run at the same time; a ceiling, not a promise.")
+    ] = DEFAULT_WORKERS,
+    progress_interval: Annotated[
+        float, typer.Option(help="Seconds between progress reports.")
+    ] = DEFAULT_PROGRESS_INTERVAL,
+    memory_limit: Annotated[
+        int, typer.Option(help="MB per node for the batch's own processes.")
+    ] = DEFAULT_MEMORY_LIMIT_MB,
+    cpu_limit: Annotated[
+        int, typer.Option(help="Percent of a node's cores that tasks may take, 1-100.")
+    ] = DEFAULT_CPU_LIMIT_PERCENT,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Speech model: pocketsphinx (offline, English, rough), tiny ... large-v3, turbo or a folder "
+            "(faster-whisper), whisper-1 (OpenAI). Without it: whisper-1 where a key is set, else base where its "
+            "weights are at hand.",
+            show_default=False,
+        ),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language code such as en; detected if not given.", show_default=False)
+    ] = None,
+    chunk_size: Annotated[int, typer.Option(help="Longest stretch transcribed in one attempt, seconds.")] = 600,
+    output_dir: Annotated[
+        str, typer.Option("--output-dir", "-o", help="Folder for transcripts and report. The same again continues.")
+    ] = "trax_ray_output",
+    output_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output-format",
+            "-f",
+            help=f"{', '.join(OUTPUT_FORMATS)} or all; may be repeated.  [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of reference transcripts (NAME.txt) to measure accuracy against.", show_default=False
+        ),
+    ] = None,
+    max_retries: Annotated[int, typer.Option(help="Attempts after the first one.")] = 3,
+    priority: Annotated[int, typer.Option(help="0 highest, 1-5 high, 6-10 normal, 11 and above low.")] = 0,
+    initial_prompt: Annotated[
+        str | None, typer.Option(help="Text that primes the model (Whisper models).", show_default=False)
+    ] = None,
+    word_timestamps: Annotated[bool, typer.Option("--word-timestamps", help="Word times in the JSON output.")] = False,
+    enhance: Annotated[bool, typer.Option("--enhance", help="Also enhance transcripts after transcription.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a Ray cluster; without it RAY_ADDRESS, a local head, or a new one.", show_default=False
+        ),
+    ] = None,
+    lean: Annotated[bool, typer.Option("--lean", help="Start a local Ray without its dashboard: less memory.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and the exit code only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Debug messages on stderr.")] = False,
+) -> None:
+    """Transcribe recordings. The same command again continues where it stopped.
+
+    Exit codes: 0 all succeeded, 1 some input failed for good, 2 bad value or nothing to do, 3 something is
+    missing (key, model, cluster, disk), 130 stopped.
+    """
+    with reporting_errors():
+        from trax_ray.cli import batch as command
+
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose contradict each other: give one of them")
+        logging.basicConfig(
+            level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+        )
+        options = command.Options(
+            inputs=tuple(inputs),
+            workers=workers,
+            progress_interval=progress_interval,
+            memory_limit=memory_limit,
+            cpu_limit=cpu_limit,
+            model=model,
+            language=language,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            formats=tuple(output_format or ("all",)),
+            reference=reference,
+            max_retries=max_retries,
+            priority=priority,
+            initial_prompt=initial_prompt,
+            word_timestamps=word_timestamps,
+            enhance=enhance,
+            address=address,
+            lean=lean,
+            dry_run=dry_run,
+            quiet=quiet,
+            again=shlex.join(["trax-ray", *sys.argv[1:]]),
+        )
+        raise typer.Exit(command.run(options))

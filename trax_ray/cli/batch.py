@@ -1,0 +1,188 @@
+"""`trax-ray batch`: from options to an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trax_ray.cli import display
+from trax_ray.core.plan import plan_file
+from trax_ray.core.progress import BatchResult
+from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
+from trax_ray.errors import SetupError, UsageError
+from trax_ray.processor import BatchProcessor, known_outputs
+from trax_ray.providers.choice import choose_model
+from trax_ray.providers.registry import provider_of
+from trax_ray.store.files import ensure_folder, shown
+from trax_ray.store.inputs import Scan, describe, scan
+from trax_ray.store.layout import Layout
+
+__all__ = ["Options", "exit_code", "run"]
+
+EXIT_FAILED = 1
+EXIT_SETUP = 3
+EXIT_STOPPED = 130
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's values, as they were given; `again` is the command that continues."""
+
+    inputs: tuple[str, ...]
+    workers: int
+    progress_interval: float
+    memory_limit: int
+    cpu_limit: int
+    model: str | None
+    language: str | None
+    chunk_size: int
+    output_dir: str
+    formats: tuple[str, ...]
+    reference: str | None
+    max_retries: int
+    priority: int
+    initial_prompt: str | None
+    word_timestamps: bool
+    enhance: bool
+    address: str | None
+    lean: bool
+    dry_run: bool
+    quiet: bool
+    again: str
+
+
+def run(options: Options) -> int:
+    """Do what the options say.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: A bad value, or nothing to do.
+        SetupError: Something is missing.
+    """
+    if options.priority < 0:
+        raise UsageError(f"expected a --priority of 0 or more, got {options.priority}")
+    if options.enhance:
+        raise SetupError("--enhance isn't in this version of trax_ray yet: leave it out")
+    output_dir = Path(options.output_dir).absolute()
+    reference = _reference_folder(options.reference, output_dir)
+    spec = _spec(options, output_dir)
+    found = _scan(options.inputs, output_dir)
+    provider = provider_of(spec.model)
+    provider.check(language=spec.language)
+    entries = describe(
+        found.found, taken=known_outputs(spec.output_dir), reference_dir=reference, priority=options.priority
+    )
+    tasks = [plan_file(entry, spec, provider.name, provider.resources(spec.model)) for entry in entries]
+    if options.dry_run:
+        display.show_plan(tasks, spec)
+        return 0
+    ensure_folder(Layout(output_dir).private)
+    processor = BatchProcessor(spec, address=options.address, lean=options.lean)
+    processor.feed(tasks)
+    if not options.quiet:
+        display.say(f"{len(tasks)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found)}")
+    result = asyncio.run(_run(processor, options))
+    code = exit_code(result)
+    if not options.quiet:
+        display.show_result(result, [task.file_id for task in tasks])
+    _say_the_way_out(result, options.again)
+    return code
+
+
+def exit_code(result: BatchResult) -> int:
+    """0 all succeeded, 1 some failed for good, 3 parked or no report, 130 stopped; the highest that applies."""
+    if result.reason == "stopped":
+        return EXIT_STOPPED
+    if result.reason == "parked" or result.report_error:
+        return EXIT_SETUP
+    return EXIT_FAILED if result.failure_count else 0
+
+
+async def _run(processor: BatchProcessor, options: Options) -> BatchResult:
+    loop = asyncio.get_running_loop()
+    screen = display.NoDisplay() if options.quiet else display.make_display()
+
+    def stop() -> None:
+        screen.note("stopping; what was finished is kept")
+        processor.stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    with screen:
+        return await processor.start(progress_callback=screen.update)
+
+
+def _spec(options: Options, output_dir: Path) -> BatchSpec:
+    return BatchSpec(
+        output_dir=str(output_dir),
+        model=options.model or choose_model(),
+        language=options.language,
+        chunk_size_s=options.chunk_size,
+        formats=_formats(options.formats),
+        initial_prompt=options.initial_prompt,
+        word_timestamps=options.word_timestamps,
+        progress_interval_s=options.progress_interval,
+        limits=Limits(
+            max_workers=options.workers,
+            memory_limit_mb=options.memory_limit,
+            cpu_limit_percent=options.cpu_limit,
+        ),
+        retry=RetryPolicy(max_retries=options.max_retries),
+    )
+
+
+def _formats(given: Sequence[str]) -> tuple[str, ...]:
+    names = [name.strip() for value in given for name in value.split(",")]
+    return OUTPUT_FORMATS if "all" in names else tuple(names)
+
+
+def _reference_folder(given: str | None, output_dir: Path) -> Path | None:
+    if given is None:
+        return None
+    folder = Path(given).absolute()
+    if not folder.is_dir():
+        raise UsageError(f"--reference {shown(given)} is no folder")
+    if folder == output_dir or output_dir in folder.parents:
+        raise UsageError(
+            f"--reference {shown(given)} lies in the output folder: transcripts that we wrote can't be references"
+        )
+    return folder
+
+
+def _scan(inputs: Sequence[str], output_dir: Path) -> Scan:
+    for given in inputs:
+        if Path(given).is_dir() and Path(given).resolve() == output_dir.resolve():
+            raise UsageError(f"{shown(given)} is the output folder: give another --output-dir")
+    found = scan(inputs, output_dir)
+    if not found.present:
+        reasons = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
+        reasons += [f"{shown(entry.path)}: no such file" for entry in found.found if entry.missing]
+        if found.ignored or not reasons:
+            reasons.append(f"no recordings in {', '.join(shown(given) for given in inputs)}")
+        raise UsageError(f"nothing to transcribe: {'; '.join(reasons[:3])}")
+    return found
+
+
+def _notes(found: Scan) -> str:
+    notes = []
+    if found.ignored:
+        notes.append(f"{found.ignored} other files ignored")
+    notes += [f"can't read {path}: {reason}" for path, reason in found.unreadable.items()]
+    return "".join(f"; {note}" for note in notes)
+
+
+def _say_the_way_out(result: BatchResult, again: str) -> None:
+    for provider, reason in result.parked.items():
+        print(f"trax-ray: {provider} is parked: {reason}", file=sys.stderr)
+    if result.report_error:
+        print(f"trax-ray: the report couldn't be written: {result.report_error}", file=sys.stderr)
+    if result.reason != "complete" or result.report_error:
+        print(f"trax-ray: this continues: {again}", file=sys.stderr)

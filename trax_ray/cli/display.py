@@ -1,0 +1,198 @@
+"""What a person sees: progress on stderr, the summary on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from trax_ray.core.progress import BatchProgress, BatchResult, format_duration, format_progress
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask
+from trax_ray.store.files import shown
+from trax_ray.store.layout import Layout
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+__all__ = ["LineDisplay", "LiveDisplay", "NoDisplay", "make_display", "say", "show_plan", "show_result"]
+
+MAX_ROWS = 40
+PLAIN_WIDTH = 120
+
+
+class NoDisplay:
+    """Shows nothing."""
+
+    def __enter__(self) -> NoDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def update(self, progress: BatchProgress) -> None:
+        """Take the newest figures."""
+
+    def note(self, text: str) -> None:
+        """Say something beside the progress."""
+
+
+class LineDisplay(NoDisplay):
+    """The founding progress line, one per report, where nobody watches a terminal."""
+
+    def update(self, progress: BatchProgress) -> None:
+        """Print the line."""
+        say(format_progress(progress))
+
+    def note(self, text: str) -> None:
+        """Print it."""
+        say(text)
+
+
+class LiveDisplay(NoDisplay):
+    """One bar that moves, on a terminal; its last state stays."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> LiveDisplay:
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            SpinnerColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            expand=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("starting Ray", total=1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, progress: BatchProgress) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            return
+        ended = progress.completed_tasks + progress.failed_tasks + progress.cancelled_tasks
+        remaining = progress.estimated_remaining_s
+        words = [
+            f"active {progress.active_workers}",
+            f"failed {progress.failed_tasks}",
+            f"{progress.memory_usage_mb:.0f} MB",
+            f"CPU {progress.cpu_usage_percent:.0f}%",
+            f"ETA {'--' if remaining is None else format_duration(remaining)}",
+        ]
+        if progress.paused:
+            words.insert(0, "paused")
+        self._bar.update(self._task, total=max(1, progress.total_tasks), completed=ended, description=" · ".join(words))
+
+    def note(self, text: str) -> None:
+        """Print it above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+
+
+def make_display() -> NoDisplay:
+    """The live bar where stderr is a terminal, else lines."""
+    return LiveDisplay() if sys.stderr.isatty() else LineDisplay()
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_plan(tasks: Sequence[BatchTask], spec: BatchSpec) -> None:
+    """What a batch would do."""
+    print(f"{len(tasks)} recordings would be transcribed with {spec.model}")
+    layout = Layout(Path(spec.output_dir))
+    for task in tasks[:MAX_ROWS]:
+        targets = ", ".join(shown(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats)
+        print(f"  {shown(task.data['name'])} -> {targets}")
+    if len(tasks) > MAX_ROWS:
+        print(f"  and {len(tasks) - MAX_ROWS} more")
+
+
+def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
+    """The summary: a table of files, the figures of the batch, and where everything is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from trax_ray.report.summary import summary_rows
+
+    wanted = set(file_ids)
+    rows = (
+        [row for row in summary_rows(result.output_dir) if row["file_id"] in wanted] if not result.report_error else []
+    )
+    # Failures first, and no more rows than one wants to read; the table on disk has them all.
+    rows.sort(key=lambda row: row["status"] != "failed")
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    table = Table(title=None, expand=False)
+    for name, justify in (("file", "left"), ("audio", "right"), ("took", "right"), ("accuracy", "right")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("status", overflow="fold")
+    for row in rows[:MAX_ROWS]:
+        table.add_row(
+            Text(row["file_name"]),
+            _seconds(row["duration_s"]),
+            _seconds(row["processing_s"]),
+            _accuracy(row),
+            Text(_status(row)),
+        )
+    if rows:
+        console.print(table)
+    if len(rows) > MAX_ROWS:
+        print(f"and {len(rows) - MAX_ROWS} more in files.parquet")
+    _print_totals(result)
+
+
+def _print_totals(result: BatchResult) -> None:
+    metrics = result.quality_metrics
+    words = [f"{result.success_count} of {result.total_count} succeeded"]
+    if result.failure_count:
+        words.append(f"{result.failure_count} failed")
+    if result.cancelled_count:
+        words.append(f"{result.cancelled_count} not done")
+    print(", ".join(words) + f" in {format_duration(result.processing_time)}")
+    accuracy = metrics.get("avg_accuracy")
+    if accuracy is not None:
+        print(f"Accuracy ({metrics['accuracy_source']}): {accuracy:.1f}%")
+    if metrics.get("audio_s"):
+        print(f"Audio: {format_duration(metrics['audio_s'])}, {metrics['x_realtime']:.1f} x real time")
+    if metrics.get("warnings"):
+        print("Warnings: " + ", ".join(f"{name} {count}" for name, count in metrics["warnings"].items()))
+    print(f"Memory peak: {result.memory_peak_mb:.0f} MB, CPU peak: {result.cpu_peak_percent:.0f}%")
+    print(f"Transcripts: {shown(result.output_dir)}")
+    if not result.report_error:
+        print(f"Report: {shown(Layout(Path(result.output_dir)).report)}")
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s" if value < 60 else format_duration(value)
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    if row["measured_accuracy"] is not None:
+        return f"{row['measured_accuracy']:.1f}%"
+    return f"~{row['estimated_accuracy']:.0f}%" if row["estimated_accuracy"] is not None else ""
+
+
+def _status(row: dict[str, Any]) -> str:
+    if row["status"] == "failed":
+        return f"failed: {row['error']} ({row['failure_class']}, {row['category']})"
+    return ", ".join([row["status"], *row["warnings"]])

@@ -1,0 +1,1 @@
+"""The only place that imports Ray: connecting, the coordinator actor, remote functions, sampling."""

@@ -1,0 +1,262 @@
+"""One way to a Ray cluster: the one we run in, a live one on this machine, else one of our own.
+
+A local head of our own is started with the settings that were found necessary: no upload of the working folder
+under uv, token authentication with a token that only its owner can read, the dashboard on loopback, and ten
+seconds instead of sixty before a lost GCS ends the driver. Its processes are noted in a file, so that the next
+run can end what is left of it after a `kill -9`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import psutil
+
+from trax_ray.errors import SetupError
+
+__all__ = ["Connection", "connect", "disconnect", "reap_orphans"]
+
+logger = logging.getLogger(__name__)
+
+GCS_RECONNECT_TIMEOUT_S = 10
+LOCAL_HEAD_NOTE = Path("/tmp/ray/ray_current_cluster")
+"""Where `ray start` writes the address of the head that it started; heads inside a driver don't."""
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Tasks return paths and figures, so the object store of a head of ours stays nearly empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connected driver.
+
+    Args:
+        address: Of the cluster's GCS, host:port.
+        started_here: True for a head of our own, which ends with this process.
+        dashboard_url: `http://host:port`; empty where there is no dashboard.
+        node_id: The Ray node of this process.
+        already: True where somebody in this process had connected before; then we don't disconnect.
+    """
+
+    address: str
+    started_here: bool
+    dashboard_url: str
+    node_id: str
+    already: bool = False
+
+
+def connect(
+    *,
+    name: str,
+    address: str | None = None,
+    lean: bool = False,
+    memory_limit_mb: int | None = None,
+    log_to_driver: bool = False,
+) -> Connection:
+    """Connect this process to Ray; start a local head where there is none to connect to.
+
+    Args:
+        name: The batch's name, for the metadata of the job that the dashboard shows.
+        address: `host:port` of a cluster; None looks for one (RAY_ADDRESS, a head that `ray start` started).
+        lean: Start a local head without the dashboard.
+        memory_limit_mb: Memory that tasks may reserve on a local head, MiB; None leaves it to Ray.
+        log_to_driver: Show the workers' output here.
+
+    Raises:
+        SetupError: The cluster can't be reached, or no local head can be started.
+    """
+    _set_environment()
+    import ray
+
+    if ray.is_initialized():
+        return Connection(
+            address=ray.get_runtime_context().gcs_address,
+            started_here=False,
+            dashboard_url="",
+            node_id=ray.get_runtime_context().get_node_id(),
+            already=True,
+        )
+    address = address or os.environ.get("RAY_ADDRESS") or _live_head()
+    common: dict[str, Any] = {
+        "job_config": ray.job_config.JobConfig(metadata={"batch": name, "job_name": f"trax-ray {name}"}),
+        "log_to_driver": log_to_driver,
+        "logging_level": logging.WARNING,
+        "configure_logging": False,
+    }
+    _quiet_ray()
+    try:
+        if address:
+            context: Any = ray.init(address=address, **common)
+        else:
+            reap_orphans()
+            _make_token_private()
+            context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SetupError(
+            f"can't connect to Ray at {address}: {reason}: is the cluster up, and RAY_ADDRESS right?"
+            if address
+            else f"can't start Ray on this machine: {reason}: `trax-ray doctor` looks for the cause"
+        ) from error
+    return Connection(
+        address=context.address_info["gcs_address"],
+        started_here=not address,
+        dashboard_url=f"http://{context.dashboard_url}" if context.dashboard_url else "",
+        node_id=context.address_info["node_id"],
+    )
+
+
+def disconnect(connection: Connection) -> None:
+    """Leave the cluster; a head of our own ends with it."""
+    if connection.already:
+        return
+    import ray
+
+    ray.shutdown()
+    if connection.started_here:
+        _note_path(os.getpid()).unlink(missing_ok=True)
+
+
+def _set_environment() -> None:
+    """Settings that Ray reads when it is imported or when it starts a head."""
+    # Under `uv run` Ray would upload the working folder and start its workers through uv.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(GCS_RECONNECT_TIMEOUT_S))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Silences a notice about a future default; we ask for no GPUs where we need none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def _quiet_ray() -> None:
+    """Ray's own notices are for its users; ours get what concerns them from us."""
+    logging.getLogger("ray").setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: int | None) -> Any:
+    import ray
+
+    total = psutil.virtual_memory().total
+    before = set(_descendants())
+    context = ray.init(
+        _node_ip_address="127.0.0.1",
+        include_dashboard=not lean,
+        dashboard_host="127.0.0.1",
+        object_store_memory=min(OBJECT_STORE_BYTES, total // 8),
+        _memory=min(memory_limit_mb * 2**20, int(total * 0.9)) if memory_limit_mb else None,
+        **common,
+    )
+    _note_processes([process for process in _descendants() if process not in before])
+    return context
+
+
+def _live_head() -> str | None:
+    """Address of a head on this machine that `ray start` started and that answers, else None."""
+    try:
+        address = LOCAL_HEAD_NOTE.read_text().strip()
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=1.0):
+            return address
+    except (OSError, ValueError):
+        return None
+
+
+def _make_token_private() -> None:
+    """Make the token file before Ray does, which would let others read it, or take their right to read it."""
+    if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        contextlib.suppress(FileExistsError),
+        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+    ):
+        file.write(secrets.token_hex(32))
+    path.chmod(0o600)
+
+
+# Processes of a head whose driver was killed live on for a minute or more, and hold memory and ports.
+
+
+def _notes_folder() -> Path:
+    return Path(platformdirs.user_state_dir("trax_ray")) / "heads"
+
+
+def _note_path(pid: int) -> Path:
+    return _notes_folder() / f"{pid}.json"
+
+
+def _descendants() -> list[psutil.Process]:
+    return _children_of(psutil.Process())
+
+
+def _note_processes(processes: list[psutil.Process]) -> None:
+    own = psutil.Process()
+    note = {
+        "driver": [own.pid, own.create_time()],
+        "processes": [[process.pid, process.create_time()] for process in _alive(processes)],
+    }
+    path = _note_path(own.pid)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(note))
+
+
+def _alive(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
+    for process in processes:
+        if process.is_running():
+            yield process
+
+
+def _find(pid: int, created_at: float) -> psutil.Process | None:
+    """The process with this id, if it is still the one that was noted."""
+    try:
+        process = psutil.Process(pid)
+        return process if abs(process.create_time() - created_at) < 1.0 else None
+    except psutil.Error:
+        return None
+
+
+def reap_orphans() -> int:
+    """End what is left of local heads whose driver is dead.
+
+    Returns:
+        How many processes were ended.
+    """
+    ended = 0
+    for path in sorted(_notes_folder().glob("*.json")):
+        try:
+            note = json.loads(path.read_text())
+            if _find(*note["driver"]) is not None:
+                continue
+            orphans = [process for pid, created in note["processes"] if (process := _find(pid, created)) is not None]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.debug("the note %s can't be read (%s); it is dropped", path, error)
+            orphans = []
+        family = [member for orphan in orphans for member in [*_children_of(orphan), orphan]]
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                ended += 1
+        psutil.wait_procs(family, timeout=5)
+        path.unlink(missing_ok=True)
+    if ended:
+        logger.info("ended %d processes that an earlier run left behind", ended)
+    return ended
+
+
+def _children_of(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        children: list[psutil.Process] = process.children(recursive=True)
+    except psutil.Error:
+        return []
+    return children

@@ -1,0 +1,157 @@
+"""The five kinds of task as Ray remote functions, and the one that writes the report.
+
+Each wraps the same plain function; Ray never retries anything (`max_retries=0`), because the coordinator does.
+Kinds that last over about five seconds are streaming generators: at most one sign of life a second, then the outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psutil
+import ray
+
+from trax_ray.core.events import Dispatch, decode_outcome, decode_task, encode
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import Outcome, ResourceRequest, TaskType
+from trax_ray.tasks.assignment import Assignment
+from trax_ray.tasks.run import make_attempt
+
+__all__ = ["pack", "process_memory_mb", "submit", "submit_report", "unpack"]
+
+PROGRESS_PERIOD_S = 1.0
+REPORT_MEMORY_MB = 512
+
+
+def pack(dispatch: Dispatch, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A dispatch as JSON types: nothing of ours has to be unpickled before it can be read."""
+    return {
+        "spec": dict(spec),
+        "task": encode(dispatch.task),
+        "epoch": dispatch.epoch,
+        "attempt": dispatch.attempt,
+        "children": dict(dispatch.children),
+    }
+
+
+def unpack(packed: Mapping[str, Any]) -> Outcome | None:
+    """The outcome in what a remote function gave; None for a sign of life."""
+    return decode_outcome(packed["outcome"]) if "outcome" in packed else None
+
+
+def _assignment(packed: Mapping[str, Any]) -> Assignment:
+    return Assignment(
+        spec=BatchSpec.from_dict(packed["spec"]),
+        task=decode_task(packed["task"]),
+        epoch=packed["epoch"],
+        attempt=packed["attempt"],
+        children=packed["children"],
+    )
+
+
+def _alive(fraction: float) -> dict[str, Any]:
+    """A sign of life: who works where, how far it is, and what its process takes."""
+    process = psutil.Process()
+    return {
+        "fraction": fraction,
+        "pid": os.getpid(),
+        "node_id": ray.get_runtime_context().get_node_id(),
+        "memory_mb": process_memory_mb(process),
+    }
+
+
+def process_memory_mb(process: psutil.Process) -> float:
+    """Memory that is the process's own share, MiB: PSS where the system has it, else USS."""
+    info = process.memory_full_info()
+    return float(getattr(info, "pss", info.uss)) / 2**20
+
+
+def _stream(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield _alive(0.0)
+    said_at = time.monotonic()
+    for item in make_attempt(_assignment(packed)):
+        if isinstance(item, Outcome):
+            yield {"outcome": encode(item)}
+        elif time.monotonic() - said_at >= PROGRESS_PERIOD_S:
+            said_at = time.monotonic()
+            yield _alive(item.fraction)
+
+
+def _single(packed: dict[str, Any]) -> dict[str, Any]:
+    *_, outcome = make_attempt(_assignment(packed))
+    return {"outcome": encode(outcome)}
+
+
+# max_calls=0 keeps a worker, and the model in it, for the next task, on GPUs too. The dashboard shows the names.
+
+
+@ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
+def transcribe(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An attempt at a TRANSCRIBE task."""
+    yield from _stream(packed)
+
+
+@ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
+def preprocess(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An attempt at a PREPROCESS task."""
+    yield from _stream(packed)
+
+
+@ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
+def download(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An attempt at a DOWNLOAD task."""
+    yield from _stream(packed)
+
+
+@ray.remote(max_retries=0, max_calls=0)
+def youtube(packed: dict[str, Any]) -> dict[str, Any]:
+    """An attempt at a YOUTUBE task."""
+    return _single(packed)
+
+
+@ray.remote(max_retries=0, max_calls=0)
+def enhance(packed: dict[str, Any]) -> dict[str, Any]:
+    """An attempt at an ENHANCE task."""
+    return _single(packed)
+
+
+_FUNCTIONS: Mapping[TaskType, Any] = {
+    TaskType.TRANSCRIBE: transcribe,
+    TaskType.PREPROCESS: preprocess,
+    TaskType.DOWNLOAD: download,
+    TaskType.YOUTUBE: youtube,
+    TaskType.ENHANCE: enhance,
+}
+
+
+def _resources(request: ResourceRequest) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_cpus": request.num_cpus, "memory": request.memory_mb * 2**20}
+    if request.num_gpus:
+        options["num_gpus"] = request.num_gpus
+    return options
+
+
+def submit(dispatch: Dispatch, spec: Mapping[str, Any]) -> Any:
+    """Start an attempt.
+
+    Returns:
+        A generator of references for kinds that stream, else one reference.
+    """
+    options = _resources(dispatch.task.resources)
+    return _FUNCTIONS[dispatch.task.task_type].options(**options).remote(pack(dispatch, spec))
+
+
+@ray.remote(max_retries=0, num_cpus=0)
+def report(output_dir: str, final: bool) -> dict[str, Any]:
+    """Write the report's tables from the journal and the artifacts."""
+    from trax_ray.report.write import write_report
+
+    return write_report(output_dir, final=final)
+
+
+def submit_report(output_dir: str, *, final: bool) -> Any:
+    """Start writing the report, as a task of the batch's own job; returns a reference to its summary."""
+    return report.options(memory=REPORT_MEMORY_MB * 2**20).remote(output_dir, final)

@@ -1,0 +1,141 @@
+"""Measures the batch's own processes and its nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from trax_ray.cluster.remote import process_memory_mb
+from trax_ray.core.admission import NodeSample, ResourceSample
+
+__all__ = ["Measurement", "Sampler", "WorkerReport"]
+
+
+SMOOTHING = 0.3
+"""Weight of the newest look at other people's load: a spike of a second closes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a task worker last said of itself: its node, its process and its memory, MiB."""
+
+    node_id: str
+    pid: int
+    memory_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One look at everything.
+
+    Args:
+        sample: The nodes, for admission.
+        memory_mb: Memory of the batch's own processes on all nodes, MiB.
+        cpu_percent: Load of the coordinator's node, percent of all its cores.
+    """
+
+    sample: ResourceSample
+    memory_mb: float
+    cpu_percent: float
+
+
+class Sampler:
+    """Looks at the coordinator's node itself, at the others through what their workers say.
+
+    Args:
+        node_id: The coordinator's node.
+        own_pids: The driver, first, and the coordinator.
+    """
+
+    def __init__(self, node_id: str, own_pids: Iterable[int]) -> None:
+        self._node_id = node_id
+        self._own = [process for pid in own_pids if (process := _process(pid)) is not None]
+        self._workers: dict[int, psutil.Process] = {}
+        self._foreign = 0.0
+        self._looked_at = time.monotonic()
+        self._cpu_s = self._cpu_seconds()
+        psutil.cpu_percent(None)
+
+    def measure(self, nodes: Mapping[str, Mapping[str, float]], reports: Iterable[WorkerReport]) -> Measurement:
+        """Look once.
+
+        Args:
+            nodes: Per node id the resources that Ray has there (`CPU`, `GPU`).
+            reports: The last word of every worker that runs a task.
+        """
+        remote: dict[str, list[float]] = {}
+        for report in reports:
+            if report.node_id != self._node_id:
+                remote.setdefault(report.node_id, []).append(report.memory_mb)
+            elif report.pid not in self._workers and (process := _process(report.pid)) is not None:
+                self._workers[report.pid] = process
+        overhead = sum(filter(None, (_memory_mb(process) for process in self._own)))
+        local = self._local_workers()
+        load, foreign = self._load()
+        samples = []
+        for node_id, resources in nodes.items():
+            here = node_id == self._node_id
+            used = local if here else remote.get(node_id, [])
+            samples.append(
+                NodeSample(
+                    node=node_id,
+                    cores=resources.get("CPU", 0.0),
+                    foreign_cpu_percent=foreign if here else 0.0,
+                    overhead_mb=overhead if here else 0.0,
+                    workers_mb=sum(used),
+                    workers=len(used),
+                    gpus=resources.get("GPU", 0.0),
+                )
+            )
+        total = overhead + sum(local) + sum(sum(values) for values in remote.values())
+        return Measurement(ResourceSample(tuple(samples)), total, load)
+
+    def _local_workers(self) -> list[float]:
+        """Memory of each task worker on this node that lives, MiB; the dead are forgotten."""
+        memory = {pid: _memory_mb(process) for pid, process in self._workers.items()}
+        self._workers = {pid: process for pid, process in self._workers.items() if memory[pid] is not None}
+        return [value for value in memory.values() if value is not None]
+
+    def _load(self) -> tuple[float, float]:
+        """Load of this node, and the part of it that isn't the batch's or its Ray's, percent of all cores."""
+        load = psutil.cpu_percent(None)
+        now = time.monotonic()
+        spent = self._cpu_seconds()
+        # A process that is new since the last look has done all its work since then.
+        own_s = sum(seconds - self._cpu_s.get(pid, 0.0) for pid, seconds in spent.items())
+        own = 100.0 * own_s / max(now - self._looked_at, 1e-3) / (psutil.cpu_count() or 1)
+        self._cpu_s, self._looked_at = spent, now
+        self._foreign += SMOOTHING * (max(0.0, load - own) - self._foreign)
+        return load, self._foreign
+
+    def _cpu_seconds(self) -> dict[int, float]:
+        """CPU seconds so far of every process of the batch and of the Ray head that its driver started."""
+        processes = {process.pid: process for process in self._own} | self._workers
+        for process in self._own[:1]:
+            with contextlib.suppress(psutil.Error):
+                processes |= {child.pid: child for child in process.children(recursive=True)}
+        seconds = {}
+        for pid, process in processes.items():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                seconds[pid] = float(times.user + times.system)
+        return seconds
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.Error:
+        return None
+
+
+def _memory_mb(process: psutil.Process) -> float | None:
+    """The process's memory, MiB; None when it is gone."""
+    try:
+        return process_memory_mb(process)
+    except psutil.Error:
+        return None

@@ -1,0 +1,439 @@
+"""The state of a batch: an event goes in, the state changes, commands come out.
+
+Pure: no Ray, no clock, no randomness, no files. Time and jitter travel inside the events, so replaying the
+journal gives the same state to the bit. What can happen to a task stands in `ledger.TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from trax_ray.core.events import (
+    AttemptEnded,
+    Cancel,
+    Command,
+    CoordinatorStarted,
+    Dispatch,
+    Event,
+    Expanded,
+    Finish,
+    InputsClosed,
+    Paused,
+    Resumed,
+    Revived,
+    Started,
+    Stopped,
+    TasksAdded,
+    encode,
+)
+from trax_ray.core.ledger import Cause, Ledger, TaskRecord
+from trax_ray.core.queue import TaskQueue
+from trax_ray.core.retry import WORKER_DIED, decide
+from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
+from trax_ray.errors import IllegalTransition, UsageError
+
+__all__ = ["BatchState"]
+
+EVERYTHING = "*"
+"""The provider that stands for all of them: what a full disk parks."""
+
+
+class BatchState:
+    """All tasks of a batch and what may happen to them next."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.started_at = 0.0
+        self.paused = False
+        self.closed = False
+        self.finished = ""
+        self.parked: dict[str, Failure] = {}
+        self.ledger = Ledger()
+        self.work_ended_before = 0.0
+        self._policy = RetryPolicy()
+        self._largest_node_mb = 0
+        self._queue = TaskQueue(self._policy.aging_s)
+        self._held: dict[str, None] = {}
+        self._dependents: dict[str, list[str]] = {}
+
+    # What the shell asks
+
+    @property
+    def now(self) -> float:
+        """The time of the last event, seconds since the epoch."""
+        return self.ledger.now
+
+    @property
+    def records(self) -> dict[str, TaskRecord]:
+        """Every task by id, in the order of adding."""
+        return self.ledger.records
+
+    @property
+    def ready_count(self) -> int:
+        """Tasks that could start now."""
+        return self._queue.ready_count
+
+    def next_due(self) -> float | None:
+        """When the next delayed task gets ready, seconds since the epoch; None where none waits."""
+        return self._queue.next_due()
+
+    def candidates(self, count: int, now: float) -> list[BatchTask]:
+        """The next tasks to start, best first; none while paused or after the end."""
+        self._wake(max(now, self.now))
+        if self.paused or self.finished:
+            return []
+        return [self.records[task_id].task for task_id in self._queue.peek(count)]
+
+    def next_attempt(self, task_id: str) -> int:
+        """The number that the task's next attempt has, from 1."""
+        return self.records[task_id].attempt + 1
+
+    def sort_additions(self, tasks: Iterable[BatchTask]) -> tuple[list[BatchTask], list[BatchTask]]:
+        """Split tasks that are given (again) into new ones and ones to be done again; drop the rest.
+
+        A task that succeeded or failed is done again only when its fingerprint differs, a cancelled one always.
+
+        Raises:
+            UsageError: A task depends on one that doesn't exist.
+        """
+        new: dict[str, BatchTask] = {}
+        again: list[BatchTask] = []
+        for task in tasks:
+            record = self.records.get(task.id)
+            missing = [name for name in task.depends_on if name not in self.records and name not in new]
+            if missing:
+                raise UsageError(f"task {task.id} depends on {missing[0]}, which has not been added")
+            if record is None:
+                new.setdefault(task.id, task)
+            elif record.state is TaskState.CANCELLED or (
+                record.state.terminal and record.task.fingerprint != task.fingerprint
+            ):
+                again.append(task)
+        return list(new.values()), again
+
+    # What happens
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Change the state by one event.
+
+        Args:
+            event: What happened.
+            now: When, seconds since the epoch; never runs backwards (an earlier time counts as the last one).
+
+        Returns:
+            What to do now, in this order.
+
+        Raises:
+            IllegalTransition: The event doesn't fit the state; names the task and its story.
+        """
+        self.ledger.now = max(self.now, now)
+        self._wake(self.now)
+        commands = self._apply(event)
+        ended = self._ending()
+        if ended and not self.finished:
+            self.finished = ended
+            commands.append(Finish(ended))
+        return commands
+
+    def _apply(self, event: Event) -> list[Command]:
+        commands: list[Command] = []
+        if isinstance(event, AttemptEnded):
+            self._on_attempt_ended(event)
+        elif isinstance(event, Started):
+            commands.extend(self._start(task_id, attempt) for task_id, attempt in event.starts)
+        elif isinstance(event, TasksAdded):
+            for task in event.tasks:
+                self._add(task)
+        elif isinstance(event, Expanded):
+            self._on_expanded(event)
+        elif isinstance(event, Revived):
+            for task in event.tasks:
+                self._revive(task)
+        elif isinstance(event, InputsClosed):
+            self.closed = True
+        elif isinstance(event, CoordinatorStarted):
+            self._on_coordinator_started(event)
+        elif isinstance(event, Paused):
+            self.paused = True
+        elif isinstance(event, Resumed):
+            self.paused = False
+            self._unpark()
+        elif isinstance(event, Stopped):
+            commands.extend(self._stop())
+        return commands
+
+    def _ending(self) -> str:
+        """Why the batch has ended, empty while it hasn't."""
+        if self.finished:
+            return self.finished
+        if not self.closed or self.ledger.counts[TaskState.RUNNING]:
+            return ""
+        if not self.ledger.open_count:
+            return "complete"
+        return "parked" if self._held and not len(self._queue) else ""
+
+    def _on_coordinator_started(self, event: CoordinatorStarted) -> None:
+        spec = BatchSpec.from_dict(event.spec)
+        self.epoch = event.epoch
+        self.started_at = self.now
+        self.paused = self.closed = False
+        self.finished = ""
+        self._largest_node_mb = event.largest_node_mb
+        self._policy = spec.retry
+        self.work_ended_before = self.ledger.work_ended
+        for record in self.records.values():
+            if record.state is TaskState.RUNNING:
+                self.ledger.move(record, Cause.REQUEUE)
+        self._requeue_all()
+
+    def _requeue_all(self) -> None:
+        """Build the queue anew: under a new policy, with nothing parked."""
+        self.parked.clear()
+        self._held.clear()
+        self._queue = TaskQueue(self._policy.aging_s)
+        for record in self.records.values():
+            if record.state is TaskState.QUEUED:
+                self._enqueue(record, record.queued_at)
+            elif record.state is TaskState.DELAYED:
+                self._delay(record, record.queued_at)
+
+    def _add(self, task: BatchTask) -> None:
+        record = self.ledger.add(task)
+        for name in task.depends_on:
+            self._dependents.setdefault(name, []).append(task.id)
+        self._settle(record)
+
+    def _settle(self, record: TaskRecord) -> None:
+        """A blocked task: queue it, keep it blocked, or end it, as the tasks stand that it depends on."""
+        needed = [self.records[name] for name in record.task.depends_on]
+        for other in needed:
+            if other.state in (TaskState.FAILED, TaskState.CANCELLED):
+                self._abandon(record, other)
+                return
+        record.waiting_for = {other.task.id for other in needed if other.state is not TaskState.SUCCEEDED}
+        if not record.waiting_for:
+            self._make_ready(record)
+
+    def _revive(self, task: BatchTask) -> None:
+        record = self.records[task.id]
+        self.ledger.move(record, Cause.REVIVE)
+        self.ledger.replace_task(record, task)
+        record.spent = record.deaths = record.degradation = 0
+        record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
+        self._settle(record)
+
+    def _start(self, task_id: str, attempt: int) -> Dispatch:
+        record = self.records[task_id]
+        if attempt != record.attempt + 1:
+            raise IllegalTransition(f"task {task_id} can't start attempt {attempt}: {record.tell()}")
+        self.ledger.move(record, Cause.START)
+        self._queue.remove(task_id)
+        record.epoch, record.attempt, record.started_at = self.epoch, attempt, self.now
+        children = {name: self.records[name].artifact_key for name in record.children}
+        return Dispatch(record.task, self.epoch, attempt, children)
+
+    def _current(self, event: AttemptEnded | Expanded) -> TaskRecord | None:
+        """The running task that the event is about; None where the attempt isn't the current one."""
+        record = self.records[event.task_id]
+        running = record.state is TaskState.RUNNING and (record.epoch, record.attempt) == (event.epoch, event.attempt)
+        return record if running else None
+
+    def _on_attempt_ended(self, event: AttemptEnded) -> None:
+        record = self._current(event)
+        if record is None:
+            return
+        outcome = event.outcome
+        if outcome.failure is None:
+            record.artifact_key, record.metrics, record.failure = outcome.artifact_key, outcome.metrics, None
+            self._end(record, Cause.SUCCEED)
+            return
+        record.failure = outcome.failure
+        if outcome.failure.failure_class is FailureClass.CONFIG:
+            self.ledger.move(record, Cause.REQUEUE)
+            self._park(outcome.failure.parks or record.task.provider or EVERYTHING, outcome.failure)
+            self._enqueue(record, self.now)
+            return
+        self._on_failure(record, outcome.failure, event.jitter)
+
+    def _on_failure(self, record: TaskRecord, failure: Failure, jitter: float) -> None:
+        record.deaths += failure.code == WORKER_DIED
+        decision = decide(
+            failure,
+            self._policy,
+            spent=record.spent,
+            max_retries=record.task.max_retries,
+            deaths=record.deaths,
+            memory_mb=record.task.resources.memory_mb,
+            largest_node_mb=self._largest_node_mb,
+            jitter=jitter,
+        )
+        if decision is None:
+            if failure.code == WORKER_DIED and record.deaths >= self._policy.max_deaths:
+                message = f"{failure.message} (quarantined: it ended {record.deaths} workers)"
+                record.failure = replace(
+                    failure, failure_class=FailureClass.PERMANENT, code="quarantined", message=message
+                )
+            self._end(record, Cause.FAIL)
+            return
+        record.spent += 1
+        record.degradation += decision.degradation
+        if decision.memory_mb is not None:
+            record.task = record.task.with_memory(decision.memory_mb)
+        self.ledger.move(record, Cause.RETRY)
+        self._delay(record, self.now + decision.delay_s)
+
+    def _on_expanded(self, event: Expanded) -> None:
+        record = self._current(event)
+        if record is None:
+            return
+        children = event.outcome.children
+        record.children = tuple(child.id for child in children)
+        record.waiting_for = set(record.children)
+        self.ledger.move(record, Cause.EXPAND)
+        for child in children:
+            known = self.records.get(child.id)
+            if known is None:
+                self._add(child)
+            elif known.state is TaskState.SUCCEEDED and known.task.fingerprint == child.fingerprint:
+                record.waiting_for.discard(child.id)
+            elif known.state.terminal:
+                self._revive(child)
+        self._check_parent(record)
+
+    def _stop(self) -> list[Command]:
+        commands: list[Command] = []
+        for record in self.records.values():
+            if record.state is TaskState.RUNNING:
+                commands.append(Cancel(record.task.id, record.epoch, record.attempt))
+            if not record.state.terminal:
+                if record.task.id in self._queue:
+                    self._queue.remove(record.task.id)
+                self.ledger.move(record, Cause.CANCEL)
+        self._held.clear()
+        self.finished = "stopped"
+        commands.append(Finish("stopped"))
+        return commands
+
+    # The parts
+
+    def _wake(self, now: float) -> None:
+        """Let time pass in the queue. A task got ready when its time came, not when somebody looked."""
+        for task_id in self._queue.advance(now):
+            record = self.records[task_id]
+            self.ledger.move(record, Cause.READY, at=record.queued_at)
+            self._hold_if_parked(record)
+
+    def _make_ready(self, record: TaskRecord) -> None:
+        self.ledger.move(record, Cause.READY)
+        self._enqueue(record, self.now)
+
+    def _enqueue(self, record: TaskRecord, since: float) -> None:
+        record.queued_at = since
+        self._queue.push(
+            record.task.id,
+            sequence=record.sequence,
+            priority=record.task.priority,
+            degradation=record.degradation,
+            since=since,
+        )
+        self._hold_if_parked(record)
+
+    def _delay(self, record: TaskRecord, ready_at: float) -> None:
+        record.queued_at = ready_at
+        self._queue.push_delayed(
+            record.task.id,
+            sequence=record.sequence,
+            priority=record.task.priority,
+            degradation=record.degradation,
+            ready_at=ready_at,
+        )
+
+    def _park(self, provider: str, failure: Failure) -> None:
+        self.parked[provider] = failure
+        for record in self.records.values():
+            if record.state is TaskState.QUEUED and record.task.id in self._queue:
+                self._hold_if_parked(record)
+
+    def _hold_if_parked(self, record: TaskRecord) -> None:
+        if record.task.provider in self.parked or EVERYTHING in self.parked:
+            self._queue.remove(record.task.id)
+            self._held[record.task.id] = None
+
+    def _unpark(self) -> None:
+        held, self._held = self._held, {}
+        self.parked.clear()
+        for task_id in held:
+            self._enqueue(self.records[task_id], self.now)
+
+    def _end(self, record: TaskRecord, cause: Cause) -> None:
+        """A running task ends for good; its parent and its dependents learn of it."""
+        self.ledger.move(record, cause)
+        if record.task.parent:
+            self._check_parent(self.records[record.task.parent])
+        self._tell_dependents(record)
+
+    def _tell_dependents(self, ended: TaskRecord) -> None:
+        for name in self._dependents.get(ended.task.id, ()):
+            record = self.records[name]
+            if record.state is not TaskState.BLOCKED or ended.task.id not in record.waiting_for:
+                continue
+            if ended.state is TaskState.SUCCEEDED:
+                record.waiting_for.discard(ended.task.id)
+                if not record.waiting_for:
+                    self._make_ready(record)
+            else:
+                self._abandon(record, ended)
+
+    def _abandon(self, record: TaskRecord, ended: TaskRecord) -> None:
+        """A blocked task can't run any more, because one that it needs failed or was cancelled."""
+        if ended.state is TaskState.CANCELLED:
+            self.ledger.move(record, Cause.CANCEL)
+        else:
+            assert ended.failure is not None
+            message = f"{ended.task.task_type.value} failed before it: {ended.failure.message}"
+            record.failure = replace(
+                ended.failure, failure_class=FailureClass.PERMANENT, code="dependency_failed", message=message
+            )
+            self.ledger.move(record, Cause.FAIL)
+        self._tell_dependents(record)
+
+    def _check_parent(self, parent: TaskRecord) -> None:
+        """An expanded task goes on when its children have all succeeded, and fails when all ended and one failed."""
+        if parent.state is not TaskState.BLOCKED or not parent.children:
+            return
+        children = [self.records[name] for name in parent.children]
+        if any(not child.state.terminal for child in children):
+            return
+        parent.waiting_for.clear()
+        failed = [child for child in children if child.failure is not None and child.state is TaskState.FAILED]
+        if failed:
+            first = failed[0]
+            assert first.failure is not None
+            parent.failure = replace(
+                first.failure, message=f"{len(failed)} of {len(children)} chunks failed: {first.failure.message}"
+            )
+            self.ledger.move(parent, Cause.FAIL)
+            self._tell_dependents(parent)
+        else:
+            self._make_ready(parent)
+
+    def dump(self) -> dict[str, Any]:
+        """The whole state as JSON types: equal dumps are equal states."""
+        return {
+            "now": self.now,
+            "epoch": self.epoch,
+            "flags": [self.paused, self.closed, self.finished],
+            "parked": encode(self.parked),
+            "held": list(self._held),
+            "verdicts": {state.value: count for state, count in sorted(self.ledger.verdicts.items()) if count},
+            "quality": encode(self.ledger.quality),
+            "work": [self.ledger.work_total, self.ledger.work_ended, self.work_ended_before],
+            "queue": self._queue.peek(len(self._queue)),
+            "records": [
+                encode(record) | {"waiting_for": sorted(record.waiting_for), "story": record.tell()}
+                for record in self.records.values()
+            ],
+        }

@@ -1,0 +1,188 @@
+"""Inputs to tasks: what has to be done for one recording, and for a chunk of it.
+
+Ids follow from the input's path and fingerprints from all that matters for the result, so that planning the
+same batch again gives the same tasks, and planning a changed one says which of them have to be done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+
+__all__ = ["InputFile", "digest", "file_id_of", "plan_call", "plan_chunks", "plan_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One recording to transcribe.
+
+    Args:
+        path: Absolute path; bytes that aren't UTF-8 as surrogate escapes.
+        name: What people see: the path below the input folder.
+        output: Path of its transcripts below the output folder, without suffix.
+        size_bytes: File size; 0 when the file isn't there.
+        mtime_ns: Time of the last change, nanoseconds since the epoch.
+        inode: Number of the file in its file system.
+        reference: Path of its reference transcript, empty where there is none.
+        reference_mtime_ns: Time of the reference's last change.
+        language: ISO 639-1 code; None takes the batch's.
+        priority: Lower runs first.
+    """
+
+    path: str
+    name: str
+    output: str
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    inode: int = 0
+    reference: str = ""
+    reference_mtime_ns: int = 0
+    language: str | None = None
+    priority: int = 0
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits (64 bits) that stand for a JSON value."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _parameters(spec: BatchSpec, language: str | None) -> dict[str, Any]:
+    """What decides on a transcript and the files made from it, the recording apart."""
+    return {
+        "model": spec.model,
+        "language": language,
+        "chunk_size_s": spec.chunk_size_s,
+        "formats": sorted(spec.formats),
+        "initial_prompt": spec.initial_prompt,
+        "word_timestamps": spec.word_timestamps,
+    }
+
+
+def file_id_of(path: str, repeat: int = 0) -> str:
+    """The id of an input.
+
+    Args:
+        path: Absolute path of the recording.
+        repeat: How often it was added before, for callers that add one recording several times.
+    """
+    return digest(["file", path, repeat] if repeat else ["file", path])
+
+
+def plan_file(
+    entry: InputFile,
+    spec: BatchSpec,
+    provider: str,
+    resources: ResourceRequest,
+    *,
+    depends_on: Sequence[str] = (),
+    repeat: int = 0,
+) -> BatchTask:
+    """The task that transcribes one recording.
+
+    Args:
+        entry: The recording.
+        spec: The batch.
+        provider: Name of the speech provider that has the batch's model.
+        resources: What an attempt with that model asks of a node.
+        depends_on: Ids of tasks that must succeed first.
+        repeat: How often the same recording was added before.
+    """
+    language = entry.language or spec.language
+    identity = [entry.size_bytes, entry.mtime_ns, entry.inode, entry.reference, entry.reference_mtime_ns]
+    data: dict[str, Any] = {
+        "file_path": entry.path,
+        "name": entry.name,
+        "output": entry.output,
+        "size_bytes": entry.size_bytes,
+    }
+    if language:
+        data["language"] = language
+    if entry.reference:
+        data["reference"] = entry.reference
+    file_id = file_id_of(entry.path, repeat)
+    return BatchTask(
+        id=f"transcribe-{file_id}",
+        task_type=TaskType.TRANSCRIBE,
+        data=data,
+        priority=entry.priority,
+        max_retries=spec.retry.max_retries,
+        depends_on=tuple(depends_on),
+        file_id=file_id,
+        provider=provider,
+        resources=resources,
+        fingerprint=digest([identity, entry.output, _parameters(spec, language)]),
+    )
+
+
+def plan_call(
+    task_type: TaskType,
+    data: Mapping[str, Any],
+    *,
+    priority: int,
+    depends_on: Sequence[str],
+    repeat: int,
+    spec: BatchSpec,
+    provider: str,
+    resources: ResourceRequest,
+    identity: Any = None,
+) -> BatchTask:
+    """The task of one `add_task` call of a kind that doesn't transcribe.
+
+    Args:
+        task_type: The kind.
+        data: As the caller gave it.
+        priority: Lower runs first.
+        depends_on: Ids of tasks that must succeed first.
+        repeat: How many calls with the same kind and data came before, so that each call is a task of its own.
+        spec: The batch.
+        provider: Who does the work.
+        resources: What an attempt asks of a node.
+        identity: What else tells one state of the input from another, such as size and time of a file.
+    """
+    call_id = digest([task_type.value, dict(data), repeat])
+    return BatchTask(
+        id=f"{task_type.value}-{call_id}",
+        task_type=task_type,
+        data=dict(data),
+        priority=priority,
+        max_retries=spec.retry.max_retries,
+        depends_on=tuple(depends_on),
+        provider=provider,
+        resources=resources,
+        fingerprint=digest([identity, _parameters(spec, data.get("language") or spec.language)]),
+    )
+
+
+def plan_chunks(task: BatchTask, cuts: Sequence[tuple[float, float]]) -> tuple[BatchTask, ...]:
+    """The tasks that transcribe the chunks of a long recording.
+
+    Args:
+        task: The recording's own task, which assembles them.
+        cuts: Start and end of each chunk, seconds, in order.
+    """
+    total_s = cuts[-1][1] - cuts[0][0] if cuts else 0.0
+    children = []
+    for number, (start_s, end_s) in enumerate(cuts):
+        data = {key: value for key, value in task.data.items() if key != "reference"}
+        data |= {"start_s": start_s, "end_s": end_s}
+        if total_s > 0:
+            data["size_bytes"] = round(float(task.data.get("size_bytes") or 0) * (end_s - start_s) / total_s)
+        children.append(
+            replace(
+                task,
+                id=f"{task.id}/{number}",
+                data=data,
+                depends_on=(),
+                parent=task.id,
+                chunk=number,
+                fingerprint=digest([task.fingerprint, start_s, end_s]),
+            )
+        )
+    return tuple(children)

@@ -1,0 +1,179 @@
+"""Quality in numbers: confidence, coverage, repetition, word error rate. Numbers in, metrics and warnings out.
+
+Accuracies are percentages, 0-100, and None when unknown. `measured_accuracy` exists only against a reference
+transcript; `estimated_accuracy` comes from the model's own confidence and is never mixed with it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "LOW_CONFIDENCE",
+    "QualityTotals",
+    "accuracy_percent",
+    "assess",
+    "compression_ratio",
+    "word_error_rate",
+]
+
+LOW_CONFIDENCE = 0.5
+"""Below this mean word probability a segment is worth a second look (Whisper's -0.7 average log probability)."""
+
+REPETITION_RATIO = 2.4
+"""Text that zlib shrinks more than this repeats itself (openai/whisper, `compression_ratio_threshold`)."""
+
+REPETITION_MIN_CHARACTERS = 120
+"""Shorter texts tell nothing: zlib's own overhead outweighs them."""
+
+SPARSE_WORDS_PER_S = 0.5
+"""Fewer words per second of detected speech than this means that speech was missed; people speak 2 to 3."""
+
+SPARSE_MIN_SPEECH_S = 5.0
+
+
+def word_error_rate(errors: int, words: int) -> float | None:
+    """Errors per reference word, pooled; may pass 1. None without reference words."""
+    return errors / words if words else None
+
+
+def accuracy_percent(errors: int, words: int) -> float | None:
+    """max(0, 100 x (1 - WER)); None without reference words."""
+    rate = word_error_rate(errors, words)
+    return None if rate is None else max(0.0, 100.0 * (1.0 - rate))
+
+
+def compression_ratio(text: str) -> float:
+    """UTF-8 bytes over zlib bytes; about 1 to 2 for speech, much more for repetition. 0.0 for no text."""
+    encoded = text.encode("utf-8", "surrogateescape")
+    return len(encoded) / len(zlib.compress(encoded)) if encoded else 0.0
+
+
+def assess(
+    text: str,
+    confidences: Sequence[tuple[float, float | None]],
+    *,
+    speech_s: float,
+    media_warnings: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Judge one transcript.
+
+    Args:
+        text: All of it.
+        confidences: Per segment its duration in seconds and its confidence 0-1 (None when unknown).
+        speech_s: Seconds of detected speech; 0 means that there was none.
+        media_warnings: What decoding had to say, such as `truncated`.
+
+    Returns:
+        `estimated_accuracy` (percent or None), `low_confidence_segments`, `words`, `no_speech` and the
+        sorted list `warnings`.
+    """
+    known = [(max(seconds, 1e-3), value) for seconds, value in confidences if value is not None]
+    seconds = sum(weight for weight, _ in known)
+    estimated = 100.0 * sum(weight * value for weight, value in known) / seconds if known else None
+    low = sum(1 for _, value in known if value < LOW_CONFIDENCE)
+    words = len(text.split())
+    warnings = set(media_warnings)
+    if speech_s <= 0:
+        warnings.add("no_speech")
+    elif not words:
+        warnings.add("empty_transcript")
+    elif speech_s >= SPARSE_MIN_SPEECH_S and words / speech_s < SPARSE_WORDS_PER_S:
+        warnings.add("sparse_transcript")
+    if len(text) >= REPETITION_MIN_CHARACTERS and compression_ratio(text) > REPETITION_RATIO:
+        warnings.add("repetition")
+    if low:
+        warnings.add("low_confidence")
+    return {
+        "estimated_accuracy": estimated,
+        "low_confidence_segments": low,
+        "words": words,
+        "no_speech": speech_s <= 0,
+        "warnings": sorted(warnings),
+    }
+
+
+@dataclass(slots=True)
+class QualityTotals:
+    """Sums over the inputs that succeeded, from the metrics of their outcomes.
+
+    Sums of integers in microseconds and millionths, so that adding and taking away in any order gives the
+    same to the bit.
+    """
+
+    audio_us: int = 0
+    processing_us: int = 0
+    estimated_millionths: int = 0
+    estimated_us: int = 0
+    wer_errors: int = 0
+    wer_words: int = 0
+    low_confidence_segments: int = 0
+    no_speech_count: int = 0
+    recovered_count: int = 0
+    warnings: Counter[str] = field(default_factory=Counter)
+    by_task_type: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, task_type: str, metrics: Mapping[str, Any], *, recovered: bool, sign: int = 1) -> None:
+        """Count one input that succeeded; `sign=-1` takes it away again."""
+        audio_us = round(1e6 * float(metrics.get("duration_s") or 0.0))
+        processing_us = round(1e6 * float(metrics.get("processing_s") or 0.0))
+        self.audio_us += sign * audio_us
+        self.processing_us += sign * processing_us
+        if metrics.get("estimated_accuracy") is not None:
+            speech_us = round(1e6 * float(metrics.get("speech_s") or 0.0))
+            self.estimated_millionths += sign * round(float(metrics["estimated_accuracy"]) * speech_us)
+            self.estimated_us += sign * speech_us
+        self.wer_errors += sign * int(metrics.get("wer_errors") or 0)
+        self.wer_words += sign * int(metrics.get("wer_words") or 0)
+        self.low_confidence_segments += sign * int(metrics.get("low_confidence_segments") or 0)
+        self.no_speech_count += sign * bool(metrics.get("no_speech"))
+        self.recovered_count += sign * recovered
+        for warning in metrics.get("warnings") or ():
+            self.warnings[warning] += sign
+            if not self.warnings[warning]:
+                del self.warnings[warning]
+        kind = self.by_task_type.setdefault(task_type, {"count": 0, "audio_us": 0, "processing_us": 0})
+        kind["count"] += sign
+        kind["audio_us"] += sign * audio_us
+        kind["processing_us"] += sign * processing_us
+
+    def metrics(self, *, succeeded: int, failed: int, elapsed_s: float) -> dict[str, Any]:
+        """The `quality_metrics` that users see.
+
+        Args:
+            succeeded: Inputs that succeeded.
+            failed: Inputs that failed for good.
+            elapsed_s: Seconds that the batch has run, for `x_realtime`.
+        """
+        measured = accuracy_percent(self.wer_errors, self.wer_words)
+        estimated = self.estimated_millionths / self.estimated_us if self.estimated_us else None
+        audio_s = self.audio_us / 1e6
+        ended = succeeded + failed
+        return {
+            "avg_accuracy": estimated if measured is None else measured,
+            "accuracy_source": "measured" if measured is not None else "estimated" if estimated is not None else None,
+            "measured_accuracy": measured,
+            "estimated_accuracy": estimated,
+            "avg_accuracy_improvement": None,
+            "content_preservation_rate": None,
+            "low_confidence_segments": self.low_confidence_segments,
+            "no_speech_count": self.no_speech_count,
+            "audio_s": audio_s,
+            "x_realtime": audio_s / elapsed_s if elapsed_s > 0 else 0.0,
+            "error_rate": 100.0 * failed / ended if ended else 0.0,
+            "recovered_count": self.recovered_count,
+            "warnings": dict(sorted(self.warnings.items())),
+            "by_task_type": {
+                name: {
+                    "count": kind["count"],
+                    "audio_s": kind["audio_us"] / 1e6,
+                    "processing_s": kind["processing_us"] / 1e6,
+                }
+                for name, kind in sorted(self.by_task_type.items())
+                if kind["count"]
+            },
+        }

@@ -1,0 +1,149 @@
+"""The priority queue: a ready heap, a delayed heap, and degradation that wears off with age.
+
+Lower numbers run first, ties in the order of adding. A retry degrades its task by a step; every `aging_s`
+seconds of waiting take one step back, down to the task's own priority and never below.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+__all__ = ["TaskQueue"]
+
+
+@dataclass(slots=True)
+class _Entry:
+    sequence: int
+    priority: int
+    degradation: int
+    since: float
+    stamp: int
+    ready: bool
+
+
+class TaskQueue:
+    """Ids of tasks that are ready or delayed.
+
+    Heap items carry the stamp of the entry that they were pushed for; an item with an older stamp is stale
+    and is dropped where it surfaces, so removing and re-ranking cost no search.
+    """
+
+    def __init__(self, aging_s: float) -> None:
+        self._aging_s = aging_s
+        self._entries: dict[str, _Entry] = {}
+        self._ready: list[tuple[int, int, int, str]] = []
+        self._delayed: list[tuple[float, int, int, str]] = []
+        self._aging: list[tuple[float, int, int, str]] = []
+        self._stamp = 0
+        self._ready_count = 0
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def ready_count(self) -> int:
+        """Tasks that could start now."""
+        return self._ready_count
+
+    @property
+    def delayed_count(self) -> int:
+        """Tasks that wait for their time."""
+        return len(self._entries) - self._ready_count
+
+    def push(self, task_id: str, *, sequence: int, priority: int, degradation: int, since: float) -> None:
+        """Make a task ready.
+
+        Args:
+            task_id: Must not be in the queue.
+            sequence: Order of adding; breaks ties.
+            priority: The task's own priority.
+            degradation: Steps that retries have added.
+            since: When it became ready, seconds; degradation wears off from here.
+        """
+        self._insert(task_id, sequence, priority, degradation, since, ready=True)
+        self._rank(task_id, self._entries[task_id], since)
+
+    def push_delayed(self, task_id: str, *, sequence: int, priority: int, degradation: int, ready_at: float) -> None:
+        """Make a task wait until `ready_at`, seconds."""
+        self._insert(task_id, sequence, priority, degradation, ready_at, ready=False)
+        heapq.heappush(self._delayed, (ready_at, sequence, self._entries[task_id].stamp, task_id))
+
+    def remove(self, task_id: str) -> None:
+        """Take a task out, ready or delayed; unknown ids are an error."""
+        if self._entries.pop(task_id).ready:
+            self._ready_count -= 1
+
+    def advance(self, now: float) -> list[str]:
+        """Let time pass: delayed tasks whose time has come get ready, degradation wears off.
+
+        Returns:
+            Ids that got ready, in the order in which their time came.
+        """
+        arrived = []
+        while self._delayed and self._delayed[0][0] <= now:
+            _, _, stamp, task_id = heapq.heappop(self._delayed)
+            entry = self._live(task_id, stamp)
+            if entry is not None:
+                entry.ready = True
+                self._ready_count += 1
+                self._rank(task_id, entry, now)
+                arrived.append(task_id)
+        while self._aging and self._aging[0][0] <= now:
+            _, _, stamp, task_id = heapq.heappop(self._aging)
+            entry = self._live(task_id, stamp)
+            if entry is not None:
+                self._rank(task_id, entry, now)
+        return arrived
+
+    def peek(self, count: int) -> list[str]:
+        """The next `count` tasks to start, best first, without taking them."""
+        best: list[tuple[int, int, int, str]] = []
+        while self._ready and len(best) < count:
+            item = heapq.heappop(self._ready)
+            if self._live(item[3], item[2]) is not None:
+                best.append(item)
+        for item in best:
+            heapq.heappush(self._ready, item)
+        return [task_id for _, _, _, task_id in best]
+
+    def next_due(self) -> float | None:
+        """When the next delayed task gets ready, seconds; None where none waits."""
+        while self._delayed and self._live(self._delayed[0][3], self._delayed[0][2]) is None:
+            heapq.heappop(self._delayed)
+        return self._delayed[0][0] if self._delayed else None
+
+    def effective_priority(self, task_id: str, now: float) -> int:
+        """The priority that counts at `now`: the task's own plus what is left of its degradation."""
+        return self._effective(self._entries[task_id], now)[0]
+
+    def _insert(
+        self, task_id: str, sequence: int, priority: int, degradation: int, since: float, *, ready: bool
+    ) -> None:
+        if task_id in self._entries:
+            raise ValueError(f"task {task_id} is in the queue already")
+        self._stamp += 1
+        self._entries[task_id] = _Entry(sequence, priority, degradation, since, self._stamp, ready)
+        self._ready_count += ready
+
+    def _live(self, task_id: str, stamp: int) -> _Entry | None:
+        entry = self._entries.get(task_id)
+        return entry if entry is not None and entry.stamp == stamp else None
+
+    def _effective(self, entry: _Entry, now: float) -> tuple[int, int]:
+        worn = min(entry.degradation, int(max(0.0, now - entry.since) / self._aging_s))
+        return entry.priority + entry.degradation - worn, worn
+
+    def _rank(self, task_id: str, entry: _Entry, now: float) -> None:
+        """(Re)place a ready task in the heap, and note when its degradation wears off further."""
+        self._stamp += 1
+        entry.stamp = self._stamp
+        effective, worn = self._effective(entry, now)
+        heapq.heappush(self._ready, (effective, entry.sequence, entry.stamp, task_id))
+        if worn < entry.degradation:
+            due = entry.since + (worn + 1) * self._aging_s
+            # Rounding may put `due` at or before `now` with the step not yet worn off; look again a little later.
+            heapq.heappush(self._aging, (max(due, now + 1e-3), entry.sequence, entry.stamp, task_id))

@@ -1,0 +1,86 @@
+"""Whether a failed attempt is made again, when, and with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trax_ray.core.spec import RetryPolicy
+from trax_ray.core.task import Failure, FailureClass
+
+__all__ = ["RetryDecision", "backoff_s", "decide"]
+
+WORKER_DIED = "worker_died"
+"""Failure code of an attempt whose process died under it: the task is a suspect."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDecision:
+    """What happens to the task next.
+
+    Args:
+        delay_s: Seconds to wait before it is ready.
+        degradation: What is added to its priority number.
+        memory_mb: The memory that the next attempt asks for, MiB; None leaves it.
+    """
+
+    delay_s: float
+    degradation: int
+    memory_mb: int | None = None
+
+
+def backoff_s(policy: RetryPolicy, spent: int, jitter: float) -> float:
+    """Full jitter on an exponential: `jitter * min(cap_s, base_s * 2 ** spent)`.
+
+    Args:
+        policy: Base and cap, seconds.
+        spent: Retries made so far, from 0.
+        jitter: A draw from [0, 1).
+
+    Returns:
+        Seconds, in [0, cap_s].
+
+    Source:
+        M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter").
+    """
+    exponential = policy.base_s * 2.0 ** min(spent, 64)
+    return jitter * min(policy.cap_s, exponential)
+
+
+def decide(
+    failure: Failure,
+    policy: RetryPolicy,
+    *,
+    spent: int,
+    max_retries: int,
+    deaths: int,
+    memory_mb: int,
+    largest_node_mb: int,
+    jitter: float,
+) -> RetryDecision | None:
+    """Decide on one failed attempt. Failures of class config never get here: they park the provider.
+
+    Args:
+        failure: Why the attempt failed.
+        policy: The batch's policy.
+        spent: Retries that the task has used.
+        max_retries: Retries that it may use.
+        deaths: Workers that it has killed, this time included.
+        memory_mb: What the attempt had asked for, MiB.
+        largest_node_mb: The most that any node could give, MiB; 0 when unknown.
+        jitter: A draw from [0, 1).
+
+    Returns:
+        The decision, or None where the failure is for good.
+    """
+    if failure.failure_class is FailureClass.PERMANENT or spent >= max_retries:
+        return None
+    if failure.code == WORKER_DIED and deaths >= policy.max_deaths:
+        return None
+    memory: int | None = None
+    if failure.failure_class is FailureClass.RESOURCE and failure.code == "out_of_memory":
+        wanted = memory_mb * policy.memory_factor
+        memory = min(wanted, largest_node_mb) if largest_node_mb else wanted
+        if memory <= memory_mb:
+            return None
+    delay_s = max(failure.retry_after_s or 0.0, backoff_s(policy, spent, jitter))
+    return RetryDecision(delay_s=delay_s, degradation=policy.priority_step, memory_mb=memory)

@@ -1,0 +1,157 @@
+"""What a batch is asked to do: frozen, validated, JSON in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from trax_ray.errors import UsageError
+
+__all__ = [
+    "DEFAULT_CPU_LIMIT_PERCENT",
+    "DEFAULT_MEMORY_LIMIT_MB",
+    "DEFAULT_PROGRESS_INTERVAL",
+    "DEFAULT_QUEUE_SIZE",
+    "DEFAULT_WORKERS",
+    "OUTPUT_FORMATS",
+    "BatchSpec",
+    "Limits",
+    "RetryPolicy",
+]
+
+DEFAULT_WORKERS = 8
+DEFAULT_QUEUE_SIZE = 1000
+DEFAULT_PROGRESS_INTERVAL = 5.0
+DEFAULT_MEMORY_LIMIT_MB = 2048
+DEFAULT_CPU_LIMIT_PERCENT = 90
+
+OUTPUT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a failed attempt is made again, and how long that waits.
+
+    Args:
+        max_retries: Attempts after the first one.
+        base_s: Upper bound of the first delay, seconds; it doubles with every retry.
+        cap_s: Upper bound of every delay that the other side didn't ask for, seconds.
+        priority_step: What each retry adds to the priority number.
+        aging_s: Seconds of waiting that take one priority step of a retry back; never more than was added.
+        max_deaths: Workers that one task may kill before it is quarantined.
+        memory_factor: What a task that ran out of memory asks for next, as a multiple.
+    """
+
+    max_retries: int = 3
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    priority_step: int = 1
+    aging_s: float = 60.0
+    max_deaths: int = 2
+    memory_factor: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.max_retries >= 0, f"expected max_retries of 0 or more, got {self.max_retries}")
+        _require(0 <= self.base_s <= self.cap_s, f"expected 0 <= base_s <= cap_s, got {self.base_s}, {self.cap_s}")
+        _require(self.priority_step >= 0, f"expected a priority step of 0 or more, got {self.priority_step}")
+        _require(self.aging_s > 0, f"expected aging_s above 0, got {self.aging_s}")
+        _require(self.max_deaths >= 1, f"expected max_deaths of 1 or more, got {self.max_deaths}")
+        _require(self.memory_factor >= 2, f"expected a memory factor of 2 or more, got {self.memory_factor}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ceilings of a batch, not promises.
+
+    Args:
+        max_workers: Tasks that run at the same time in the whole batch.
+        queue_size: Ready tasks held in memory; retries are never refused.
+        memory_limit_mb: MiB per node for the batch's own processes.
+        cpu_limit_percent: Share of a node's cores that CPU-bound tasks may take, 1-100.
+    """
+
+    max_workers: int = DEFAULT_WORKERS
+    queue_size: int = DEFAULT_QUEUE_SIZE
+    memory_limit_mb: int = DEFAULT_MEMORY_LIMIT_MB
+    cpu_limit_percent: float = DEFAULT_CPU_LIMIT_PERCENT
+
+    def __post_init__(self) -> None:
+        _require(self.max_workers >= 1, f"expected 1 worker or more, got {self.max_workers}")
+        _require(self.queue_size >= 1, f"expected a queue size of 1 or more, got {self.queue_size}")
+        _require(self.memory_limit_mb >= 1, f"expected a memory limit above 0 MB, got {self.memory_limit_mb}")
+        _require(
+            0 < self.cpu_limit_percent <= 100,
+            f"expected a CPU limit above 0 and up to 100 percent, got {self.cpu_limit_percent:g}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """All that a batch needs to know, the same for every task in it.
+
+    Args:
+        output_dir: Absolute path of the folder for transcripts, report and journal.
+        name: What the Ray dashboard shows; defaults to the output folder's name.
+        model: Speech model, such as `pocketsphinx` or `whisper-1`.
+        language: ISO 639-1 code; None lets the model detect it.
+        chunk_size_s: Longest stretch that is transcribed in one attempt, seconds.
+        formats: Transcript formats, of `OUTPUT_FORMATS`.
+        initial_prompt: Text that primes the model; None for none.
+        word_timestamps: Ask the model for word times.
+        progress_interval_s: Seconds between progress reports.
+        stall_timeout_s: Seconds without a sign of life after which an attempt is ended.
+        report_interval_s: Seconds between rewrites of the report's tables while the batch runs.
+        limits: Ceilings.
+        retry: When failed attempts are made again.
+        runner: `module:function` that makes an attempt; tests put a scripted one here.
+    """
+
+    output_dir: str
+    name: str = ""
+    model: str = ""
+    language: str | None = None
+    chunk_size_s: int = 600
+    formats: tuple[str, ...] = OUTPUT_FORMATS
+    initial_prompt: str | None = None
+    word_timestamps: bool = False
+    progress_interval_s: float = DEFAULT_PROGRESS_INTERVAL
+    stall_timeout_s: float = 600.0
+    report_interval_s: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    runner: str = "trax_ray.tasks.run:run"
+
+    def __post_init__(self) -> None:
+        _require(bool(self.output_dir), "a batch needs an output folder")
+        _require(self.chunk_size_s >= 10, f"expected a chunk size of 10 seconds or more, got {self.chunk_size_s}")
+        _require(self.progress_interval_s > 0, f"expected a progress interval above 0, got {self.progress_interval_s}")
+        _require(self.stall_timeout_s > 0, f"expected a stall time-out above 0, got {self.stall_timeout_s}")
+        _require(self.report_interval_s > 0, f"expected a report interval above 0, got {self.report_interval_s}")
+        unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
+        _require(
+            not unknown and bool(self.formats),
+            f"expected output formats of {', '.join(OUTPUT_FORMATS)}, got {', '.join(unknown) or 'none'}",
+        )
+        object.__setattr__(self, "formats", tuple(dict.fromkeys(self.formats)))
+        if not self.name:
+            object.__setattr__(self, "name", self.output_dir.rstrip("/").rpartition("/")[2] or "batch")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON types."""
+        return asdict(self) | {"formats": list(self.formats)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BatchSpec:
+        """The spec that `to_dict` wrote; keys of a later version are left out."""
+        known = {entry.name for entry in fields(cls)}
+        values = {key: value for key, value in data.items() if key in known}
+        values["formats"] = tuple(values.get("formats", OUTPUT_FORMATS))
+        values["limits"] = Limits(**values.get("limits", {}))
+        values["retry"] = RetryPolicy(**values.get("retry", {}))
+        return cls(**values)

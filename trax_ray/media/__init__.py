@@ -1,0 +1,1 @@
+"""Media: decoding, probing, speech detection, chunk cutting, subtitles."""

@@ -1,0 +1,389 @@
+"""The Python API: `create_batch_processor`, and the `BatchProcessor` that it makes.
+
+    processor = create_batch_processor(max_workers=4, model="pocketsphinx")
+    await processor.add_task(TaskType.TRANSCRIBE, {"file_path": "talk.mp3"})
+    result = await processor.start(progress_callback=print)
+
+The command line drives the same class. Ray is loaded when a batch with tasks starts, not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from trax_ray.core.plan import file_id_of, plan_call, plan_file
+from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.spec import (
+    DEFAULT_CPU_LIMIT_PERCENT,
+    DEFAULT_MEMORY_LIMIT_MB,
+    DEFAULT_PROGRESS_INTERVAL,
+    DEFAULT_QUEUE_SIZE,
+    DEFAULT_WORKERS,
+    BatchSpec,
+    Limits,
+)
+from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+from trax_ray.errors import QueueFull, SetupError, UsageError
+from trax_ray.providers.registry import provider_of
+from trax_ray.store.inputs import Found, describe
+from trax_ray.store.layout import Layout
+
+if TYPE_CHECKING:
+    from trax_ray.cluster.driver import Driver
+
+__all__ = ["BatchProcessor", "create_batch_processor", "known_outputs"]
+
+ProgressCallback = Callable[[BatchProgress], Any]
+
+PACK = 200
+"""Tasks that travel to the coordinator in one call."""
+
+FEED_PERIOD_S = 0.2
+"""How often a full queue is asked for room."""
+
+REQUIRED_KEYS: Mapping[TaskType, str] = {
+    TaskType.TRANSCRIBE: "file_path",
+    TaskType.PREPROCESS: "file_path",
+    TaskType.ENHANCE: "transcript_path",
+    TaskType.YOUTUBE: "url",
+    TaskType.DOWNLOAD: "url",
+}
+
+_IO_BOUND = ResourceRequest(num_cpus=0.25, memory_mb=256)
+
+
+def create_batch_processor(
+    max_workers: int = DEFAULT_WORKERS,
+    queue_size: int = DEFAULT_QUEUE_SIZE,
+    progress_interval: float = DEFAULT_PROGRESS_INTERVAL,
+    memory_limit_mb: int = DEFAULT_MEMORY_LIMIT_MB,
+    cpu_limit_percent: float = DEFAULT_CPU_LIMIT_PERCENT,
+    output_dir: str | os.PathLike[str] = "trax_ray_output",
+    model: str | None = None,
+    language: str | None = None,
+    chunk_size: int = 600,
+    enhance: bool = False,
+    address: str | None = None,
+) -> BatchProcessor:
+    """Make a processor for one batch.
+
+    Args:
+        max_workers: Tasks that run at the same time; a ceiling.
+        queue_size: Ready tasks held in memory.
+        progress_interval: Seconds between calls of the progress callback.
+        memory_limit_mb: MiB per node for the batch's own processes.
+        cpu_limit_percent: Share of a node's cores for CPU-bound tasks, 1-100.
+        output_dir: Folder for transcripts, report and journal; the same folder again continues.
+        model: Speech model; None takes what is at hand (see `trax_ray.providers.registry`).
+        language: ISO 639-1 code; None lets the model detect it.
+        chunk_size: Longest stretch that is transcribed in one attempt, seconds.
+        enhance: Also enhance transcripts.
+        address: `host:port` of a Ray cluster; None finds or starts one.
+
+    Raises:
+        UsageError: A value makes no sense.
+        SetupError: No model was named and none is at hand, or what was asked for isn't in this version.
+    """
+    if enhance:
+        raise SetupError("enhancement isn't in this version of trax_ray yet: leave out enhance")
+    spec = BatchSpec(
+        output_dir=str(Path(output_dir).absolute()),
+        model=model or "",
+        language=language,
+        chunk_size_s=chunk_size,
+        progress_interval_s=progress_interval,
+        limits=Limits(max_workers, queue_size, memory_limit_mb, cpu_limit_percent),
+    )
+    return BatchProcessor(spec, address=address)
+
+
+class _Acknowledged(Awaitable[None]):
+    """What `pause`, `resume` and `stop` give: they have acted already, and may be awaited all the same."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+class BatchProcessor:
+    """One batch: tasks in, transcripts and a result out.
+
+    Args:
+        spec: What to do.
+        address: `host:port` of a Ray cluster; None finds or starts one.
+        lean: Start a local Ray head without the dashboard.
+    """
+
+    def __init__(self, spec: BatchSpec, *, address: str | None = None, lean: bool = False) -> None:
+        self.spec = spec
+        self.dashboard_url = ""
+        self._address = address
+        self._lean = lean
+        self._waiting: deque[BatchTask] = deque()
+        self._feed: Iterator[BatchTask] = iter(())
+        self._fed = False
+        self._changed = asyncio.Event()
+        self._known: set[str] = set()
+        self._repeats: Counter[str] = Counter()
+        self._names: dict[str, str] | None = None
+        self._driver: Driver | None = None
+        self._running = False
+        self._commands: deque[str] = deque()
+        self._last = BatchProgress()
+
+    async def add_task(
+        self,
+        task_type: TaskType,
+        data: Mapping[str, Any],
+        priority: int = 0,
+        depends_on: Sequence[str] = (),
+    ) -> str:
+        """Add a task. On a full queue this waits while the batch runs.
+
+        Args:
+            task_type: The kind.
+            data: transcribe and preprocess `file_path`; enhance `transcript_path`; youtube and download `url`.
+            priority: Lower runs first: 0 highest, 1-5 high, 6-10 normal, 11 and above low.
+            depends_on: Ids of tasks that must succeed first.
+
+        Returns:
+            The task's id: the same for the same call in the next run over the same output folder.
+
+        Raises:
+            UsageError: `data` lacks its key, the priority is negative, or a dependency is unknown.
+            QueueFull: The batch hasn't started and `queue_size` tasks are waiting.
+        """
+        task = self._plan(TaskType(task_type), data, priority, tuple(depends_on))
+        room = min(self.spec.limits.queue_size, PACK) if self._running else self.spec.limits.queue_size
+        while len(self._waiting) >= room:
+            if not self._running:
+                raise QueueFull(
+                    f"{len(self._waiting)} tasks are waiting and the queue holds {room}: "
+                    "start the batch first and add while it runs, or give a larger queue_size"
+                )
+            self._changed.clear()
+            await self._changed.wait()
+        self._known.add(task.id)
+        self._waiting.append(task)
+        self._changed.set()
+        return task.id
+
+    def feed(self, tasks: Iterable[BatchTask]) -> None:
+        """Give tasks that are planned already; they are taken as the queue drains."""
+        self._feed = iter(tasks)
+        self._fed = True
+
+    async def start(self, progress_callback: ProgressCallback | None = None) -> BatchResult:
+        """Run the batch to its end.
+
+        Args:
+            progress_callback: Called with a BatchProgress every `progress_interval` seconds and once at the
+                end; may be a coroutine function.
+
+        Returns:
+            The result; zeros where there are no tasks.
+
+        Raises:
+            UsageError: The batch is running already.
+            SetupError: Ray or the model isn't to be had.
+            BusyError: Another batch is at work in the output folder.
+        """
+        if self._running:
+            raise UsageError("this batch is running already: wait for its end before you start it again")
+        if not self._waiting and not self._fed:
+            return BatchResult(output_dir=self.spec.output_dir)
+        self._running = True
+        try:
+            return await self._run_batch(progress_callback)
+        finally:
+            self._running = False
+            self._fed = False
+            self._commands.clear()
+            self._changed.set()
+
+    def pause(self) -> Awaitable[None]:
+        """Let nothing start any more; what runs is completed. Acts at once; may be awaited."""
+        return self._command("pause")
+
+    def resume(self) -> Awaitable[None]:
+        """Let tasks start again. Acts at once; may be awaited."""
+        return self._command("resume")
+
+    def stop(self) -> Awaitable[None]:
+        """Cancel what runs and what waits; `start` then returns. Acts at once; may be awaited."""
+        return self._command("stop")
+
+    def get_progress(self) -> BatchProgress:
+        """How the batch stands."""
+        if self._driver is not None:
+            self._last = self._driver.snapshot()
+        elif not self._running and self._waiting:
+            return BatchProgress(total_tasks=len(self._waiting), queued_tasks=len(self._waiting))
+        return self._last
+
+    # Planning
+
+    def _plan(
+        self, task_type: TaskType, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]
+    ) -> BatchTask:
+        required = REQUIRED_KEYS[task_type]
+        if not data.get(required):
+            raise UsageError(f"a task of the kind {task_type.value} needs data[{required!r}], got {sorted(data)}")
+        missing = [name for name in depends_on if name not in self._known]
+        if missing:
+            raise UsageError(f"depends_on names {missing[0]}, which has not been added to this batch")
+        if task_type is TaskType.TRANSCRIBE:
+            return self._plan_transcription(data, priority, depends_on)
+        call = f"{task_type.value} {sorted(data.items(), key=str)}"
+        self._repeats[call] += 1
+        return plan_call(
+            task_type,
+            data,
+            priority=priority,
+            depends_on=depends_on,
+            repeat=self._repeats[call] - 1,
+            spec=self.spec,
+            provider=task_type.value,
+            resources=ResourceRequest() if task_type is TaskType.PREPROCESS else _IO_BOUND,
+        )
+
+    def _plan_transcription(self, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]) -> BatchTask:
+        if not self.spec.model:
+            from trax_ray.providers.choice import choose_model
+
+            self.spec = replace(self.spec, model=choose_model())
+        if self._names is None:
+            self._names = known_outputs(self.spec.output_dir)
+        path = os.path.abspath(os.fspath(data["file_path"]))  # noqa: PTH100 - links stay as they were named
+        self._repeats[path] += 1
+        repeat = self._repeats[path] - 1
+        found = Found(path, PurePath(path).relative_to(PurePath(path).parent))
+        entry = describe([found], taken=self._names, priority=priority)[0]
+        if repeat:
+            entry = replace(entry, output=f"{entry.output}-{repeat + 1}")
+        self._names[file_id_of(path, repeat)] = entry.output
+        entry = replace(entry, language=data.get("language"), reference=str(data.get("reference") or ""))
+        provider = provider_of(self.spec.model)
+        return plan_file(
+            entry, self.spec, provider.name, provider.resources(self.spec.model), depends_on=depends_on, repeat=repeat
+        )
+
+    # Running
+
+    def _command(self, name: str) -> Awaitable[None]:
+        if self._driver is not None:
+            self._driver.command(name)
+        else:
+            self._commands.append(name)
+        return _Acknowledged()
+
+    async def _run_batch(self, progress_callback: ProgressCallback | None) -> BatchResult:
+        from trax_ray.cluster.driver import Driver
+
+        driver = Driver(self.spec, address=self._address, lean=self._lean)
+        try:
+            first = list(islice(self._feed, PACK))
+            self._feed = _chain(first, self._feed)
+            requests = {task.resources for task in [*self._waiting, *first]}
+            connection = await asyncio.to_thread(driver.connect, requests)
+            self.dashboard_url = connection.dashboard_url
+            await asyncio.to_thread(driver.open)
+            self._driver = driver
+            while self._commands:
+                driver.command(self._commands.popleft())
+            return await self._to_the_end(driver, progress_callback)
+        finally:
+            self._driver = None
+            await asyncio.to_thread(driver.close)
+
+    async def _to_the_end(self, driver: Driver, progress_callback: ProgressCallback | None) -> BatchResult:
+        feeding = asyncio.create_task(self._feed_driver(driver))
+        ending = asyncio.create_task(_until_ended(driver))
+        try:
+            while True:
+                done, _ = await asyncio.wait(
+                    {feeding, ending}, timeout=self.spec.progress_interval_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if feeding in done and ending not in done:
+                    # Feeding only ever ends by an error. What was fed before is kept for the next run.
+                    driver.command("stop")
+                    await ending
+                    await feeding
+                self._last = await asyncio.to_thread(driver.snapshot)
+                await _call(progress_callback, self._last)
+                if ending in done:
+                    return await ending
+        finally:
+            for task in (feeding, ending):
+                task.cancel()
+            await asyncio.gather(feeding, ending, return_exceptions=True)
+
+    async def _feed_driver(self, driver: Driver) -> None:
+        """Bring tasks to the coordinator as its queue has room; close the batch when no more are known."""
+        room = await asyncio.to_thread(driver.add, [])
+        closed = False
+        while True:
+            pack = self._take(min(room, PACK))
+            if pack:
+                self._changed.set()
+                room = await asyncio.to_thread(driver.add, pack)
+                continue
+            if not closed and room > 0:
+                closed = True
+                driver.command("close")
+            if room > 0:
+                self._changed.clear()
+                if not self._waiting:
+                    await self._changed.wait()
+            else:
+                await asyncio.sleep(FEED_PERIOD_S)
+                room = await asyncio.to_thread(driver.add, [])
+
+    def _take(self, count: int) -> list[BatchTask]:
+        taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        return taken + list(islice(self._feed, count - len(taken)))
+
+
+async def _until_ended(driver: Driver) -> BatchResult:
+    while True:
+        result = await asyncio.to_thread(driver.wait, 1.0)
+        if result is not None:
+            return result
+
+
+async def _call(callback: ProgressCallback | None, progress: BatchProgress) -> None:
+    if callback is None:
+        return
+    answer = callback(progress)
+    if inspect.isawaitable(answer):
+        await answer
+
+
+def _chain(first: Iterable[BatchTask], rest: Iterator[BatchTask]) -> Iterator[BatchTask]:
+    yield from first
+    yield from rest
+
+
+def known_outputs(output_dir: str) -> dict[str, str]:
+    """The names of outputs that earlier runs gave, by file id.
+
+    Raises:
+        JournalError: The journal there is damaged.
+    """
+    from trax_ray.store.epochs import read_chain
+
+    names: dict[str, str] = {}
+    for record in read_chain(Layout(Path(output_dir)).journal):
+        if record.get("event") in ("TasksAdded", "Revived"):
+            for task in record["tasks"]:
+                output = task.get("data", {}).get("output")
+                if output and not task.get("parent"):
+                    names[task.get("file_id") or task["id"]] = output
+    return names

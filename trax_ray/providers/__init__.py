@@ -1,0 +1,1 @@
+"""Models and services behind Protocols: see `trax_ray.providers.base`."""

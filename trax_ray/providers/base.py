@@ -1,0 +1,71 @@
+"""The Protocol that all speech engines share, and the plain data that passes through it.
+
+An engine gets audio that somebody else decoded and the spans in it that hold speech; it gives back segments.
+It opens no files, knows nothing of Ray and nothing of retries, and raises only errors of `trax_ray.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Audio = npt.NDArray[np.float32]
+
+__all__ = ["SAMPLE_RATE_HZ", "EngineOptions", "Segment", "Span", "SpeechEngine", "Word"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What a caller may ask of any engine.
+
+    Args:
+        language: ISO 639-1 code; None lets the engine detect it.
+        initial_prompt: Text that primes the engine; engines without prompts ignore it.
+        word_timestamps: Fill `Segment.words`.
+    """
+
+    language: str | None = None
+    initial_prompt: str | None = None
+    word_timestamps: bool = False
+
+
+@runtime_checkable
+class SpeechEngine(Protocol):
+    """A local speech-to-text model, loaded once per process and used for many files.
+
+    Engines are made by a factory `load(model: str, resources: ResourceRequest) -> SpeechEngine` in a module
+    of their own, and found through `trax_ray.providers.registry`.
+    """
+
+    name: str
+    """The provider's name, such as `pocketsphinx`."""
+
+    model: str
+    """The model that is loaded, as it is recorded beside each transcript."""
+
+    language: str | None
+    """The language of the last transcription, detected or given; None before the first."""
+
+    def transcribe(self, audio: Audio, speech: Sequence[Span], options: EngineOptions) -> Iterator[Segment]:
+        """Recognise the speech in `audio`, span by span, in order of time.
+
+        Args:
+            audio: float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz. The engine must not change it.
+            speech: Spans of `audio` that hold speech, in order, without overlap. Nothing outside them is
+                recognised; no spans means no segments.
+            options: What the caller asked for.
+
+        Yields:
+            Segments in order of time, as soon as each is known.
+
+        Raises:
+            ProcessingError: The engine can't do what was asked, such as a language that it doesn't speak.
+        """
+        ...

@@ -1,0 +1,12 @@
+"""The report of a batch: built from journal and artifacts alone, at any time, by anybody. No Ray.
+
+fold     the journal once more: the state of the batch, and every attempt that was made
+schemas  the columns of the four tables
+tables   state and artifacts as rows
+parquet  rows to Parquet, in pieces, in one atomic step
+write    all files of `OUT/report/`
+frames   a table as a DataFrame
+summary  what a summary in the terminal shows
+transcripts  transcripts by artifact key
+text     text that any reader can take
+"""

@@ -1,0 +1,140 @@
+"""Rows to Parquet, in pieces, and from there to a file in one atomic step.
+
+All four tables go this way. A report of ten thousand hours of speech holds some hundred megabytes of text; so
+rows are compressed group by group into a temporary file, and memory holds one group at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trax_ray.errors import FileError
+from trax_ray.report.schemas import schema
+from trax_ray.report.text import clean_all
+from trax_ray.store import files
+
+__all__ = ["TableFile", "read_columns"]
+
+GROUP_ROWS = 50_000
+GROUP_CHARACTERS = 16 * 1024 * 1024
+"""A row group ends with the first of these: bounded memory, and groups large enough to compress and to skip."""
+
+
+class TableFile:
+    """A table in the making: a context manager that takes rows.
+
+    The file gets its name when the block ends well: readers see the old table or the new one, never a part.
+    After an exception the old one stays. A file that has the same bytes already is left alone.
+
+    Args:
+        path: Of the table, in a folder that exists.
+        table: Which of the four tables.
+    """
+
+    def __init__(self, path: Path, table: str) -> None:
+        self.path = path
+        self.count = 0
+        self._schema = schema(table)
+        self._rows: list[Mapping[str, Any]] = []
+        self._characters = 0
+        # The name is one that `store.files.remove_leftovers` knows, should we be killed.
+        self._temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
+        self._stream: BinaryIO
+        self._writer: pq.ParquetWriter
+
+    def __enter__(self) -> TableFile:
+        try:
+            self._stream = self._temporary.open("xb")
+            self._writer = pq.ParquetWriter(self._stream, self._schema, compression="zstd")
+        except OSError as error:
+            self._discard()
+            raise files.explain(error, self.path, "write") from error
+        return self
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; columns that it lacks are null.
+
+        Raises:
+            DiskFull: No space, no quota.
+            FileError: It can't be written.
+        """
+        self._rows.append(row)
+        self._characters += len(row.get("text") or "")
+        self.count += 1
+        if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+            try:
+                self._write_group()
+            except OSError as error:
+                raise files.explain(error, self.path, "write") from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._commit()
+        except OSError as failure:
+            raise files.explain(failure, self.path, "write") from failure
+        finally:
+            self._discard()
+
+    def _write_group(self) -> None:
+        rows, self._rows, self._characters = self._rows, [], 0
+        if not rows:
+            return
+        try:
+            batch = pa.RecordBatch.from_pylist(rows, schema=self._schema)
+        except UnicodeEncodeError:
+            # Rare, so it isn't looked for in every cell: names that aren't UTF-8, half characters of a provider.
+            batch = pa.RecordBatch.from_pylist(clean_all(rows), schema=self._schema)
+        self._writer.write_batch(batch, row_group_size=GROUP_ROWS)
+
+    def _commit(self) -> None:
+        self._write_group()
+        self._writer.close()
+        self._stream.flush()
+        files.fsync(self._stream.fileno())
+        self._stream.close()
+        if not (self.path.is_file() and filecmp.cmp(self._temporary, self.path, shallow=False)):
+            self._temporary.replace(self.path)
+            files.fsync_folder(self.path.parent)
+
+    def _discard(self) -> None:
+        """Let go of everything; what has been committed has another name by now."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._writer.close()
+        with contextlib.suppress(OSError, AttributeError):
+            self._stream.close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+
+
+def read_columns(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+    """Some or (None) all columns of a table of the report.
+
+    Raises:
+        FileError: It isn't there, or is no Parquet file; names `trax-ray report OUT` as the way out.
+    """
+    out = path.parent.parent
+    way_out = f"`trax-ray report {files.shown(out)}` builds it from the journal"
+    try:
+        # Opened here: Arrow takes no names that aren't UTF-8.
+        with path.open("rb") as stream:
+            return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
+    except FileNotFoundError as error:
+        raise FileError(f"there is no table {files.shown(path)}: {way_out}", code="not_found") from error
+    except pa.ArrowInvalid as error:
+        raise FileError(f"{files.shown(path)} is no Parquet file: {way_out}", code="unreadable") from error
+    except OSError as error:
+        if error.errno is None:  # Arrow's own: the file is damaged
+            raise FileError(f"{files.shown(path)} is damaged: {way_out}", code="unreadable") from error
+        raise files.explain(error, path, "read") from error

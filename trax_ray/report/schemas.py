@@ -1,0 +1,135 @@
+"""The columns of the four tables: flat, plain types, UTC microseconds.
+
+`warnings` is text, the codes joined by commas and empty where there are none, rather than a list: every
+reader can filter it (`warnings LIKE '%no_speech%'`, `df.warnings.str.contains("no_speech")`), write it to CSV
+and group by it. Lists can't do the last two in pandas. Codes hold no commas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+__all__ = ["SCHEMA_VERSION", "TABLES", "join_warnings", "schema"]
+
+SCHEMA_VERSION = 1
+"""Goes up when a column changes its name, type or meaning, or goes; not when one is added at the end."""
+
+_UTC = pa.timestamp("us", tz="UTC")
+_TEXT, _FLOAT, _INT, _LONG, _BOOL = pa.string(), pa.float64(), pa.int32(), pa.int64(), pa.bool_()
+
+_FILES = {
+    "file_id": _TEXT,
+    "file_name": _TEXT,  # bytes that aren't UTF-8 as \xff; path_bytes has the true name
+    "path_bytes": pa.binary(),
+    "url": _TEXT,
+    "status": _TEXT,
+    "failed_step": _TEXT,  # task type whose failure is the reason; null unless status is failed
+    "failure_class": _TEXT,
+    "category": _TEXT,
+    "error": _TEXT,
+    "text": _TEXT,
+    "language": _TEXT,
+    "duration": _FLOAT,  # seconds
+    "processing_s": _FLOAT,
+    "attempts": _INT,  # executions, chunks and steps included
+    "model": _TEXT,
+    "measured_accuracy": _FLOAT,  # percent; against a reference transcript only
+    "estimated_accuracy": _FLOAT,  # percent; from the model's confidence
+    "wer": _FLOAT,  # errors per reference word, may pass 1
+    "speech_s": _FLOAT,
+    "warnings": _TEXT,
+    "cost_usd": _FLOAT,
+    "transcript_path": _TEXT,  # below the output folder
+    "enhanced_path": _TEXT,
+    "code": _TEXT,  # of the failure
+    "priority": _INT,
+    "chunks": _INT,  # 0 where it was transcribed in one piece
+    "retries": _INT,  # failures that were followed by another attempt
+    "words": _LONG,
+    "segments": _INT,
+    "low_confidence_segments": _INT,
+    "wer_errors": _LONG,  # pooled WER: sum(wer_errors) / sum(wer_words)
+    "wer_words": _LONG,
+    "cached": _BOOL,  # the transcript was there already
+    "ended_at": _UTC,
+    "artifact_key": _TEXT,  # of the transcript
+}
+
+_TASKS = {
+    "task_id": _TEXT,
+    "file_id": _TEXT,
+    "task_type": _TEXT,
+    "chunk": _INT,  # from 0; null for a whole input
+    "priority": _INT,  # as given; what retries add is in attempts
+    "state": _TEXT,
+    "attempts": _INT,
+    "queued_at": _UTC,  # of a delayed task: when its retry is due
+    "started_at": _UTC,  # of its last attempt
+    "ended_at": _UTC,
+    "num_cpus": _FLOAT,
+    "memory_mb": _INT,  # what it asks for now, MiB
+    "artifact_key": _TEXT,
+    "parent": _TEXT,  # task_id of the task that planned it
+    "provider": _TEXT,
+}
+
+_ATTEMPTS = {
+    "task_id": _TEXT,
+    "attempt": _INT,
+    "node": _TEXT,
+    "pid": _LONG,
+    "started_at": _UTC,
+    "ended_at": _UTC,  # null while it runs, and where it was interrupted
+    "outcome": _TEXT,
+    "failure_class": _TEXT,
+    "category": _TEXT,
+    "error": _TEXT,
+    "delay_s": _FLOAT,
+    "priority": _INT,
+    "memory_peak_mb": _FLOAT,
+    "cost_usd": _FLOAT,
+    "code": _TEXT,
+    "epoch": _INT,
+    "file_id": _TEXT,
+}
+
+_SEGMENTS = {
+    "file_id": _TEXT,
+    "segment": _INT,  # from 0
+    "start_s": _FLOAT,
+    "end_s": _FLOAT,
+    "text": _TEXT,
+    "speaker": _TEXT,
+    "confidence": _FLOAT,  # 0-1
+    "avg_logprob": _FLOAT,
+    "no_speech_prob": _FLOAT,
+    "compression_ratio": _FLOAT,
+    "warnings": _TEXT,
+    "enhanced_text": _TEXT,
+}
+
+TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
+    "files": _FILES,
+    "tasks": _TASKS,
+    "attempts": _ATTEMPTS,
+    "segments": _SEGMENTS,
+}
+"""Columns by table, with their types, in order."""
+
+
+def schema(table: str) -> pa.Schema:
+    """The Arrow schema of a table, with `schema_version` in its metadata.
+
+    Args:
+        table: A name of TABLES.
+    """
+    return pa.schema(
+        list(TABLES[table].items()), metadata={"schema_version": str(SCHEMA_VERSION), "table": f"trax_ray.{table}"}
+    )
+
+
+def join_warnings(codes: set[str]) -> str:
+    """Warning codes as they stand in a table."""
+    return ",".join(sorted(codes))

@@ -1,0 +1,325 @@
+"""State and artifacts as rows of the four tables. Columns and their units are in `schemas`.
+
+Rows are dicts, made one at a time, so that a report needs no more memory for ten thousand recordings than for
+ten. What is missing from a row is null.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trax_ray.core.ledger import Ledger, TaskRecord
+from trax_ray.core.quality import (
+    LOW_CONFIDENCE,
+    REPETITION_MIN_CHARACTERS,
+    REPETITION_RATIO,
+    accuracy_percent,
+    compression_ratio,
+    word_error_rate,
+)
+from trax_ray.core.task import Failure, TaskState, TaskType
+from trax_ray.report.fold import History
+from trax_ray.report.schemas import join_warnings
+from trax_ray.report.text import clean
+
+__all__ = ["Entry", "attempt_rows", "display_name", "entries", "file_row", "owners", "segment_rows", "task_rows"]
+
+ARTIFACT_MISSING = "artifact_missing"
+"""Warning of a file whose transcript should be among the artifacts and is not, or is damaged."""
+
+_OPEN_STATES = (TaskState.RUNNING, TaskState.QUEUED, TaskState.DELAYED, TaskState.BLOCKED)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One input of the batch, with all that was done for it.
+
+    Args:
+        file_id: Its id.
+        steps: Its own tasks, in the order of adding: one, or one per step of a pipeline.
+        planned: Tasks that these planned at run time, such as chunks; also ones that no longer count.
+        retries: Failed attempts of all of these that were followed by another.
+    """
+
+    file_id: str
+    steps: list[TaskRecord] = field(default_factory=list)
+    planned: list[TaskRecord] = field(default_factory=list)
+    retries: int = 0
+
+    @property
+    def name(self) -> str:
+        """What people know it by: its path below the input folder, its path as given, or its URL."""
+        return display_name(self.steps[0])
+
+    @property
+    def transcript(self) -> TaskRecord | None:
+        """The task whose result is the transcript; None while there is none."""
+        return self.result(TaskType.TRANSCRIBE)
+
+    def result(self, task_type: TaskType | None = None) -> TaskRecord | None:
+        """The last of its tasks that succeeded, of one kind or (None) of any; None while there is none."""
+        for record in reversed(self.steps):
+            if record.state is TaskState.SUCCEEDED and task_type in (None, record.task.task_type):
+                return record
+        return None
+
+    def status(self, ledger: Ledger) -> str:
+        """The input's verdict; while it has none, the state of what is furthest: running, queued, delayed, blocked."""
+        verdict = ledger.inputs[self.file_id].verdict()
+        if verdict is not None:
+            return verdict.value
+        states = {record.state for record in (*self.steps, *self.planned)}
+        return next((state.value for state in _OPEN_STATES if state in states), TaskState.QUEUED.value)
+
+    def failed(self) -> TaskRecord | None:
+        """The task that the input failed at; one that only needed a failed one comes last. None without failure."""
+        failed = [record for record in self.steps if record.state is TaskState.FAILED]
+        return min(failed, key=lambda record: _is_consequence(record.failure), default=None)
+
+
+def owners(history: History) -> dict[str, str]:
+    """The file_id of the input that each task belongs to, by task id; that of planned tasks is their planner's."""
+    found: dict[str, str] = {}
+    records = history.state.records
+    for task_id, record in records.items():
+        top = record
+        while top.task.parent:
+            top = records[top.task.parent]
+        found[task_id] = top.task.file_id
+    return found
+
+
+def entries(history: History) -> list[Entry]:
+    """The inputs of a batch, in the order in which they were added."""
+    owner = owners(history)
+    found: dict[str, Entry] = {}
+    for task_id, record in history.state.records.items():
+        entry = found.setdefault(owner[task_id], Entry(owner[task_id]))
+        (entry.planned if record.task.parent else entry.steps).append(record)
+    for attempt in history.attempts:
+        found[owner[attempt.task_id]].retries += attempt.retried
+    return list(found.values())
+
+
+def display_name(record: TaskRecord) -> str:
+    """What people know a task's input by; may hold the surrogates of a name that isn't UTF-8."""
+    data = record.task.data
+    names = (data.get(key) for key in ("name", "file_path", "url", "transcript_path"))
+    return next((str(name) for name in names if name), record.task.file_id)
+
+
+def file_row(entry: Entry, ledger: Ledger, text: str | None) -> dict[str, Any]:
+    """One row of files.
+
+    Args:
+        entry: The input.
+        ledger: The ledger that counts it.
+        text: Its transcript; None where there is none (yet), or where its artifact can't be read.
+    """
+    row: dict[str, Any] = {
+        "file_id": entry.file_id,
+        "file_name": entry.name,
+        "path_bytes": _path_bytes(entry.steps[0].task.data.get("file_path")),
+        "url": entry.steps[0].task.data.get("url"),
+        "status": entry.status(ledger),
+        "attempts": sum(record.attempt for record in (*entry.steps, *entry.planned)),
+        "retries": entry.retries,
+        "priority": entry.steps[0].task.priority,
+        "chunks": sum(len(record.children) for record in entry.steps),
+        "ended_at": _micros(max((record.ended_at for record in entry.steps), default=0.0)),
+        "text": text,
+    }
+    if not all(record.state.terminal for record in entry.steps):
+        row["ended_at"] = None
+    failed = entry.failed()
+    if failed is not None:
+        row["failed_step"] = _origin(failed, ledger).task.task_type.value
+        row |= _failure_columns(failed.failure)
+    return row | _result_columns(entry, missing=text is None)
+
+
+def task_rows(history: History) -> Iterator[dict[str, Any]]:
+    """The rows of tasks, in the order of adding, chunks and steps included."""
+    owner = owners(history)
+    for task_id, record in history.state.records.items():
+        task = record.task
+        yield {
+            "task_id": task_id,
+            "file_id": owner[task_id],
+            "task_type": task.task_type.value,
+            "chunk": task.chunk,
+            "priority": task.priority,
+            "state": record.state.value,
+            "attempts": record.attempt,
+            "queued_at": _micros(record.queued_at),
+            "started_at": _micros(record.started_at),
+            "ended_at": _micros(record.ended_at),
+            "num_cpus": task.resources.num_cpus,
+            "memory_mb": task.resources.memory_mb,
+            "artifact_key": record.artifact_key or None,
+            "parent": task.parent or None,
+            "provider": task.provider or None,
+        }
+
+
+def attempt_rows(history: History) -> Iterator[dict[str, Any]]:
+    """The rows of attempts, in the order in which they started."""
+    owner = owners(history)
+    for attempt in history.attempts:
+        yield {
+            "task_id": attempt.task_id,
+            "attempt": attempt.attempt,
+            "epoch": attempt.epoch,
+            "file_id": owner[attempt.task_id],
+            "node": attempt.node or None,
+            "pid": attempt.pid or None,
+            "started_at": _micros(attempt.started_at),
+            "ended_at": _micros(attempt.ended_at),
+            "outcome": attempt.outcome,
+            "delay_s": attempt.delay_s,
+            "priority": attempt.priority,
+            "memory_peak_mb": attempt.memory_peak_mb or None,
+            "cost_usd": _number(attempt.cost_usd),
+        } | _failure_columns(attempt.failure)
+
+
+def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of segments of one transcript, in its order.
+
+    Args:
+        file_id: Of the input.
+        payload: The transcript's artifact. Of a segment only start_s, end_s and text need be there.
+    """
+    for number, segment in enumerate(payload.get("segments") or ()):
+        text = str(segment.get("text") or "")
+        confidence, ratio = _number(segment.get("confidence")), _number(segment.get("compression_ratio"))
+        judged = ratio
+        if judged is None:
+            # As for whole transcripts: zlib's overhead outweighs short texts.
+            judged = compression_ratio(clean(text)) if len(text) >= REPETITION_MIN_CHARACTERS else 0.0
+        warnings = set()
+        if confidence is not None and confidence < LOW_CONFIDENCE:
+            warnings.add("low_confidence")
+        if judged > REPETITION_RATIO:
+            warnings.add("repetition")
+        yield {
+            "file_id": file_id,
+            "segment": number,
+            "start_s": _number(segment.get("start_s")),
+            "end_s": _number(segment.get("end_s")),
+            "text": text,
+            "speaker": segment.get("speaker"),
+            "confidence": confidence,
+            "avg_logprob": _number(segment.get("avg_logprob")),
+            "no_speech_prob": _number(segment.get("no_speech_prob")),
+            "compression_ratio": ratio,
+            "warnings": join_warnings(warnings),
+        }
+
+
+def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
+    """What the tasks that succeeded have to say. Figures are the transcript's, else the last task's."""
+    record = entry.transcript or entry.result()
+    if record is None:
+        return {"warnings": ""}
+    metrics = record.metrics
+    warnings = {
+        str(code)
+        for step in entry.steps
+        if step.state is TaskState.SUCCEEDED
+        for code in step.metrics.get("warnings") or ()
+    }
+    if missing and entry.transcript is not None and entry.transcript.artifact_key:
+        warnings.add(ARTIFACT_MISSING)
+    errors, words = _whole(metrics.get("wer_errors")) or 0, _whole(metrics.get("wer_words")) or 0
+    measured = _number(metrics.get("measured_accuracy"))
+    enhanced = entry.result(TaskType.ENHANCE)
+    return {
+        "language": metrics.get("language"),
+        "duration": _number(metrics.get("duration_s")),
+        "processing_s": _number(metrics.get("processing_s")),
+        "model": metrics.get("model"),
+        "measured_accuracy": accuracy_percent(errors, words) if measured is None else measured,
+        "estimated_accuracy": _number(metrics.get("estimated_accuracy")),
+        "wer": word_error_rate(errors, words),
+        "speech_s": _number(metrics.get("speech_s")),
+        "warnings": join_warnings(warnings),
+        "cost_usd": _cost(entry),
+        "transcript_path": _first_output(entry.transcript),
+        "enhanced_path": _first_output(enhanced),
+        "words": _whole(metrics.get("words")),
+        "segments": _whole(metrics.get("segments")),
+        "low_confidence_segments": _whole(metrics.get("low_confidence_segments")),
+        "wer_errors": errors if words else None,
+        "wer_words": words or None,
+        "cached": metrics.get("cached"),
+        "artifact_key": record.artifact_key or None,
+    }
+
+
+def _failure_columns(failure: Failure | None) -> dict[str, Any]:
+    if failure is None:
+        return {}
+    return {
+        "failure_class": failure.failure_class.value,
+        "category": failure.category.value,
+        "code": failure.code,
+        "error": failure.message,
+    }
+
+
+def _is_consequence(failure: Failure | None) -> bool:
+    return failure is not None and failure.code == "dependency_failed"
+
+
+def _origin(record: TaskRecord, ledger: Ledger) -> TaskRecord:
+    """The task that failed by itself, where the given one only needed it."""
+    while _is_consequence(record.failure):
+        needed = [ledger.records[name] for name in record.task.depends_on]
+        before = next((other for other in needed if other.state is TaskState.FAILED), None)
+        if before is None:
+            break  # it has been revived in the meantime
+        record = before
+    return record
+
+
+def _cost(entry: Entry) -> float | None:
+    """What its results cost, US dollars; None where no provider named a price."""
+    costs = [_number(record.metrics.get("cost_usd")) for record in entry.steps if record.state is TaskState.SUCCEEDED]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known else None
+
+
+def _first_output(record: TaskRecord | None) -> str | None:
+    outputs = () if record is None else record.metrics.get("outputs") or ()
+    return str(outputs[0]) if outputs else None
+
+
+def _path_bytes(path: Any) -> bytes | None:
+    if not isinstance(path, str) or not path:
+        return None
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte: no file has this name
+        return path.encode("utf-8", "surrogatepass")
+
+
+def _number(value: Any) -> float | None:
+    """A figure of an outcome or an artifact; None for what is no finite number."""
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else round(number)
+
+
+def _micros(at: float | None) -> int | None:
+    """Microseconds since the epoch, as Arrow takes them; None for times that aren't yet (0.0)."""
+    return round(at * 1e6) if at else None

@@ -1,0 +1,94 @@
+"""Transcripts by artifact key: from the store, and for rewrites from the table that is there already.
+
+While a batch runs its report is rewritten every minute. Artifacts never change, so a text that the last
+files.parquet holds is taken from there, row group by row group, rather than from one file per recording.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trax_ray.errors import TraxRayError
+from trax_ray.report.schemas import SCHEMA_VERSION
+from trax_ray.store.artifacts import ArtifactStore
+
+__all__ = ["EarlierTexts", "read_payload", "text_of"]
+
+_log = logging.getLogger(__name__)
+
+
+def read_payload(store: ArtifactStore, key: str) -> Mapping[str, Any] | None:
+    """The payload of a transcript's artifact; None where it is missing, damaged or unreadable, which is logged.
+
+    A report must not end because one file of thousands can't be read.
+    """
+    try:
+        payload = store.get(key)
+    except (TraxRayError, ValueError) as error:
+        _log.warning("artifact %s can't be read: %s", key, error)
+        return None
+    return payload
+
+
+def text_of(payload: Mapping[str, Any] | None) -> str | None:
+    """The text of a transcript's payload; None where there is none."""
+    text = None if payload is None else payload.get("text")
+    return text if isinstance(text, str) else None
+
+
+class EarlierTexts:
+    """The texts of an earlier files.parquet, by artifact key. One that can't be used is as good as none.
+
+    Keep it open no longer than the report takes: the file may be replaced meanwhile, which does no harm.
+
+    Args:
+        path: Of the table; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._where: dict[str, tuple[int, int]] = {}
+        self._group = -1
+        self._texts: pa.ChunkedArray | None = None
+        try:
+            self._stream = path.open("rb")
+        except OSError:
+            return
+        try:
+            self._file = pq.ParquetFile(self._stream)
+            if (self._file.schema_arrow.metadata or {}).get(b"schema_version") == str(SCHEMA_VERSION).encode():
+                self._index()
+        except (pa.ArrowException, OSError, KeyError):
+            self._where.clear()
+
+    def get(self, key: str) -> str | None:
+        """The text of a key; None where it isn't known."""
+        where = self._where.get(key)
+        if where is None:
+            return None
+        group, row = where
+        if group != self._group or self._texts is None:
+            try:
+                self._texts = self._file.read_row_group(group, columns=["text"]).column("text")
+            except (pa.ArrowException, OSError):
+                self._where.clear()
+                return None
+            self._group = group
+        text: str | None = self._texts[row].as_py()
+        return text
+
+    def close(self) -> None:
+        """Let go of the file."""
+        stream = getattr(self, "_stream", None)
+        if stream is not None:
+            stream.close()
+
+    def _index(self) -> None:
+        for group in range(self._file.num_row_groups):
+            keys = self._file.read_row_group(group, columns=["artifact_key"]).column("artifact_key").to_pylist()
+            self._where.update({key: (group, row) for row, key in enumerate(keys) if key})

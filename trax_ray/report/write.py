@@ -1,0 +1,200 @@
+"""All files of `OUT/report/`, from the journal and the artifacts alone."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trax_ray.core.task import Failure, TaskState
+from trax_ray.report.fold import Attempt, History, read_history
+from trax_ray.report.parquet import TableFile
+from trax_ray.report.schemas import SCHEMA_VERSION
+from trax_ray.report.tables import (
+    Entry,
+    attempt_rows,
+    display_name,
+    entries,
+    file_row,
+    segment_rows,
+    task_rows,
+)
+from trax_ray.report.text import clean_all, iso_utc, one_line
+from trax_ray.report.transcripts import EarlierTexts, read_payload, text_of
+from trax_ray.store.artifacts import ArtifactStore
+from trax_ray.store.files import ensure_folder, shown, write_atomically
+from trax_ray.store.layout import Layout
+
+__all__ = ["write_history", "write_report"]
+
+
+def write_report(output_dir: str | Path, *, final: bool) -> dict[str, Any]:
+    """Rebuild a batch's report from its journal and its artifacts; may be done while the batch runs.
+
+    Each file is replaced in one step and only where it changes: the same journal gives the same bytes. A
+    transcript that can't be read leaves a null text and the warning `artifact_missing`.
+
+    Args:
+        output_dir: The batch's output folder.
+        final: True reads every artifact and writes segments too. False, for rewrites while the batch runs,
+            takes the texts that the last report holds from there and leaves segments alone.
+
+    Returns:
+        Rows written by table (`files`, `tasks`, `attempts`; `segments` is None unless final), `retries`,
+        `status` as in run.json, and `report`, the folder's path.
+
+    Raises:
+        FileError: There is no batch in this folder, or the report can't be written; permanent.
+        JournalError: The journal is damaged, or was written by another version.
+        DiskFull: No space, no quota; the files that were there are intact.
+    """
+    return write_history(output_dir, read_history(output_dir), final=final)
+
+
+def write_history(output_dir: str | Path, history: History, *, final: bool) -> dict[str, Any]:
+    """As `write_report`, for a history that is in memory already.
+
+    Args:
+        output_dir: The batch's output folder.
+        history: Must not change until this returns.
+        final: See `write_report`.
+    """
+    layout = Layout(Path(output_dir))
+    ensure_folder(layout.report)
+    inputs = entries(history)
+    segments = _write_files(layout, history, inputs, final=final)
+    counts = {"files": len(inputs)}
+    for table, rows in (("tasks", task_rows(history)), ("attempts", attempt_rows(history))):
+        with TableFile(layout.table(table), table) as written:
+            for row in rows:
+                written.add(row)
+        counts[table] = written.count
+    lines = "".join(f"{line}\n" for line in _error_lines(history, inputs))
+    write_atomically(layout.errors_log, lines.encode())
+    facts = run_facts(history)
+    write_atomically(layout.run_json, (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
+    return {
+        **counts,
+        "segments": segments,
+        "retries": history.retries,
+        "status": facts["status"],
+        "report": shown(layout.report),
+    }
+
+
+def run_facts(history: History) -> dict[str, Any]:
+    """What run.json holds: the batch as a whole. Versions and host are those of the process that writes it.
+
+    `status` is complete, stopped or parked (what is left waits for a person); running says that the journal
+    has no end yet: the batch is at work, or its coordinator died.
+    """
+    state, ledger = history.state, history.state.ledger
+    verdicts = {kind: ledger.verdicts[kind] for kind in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)}
+    total = len(ledger.inputs)
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "name": history.spec.get("name", ""),
+        "status": state.finished or "running",
+        "started_at": iso_utc(history.started_at),
+        "ended_at": iso_utc(state.now) if state.finished else None,
+        "as_of": iso_utc(state.now),
+        "worked_s": round(history.worked_s, 6),
+        "counts": {
+            "total": total,
+            **{kind.value: count for kind, count in verdicts.items()},
+            "open": total - sum(verdicts.values()),
+        },
+        "tasks": {kind.value: ledger.counts[kind] for kind in TaskState},
+        "attempts": len(history.attempts),
+        "retries": history.retries,
+        "parked": {provider: failure.message for provider, failure in state.parked.items()},
+        "quality_metrics": ledger.quality.metrics(
+            succeeded=verdicts[TaskState.SUCCEEDED], failed=verdicts[TaskState.FAILED], elapsed_s=history.worked_s
+        ),
+        "spec": history.spec,
+        "epochs": [
+            {
+                "epoch": run.epoch,
+                "holder": run.holder,
+                "started_at": iso_utc(run.started_at),
+                "last_event_at": iso_utc(run.last_event_at),
+            }
+            for run in history.runs
+        ],
+        "host": platform.node(),
+        "trax_ray_version": _version("trax-ray"),
+        "python_version": platform.python_version(),
+        "ray_version": _version("ray"),
+    }
+    cleaned: dict[str, Any] = clean_all(facts)
+    return cleaned
+
+
+def _write_files(layout: Layout, history: History, inputs: list[Entry], *, final: bool) -> int | None:
+    """Write files, and segments if it is the final report. Returns the number of segments, None without."""
+    ledger, store = history.state.ledger, ArtifactStore(layout.artifacts)
+    with ExitStack() as stack:
+        files = stack.enter_context(TableFile(layout.table("files"), "files"))
+        segments = stack.enter_context(TableFile(layout.table("segments"), "segments")) if final else None
+        earlier = None if final else stack.enter_context(closing(EarlierTexts(layout.table("files"))))
+        for entry in inputs:
+            key = entry.transcript.artifact_key if entry.transcript else ""
+            text = earlier.get(key) if key and earlier else None
+            payload = read_payload(store, key) if key and text is None else None
+            files.add(file_row(entry, ledger, text_of(payload) if text is None else text))
+            if segments is not None and payload is not None:
+                for row in segment_rows(entry.file_id, payload):
+                    segments.add(row)
+    return None if segments is None else segments.count
+
+
+def _error_lines(history: History, inputs: list[Entry]) -> Iterator[str]:
+    """The lines of errors.log by time: failed attempts, and inputs that failed without one of their own.
+
+    Columns, between tabs: UTC time, file, step, class, category, code, which attempt and what follows, reason.
+    """
+    records = history.state.records
+    found: list[tuple[float, str]] = []
+    last: dict[str, Attempt] = {}
+    for attempt in history.attempts:
+        last[attempt.task_id] = attempt
+    for attempt in history.attempts:
+        if attempt.failure is None:
+            continue
+        record = records[attempt.task_id]
+        number = f"attempt {attempt.attempt} of {attempt.limit}"
+        if attempt.retried:
+            number += f", again in {attempt.delay_s:.1f} s"
+        elif last[attempt.task_id] is attempt and record.state is TaskState.FAILED:
+            number += ", failed for good"
+        at = attempt.ended_at or 0.0
+        step = record.task.task_type.value
+        if record.task.chunk is not None:
+            step += f" chunk {record.task.chunk}"
+        found.append((at, _line(at, display_name(record), step, attempt.failure, number)))
+    for entry in inputs:
+        failed = entry.failed()
+        if failed is not None and failed.failure is not None:
+            final = last.get(failed.task.id)
+            if final is None or final.failure is None:
+                step = failed.task.task_type.value
+                line = _line(failed.ended_at, entry.name, step, failed.failure, "no attempt, failed for good")
+                found.append((failed.ended_at, line))
+    found.sort(key=lambda pair: pair[0])
+    return (line for _, line in found)
+
+
+def _line(at: float, name: str, step: str, failure: Failure, number: str) -> str:
+    parts = (name, step, failure.failure_class.value, failure.category.value, failure.code, number, failure.message)
+    return "\t".join([iso_utc(at) or "", *map(one_line, parts)])
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,308 @@
+"""Committed results: JSON by content key, each written once; and content hashes that are remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import secrets
+import stat
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trax_ray.errors import FileError
+from trax_ray.store import files
+
+__all__ = ["ArtifactStore", "content_hash"]
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_BLOCK_BYTES = 1024 * 1024
+_SETTLED_AFTER_S = 2.0
+"""FAT keeps times to 2 s, the coarsest of the file systems in use."""
+
+_PUT_ATTEMPTS = 3
+
+_log = logging.getLogger(__name__)
+
+
+class ArtifactStore:
+    """Results by key. The first writer of a key wins, and what it wrote never changes.
+
+    An artifact is one JSON object, `{"key": ..., "payload": {...}, "sha256": ...}`, in `ab/abcdef....json`;
+    the SHA-256 covers all bytes before it. Nothing is touched until the first `put`.
+
+    Args:
+        folder: Where the artifacts lie; made when it is needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def key(content_hash: str, task_type: str, params: Mapping[str, Any], model: str, format_version: int) -> str:
+        """The key of a result: the same whenever the same work is asked for, on any machine.
+
+        Args:
+            content_hash: SHA-256 of the input's bytes, or the key of the artifact that is worked on.
+            task_type: The kind of task.
+            params: Every parameter that the result depends on, and no other; JSON types with text keys.
+                Their order doesn't matter, and 600 is the same as 600.0.
+            model: Name and version of the model or service; empty where there is none.
+            format_version: Version of the payload's layout.
+
+        Returns:
+            64 lower-case hexadecimal digits.
+
+        Raises:
+            TypeError: Another type in `params`, or a key that isn't text.
+            ValueError: NaN or infinity in `params`.
+        """
+        parts = {
+            "content": content_hash,
+            "format": format_version,
+            "model": model,
+            "params": params,
+            "task": task_type,
+        }
+        canonical = json.dumps(_canonical(parts), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    def path(self, key: str) -> Path:
+        """Where the artifact of a key lies, or would lie.
+
+        Raises:
+            ValueError: Not a key.
+        """
+        if _KEY.fullmatch(key) is None:
+            raise ValueError(f"expected an artifact key of 64 hexadecimal digits, got {key!r}")
+        return self.folder / key[:2] / f"{key}.json"
+
+    def has(self, key: str) -> bool:
+        """Whether there is an artifact; one look-up, nothing is read. Only `get` proves that it is whole.
+
+        Raises:
+            FileError: The folder can't be read.
+            ValueError: Not a key.
+        """
+        path = self.path(key)
+        try:
+            return path.is_file()
+        except OSError as error:
+            raise files.explain(error, path, "read") from error
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The payload of an artifact; None when there is none.
+
+        A file that is cut short or altered counts as missing: a warning is logged, and it is set aside as
+        `<key>.json.bad-…`. Not an error, because an artifact can always be made again from its input: doing
+        one task twice is a smaller loss than stopping a batch of thousands until somebody deletes a file.
+        The bytes are kept for whoever wants to know what happened.
+
+        Raises:
+            FileError: There is a file and it can't be read, or not be set aside.
+            ValueError: Not a key.
+        """
+        path = self.path(key)
+        data = _read_if_there(path)
+        if data is None:
+            return None
+        payload = _decode(key, data)
+        return self._set_aside(key, path) if payload is None else payload
+
+    def put(self, key: str, payload: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+        """Commit a result. When it returns, an artifact of this key is on the disk.
+
+        Args:
+            key: See `key`.
+            payload: JSON types with text keys; tuples become lists.
+
+        Returns:
+            Whether this payload was the first, and the payload that is in the store: what `get` will give.
+            A later writer's payload is dropped.
+
+        Raises:
+            DiskFull: No space, no quota, read-only.
+            FileError: Not permitted; permanent.
+            ValueError: Not a key, or NaN or infinity in the payload.
+            TypeError: Other types in the payload.
+        """
+        path = self.path(key)
+        data = _encode(key, payload)
+        for _ in range(_PUT_ATTEMPTS):
+            files.ensure_folder(path.parent)
+            if files.create_exclusively(path, data):
+                return True, json.loads(data)["payload"]
+            stored = self.get(key)
+            if stored is not None:
+                return False, stored
+            # What was there was damaged and has been set aside; the name is free again.
+        raise FileError(f"artifact {files.shown(path)} can neither be written nor read: delete it", code="not_writable")
+
+    def _set_aside(self, key: str, path: Path) -> dict[str, Any] | None:
+        """Move a damaged file out of the way. Returns a good payload if there was one after all."""
+        aside = path.with_name(f"{path.name}.bad-{secrets.token_hex(4)}")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return None  # another process was faster
+        except OSError as error:
+            raise files.explain(error, path, "write") from error
+        # Between our reading and our renaming another process may have set the damaged file aside and put
+        # a good one in its place. Then it is the good one that we hold now: give it back.
+        data = files.read_bytes(aside)
+        payload = _decode(key, data)
+        if payload is not None:
+            files.create_exclusively(path, data)
+            aside.unlink(missing_ok=True)
+            return payload
+        _log.warning(
+            "artifact %s was damaged; it is kept as %s and the work will be done again",
+            files.shown(path),
+            files.shown(aside.name),
+        )
+        return None
+
+
+def content_hash(path: Path, memo: Path | None = None, *, now: float | None = None) -> str:
+    """SHA-256 of a file's bytes, read in blocks of 1 MiB, and remembered.
+
+    It is remembered by (path, size, mtime in ns, inode), but only when the file was last written 2 s or more
+    before the hashing began: a younger file may be changed again without a change of its mtime.
+
+    Args:
+        path: A regular file, or a link to one.
+        memo: Folder of what is remembered; made when it is needed. None remembers nothing.
+        now: Seconds since the epoch when the hashing begins; None asks the clock.
+
+    Returns:
+        64 lower-case hexadecimal digits.
+
+    Raises:
+        FileError: `not_found`, `permission_denied`, `is_a_directory`, `not_a_file` (a pipe, a device):
+            permanent. `changed_while_read`: transient, the file is being written.
+        DiskFull: The hash can't be remembered.
+    """
+    started_at = time.time() if now is None else now
+    try:
+        # O_NONBLOCK, because opening a pipe would wait for a writer; it means nothing for regular files.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            before = os.fstat(fd)
+            _expect_regular(before, path)
+            note = None if memo is None else _note_path(memo, path, before)
+            known = None if note is None else _read_note(note)
+            if known is not None:
+                return known
+            digest, size = _hash(fd)
+            # Asked by the name, not the open file: it may have been written to, or replaced by another.
+            if size != before.st_size or _identity(before) != _identity(path.stat()):
+                raise FileError(
+                    f"{files.shown(path)} changed while it was read: is it still being copied? Try again later",
+                    failure_class="transient",
+                    code="changed_while_read",
+                )
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise files.explain(error, path, "read") from error
+    if note is not None and started_at - before.st_mtime >= _SETTLED_AFTER_S:
+        files.ensure_folder(note.parent)
+        # Atomic, but not exclusive: there is one right hash, and a damaged note has to be replaced.
+        files.write_atomically(note, _note(digest))
+    return digest
+
+
+def _canonical(value: Any) -> Any:
+    """The value with one spelling for what is the same: mappings as dicts, 600.0 as 600, tuples as lists."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise TypeError(f"expected text as the name of a parameter, got {name!r}")
+        return {name: _canonical(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(each) for each in value]
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _encode(key: str, payload: dict[str, Any]) -> bytes:
+    body = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode("ascii")
+    covered = b'{"key":"%b","payload":%b' % (key.encode("ascii"), body)
+    return covered + _closing(covered)
+
+
+def _closing(covered: bytes) -> bytes:
+    return b',"sha256":"%b"}\n' % hashlib.sha256(covered).hexdigest().encode("ascii")
+
+
+_CLOSING_BYTES = len(_closing(b""))
+
+
+def _decode(key: str, data: bytes) -> dict[str, Any] | None:
+    """The payload; None where a bit is wrong, or where it is the artifact of another key."""
+    covered = data[:-_CLOSING_BYTES]
+    if data[-_CLOSING_BYTES:] != _closing(covered):
+        return None
+    artifact = json.loads(data)
+    if artifact["key"] != key:
+        return None
+    payload: dict[str, Any] = artifact["payload"]
+    return payload
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise files.explain(error, path, "read") from error
+
+
+def _expect_regular(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{files.shown(path)} is a folder, not a file", code="is_a_directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{files.shown(path)} is a pipe or a device, not a file", code="not_a_file")
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _hash(fd: int) -> tuple[str, int]:
+    """SHA-256 of the rest of an open file, and the number of bytes that were read."""
+    digest = hashlib.sha256()
+    size = 0
+    while block := os.read(fd, _BLOCK_BYTES):
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
+def _note_path(memo: Path, path: Path, status: os.stat_result) -> Path:
+    identity = b"%b\0%d\0%d\0%d" % (os.fsencode(Path(path).absolute()), *_identity(status))
+    name = hashlib.sha256(identity).hexdigest()
+    return memo / name[:2] / name
+
+
+def _note(digest: str) -> bytes:
+    # A note that lost a bit would be believed; hence the checksum.
+    return f"{digest} {zlib.crc32(digest.encode('ascii')):08x}\n".encode("ascii")
+
+
+def _read_note(path: Path) -> str | None:
+    """The remembered hash; None when there is none or it is damaged: hashing again is always right."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest = data[:64].decode("ascii", "replace")
+    return digest if _KEY.fullmatch(digest) and data == _note(digest) else None

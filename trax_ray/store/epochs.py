@@ -1,0 +1,322 @@
+"""Whose turn it is. Each coordinator takes the next epoch, and a younger one puts an older one out of action.
+
+Epoch n is the segment `%06d.jsonl` of the journal folder. Creating it exclusively is taking the epoch; there
+is nothing else to win or lose. Then the new coordinator reads what came before, and then it opens its segment
+with a group of one record:
+
+    {"format": 1, "epoch": 7, "previous": 6, "previous_bytes": 48213, "holder": "...", "at": 1767225600.0}
+
+Why this is safe: an older coordinator appends, then looks for a higher epoch, then acts. If it finds none,
+its append came before the creation of any higher segment, hence before the successor's reading, which comes
+after that creation: the successor has it. If it finds one, it stops and has not acted. What it appends later
+lies beyond `previous_bytes` and is never read. A segment without an opening group did nothing, and is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trax_ray.errors import FencedError, JournalError
+from trax_ray.store import files
+from trax_ray.store.journal import JournalWriter, iter_segment
+
+__all__ = [
+    "FORMAT",
+    "Opening",
+    "OpenedJournal",
+    "Records",
+    "check",
+    "open_journal",
+    "openings",
+    "read_chain",
+    "segment_path",
+]
+
+FORMAT = 1
+"""Version of what the journal holds. Another version is refused, never guessed at."""
+
+_SEGMENT = re.compile(r"([0-9]{6,})\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a coordinator opened its segment.
+
+    Args:
+        epoch: Its own number, from 1.
+        previous: Epoch of the segment that it read last; 0 when there was none.
+        previous_bytes: Bytes of that segment that it read.
+        holder: Who it is, for people.
+        at: When it opened, seconds since the epoch.
+    """
+
+    epoch: int
+    previous: int
+    previous_bytes: int
+    holder: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Records(Iterable[dict[str, Any]]):
+    """The records of a chain of segments, oldest first, without opening groups; read anew by each loop.
+
+    Args:
+        links: Path of each segment, and how many of its bytes count; None means all good groups that are
+            there when it is read.
+    """
+
+    links: tuple[tuple[Path, int | None], ...]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """One record after the other; one group is in memory at a time.
+
+        Raises:
+            JournalError: A segment is damaged or missing.
+        """
+        for path, limit in self.links:
+            for number, group in enumerate(iter_segment(path, limit)):
+                if number > 0:
+                    yield from group.records()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedJournal:
+    """A journal that this process may write to, until somebody takes a higher epoch.
+
+    Args:
+        opening: The opening group of the own segment.
+        records: What came before, in order.
+        writer: Fills the own segment; `append` here is the safer door.
+    """
+
+    opening: Opening
+    records: Records
+    writer: JournalWriter
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that was taken."""
+        return self.opening.epoch
+
+    def append(self, records: Sequence[dict[str, Any]]) -> int:
+        """Commit one group, then make sure that it is still our turn. Commands may run after it returns.
+
+        Returns:
+            Bytes of the own segment that are on the disk.
+
+        Raises:
+            FencedError: There is a higher epoch; run nothing and stop.
+            DiskFull: No space, no quota, read-only; the segment is finished.
+            FileError: Any other failure to write; the segment is finished.
+        """
+        size = self.writer.append(records)
+        self.guard()
+        return size
+
+    def guard(self) -> None:
+        """Make sure that it is still our turn.
+
+        Raises:
+            FencedError: There is a higher epoch, or the own segment has been deleted.
+        """
+        if self.writer.removed:
+            raise _removed(self.writer.path)
+        check(self.writer.path.parent, self.epoch)
+
+    def close(self) -> None:
+        """Close the own segment."""
+        self.writer.close()
+
+
+def segment_path(folder: Path, epoch: int) -> Path:
+    """Where the segment of an epoch lies in the journal folder."""
+    return folder / f"{epoch:06d}.jsonl"
+
+
+def open_journal(folder: Path, holder: str, now: float) -> OpenedJournal:
+    """Take the next epoch, read how far the journal goes, and open a segment of one's own.
+
+    Whoever held the journal before is put out of action by this: see first that it should be (the lease).
+
+    Args:
+        folder: The journal folder; made where it is missing.
+        holder: Who takes it, for people: batch, process, machine.
+        now: Seconds since the epoch.
+
+    Returns:
+        The open journal; its `records` are read when they are looped over.
+
+    Raises:
+        FencedError: Somebody took a higher epoch in the meantime.
+        JournalError: The last segment is damaged, or of another version. Nothing was written but an empty
+            segment, which does no harm.
+        DiskFull: No space, no quota, read-only.
+        FileError: The folder can't be read or written; permanent.
+    """
+    files.ensure_folder(folder)
+    epoch, writer = _take(folder)
+    try:
+        chain = _chain(folder, below=epoch)
+        links = _links(folder, chain)
+        previous, previous_bytes = 0, 0
+        if chain:
+            previous, path = chain[-1].epoch, links[-1][0]
+            # Its last group may be in memory only, if its writer is about to fsync or died before. We are
+            # going to state that we have read it; so it must not be gone after a power cut.
+            _bring_to_disk(path)
+            for group in iter_segment(path):
+                previous_bytes = group.end
+            links[-1] = (path, previous_bytes)
+        opening = Opening(epoch, previous, previous_bytes, holder, now)
+        writer.append([_encode(opening)])
+        opened = OpenedJournal(opening, Records(tuple(links)), writer)
+        opened.guard()
+    except BaseException:
+        writer.close()
+        raise
+    return opened
+
+
+def check(folder: Path, epoch: int) -> None:
+    """Make sure that no higher epoch was taken. To be asked after each fsync, before commands run.
+
+    The folder is listed rather than the next name looked up: network file systems remember for seconds
+    that a name wasn't there, and look again when a folder is opened.
+
+    Raises:
+        FencedError: A higher epoch exists (named), or this one's segment is gone.
+    """
+    taken = _epochs(folder)
+    if taken and taken[-1] > epoch:
+        raise FencedError(
+            f"epoch {taken[-1]} was taken in {files.shown(folder)}: the coordinator of epoch {epoch} must stop; "
+            "its work goes on there"
+        )
+    if epoch not in taken:
+        raise _removed(segment_path(folder, epoch))
+
+
+def read_chain(folder: Path) -> Records:
+    """The records of a journal, for reports and status: takes no epoch, writes nothing, disturbs nobody.
+
+    A coordinator may be writing: groups that are complete when their segment is opened are read.
+
+    Args:
+        folder: The journal folder. Where it doesn't exist there are no records.
+
+    Raises:
+        JournalError: An opening group is damaged or of another version, or a segment is missing; the same
+            for other groups, when the records are looped over.
+        FileError: The folder can't be read.
+    """
+    return Records(tuple(_links(folder, _chain(folder))))
+
+
+def openings(folder: Path) -> list[Opening]:
+    """Who held this journal, oldest first; only those whose records count.
+
+    Raises:
+        JournalError: As read_chain.
+    """
+    return _chain(folder)
+
+
+def _take(folder: Path) -> tuple[int, JournalWriter]:
+    while True:
+        taken = _epochs(folder)
+        epoch = taken[-1] + 1 if taken else 1
+        try:
+            return epoch, JournalWriter(segment_path(folder, epoch))
+        except FileExistsError:
+            continue  # somebody else was faster: there is a next number for us too
+
+
+def _epochs(folder: Path) -> list[int]:
+    """Numbers of all segments, opened or not, lowest first."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are all we need, and this runs after every fsync
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise files.explain(error, folder, "read") from error
+    return sorted(int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match)
+
+
+def _chain(folder: Path, below: int | None = None) -> list[Opening]:
+    """The openings that replay follows, oldest first: from the highest that is valid, back by `previous`."""
+    chain: list[Opening] = []
+    for epoch in reversed(_epochs(folder)):
+        if below is not None and epoch >= below:
+            continue
+        opening = _read_opening(folder, epoch)
+        if opening is not None:
+            chain.append(opening)
+            break
+    while chain and chain[-1].previous:
+        opening = _read_opening(folder, chain[-1].previous)
+        if opening is None:
+            raise JournalError(
+                f"journal segment {files.shown(segment_path(folder, chain[-1].previous))} lacks its opening group, "
+                f"but epoch {chain[-1].epoch} has read it: restore the file from a backup"
+            )
+        chain.append(opening)
+    return chain[::-1]
+
+
+def _links(folder: Path, chain: list[Opening]) -> list[tuple[Path, int | None]]:
+    """Each segment with the bytes that its successor read of it; the last has no successor."""
+    limits: list[int | None] = [*(successor.previous_bytes for successor in chain[1:]), None]
+    return [(segment_path(folder, opening.epoch), limit) for opening, limit in zip(chain, limits, strict=False)]
+
+
+def _read_opening(folder: Path, epoch: int) -> Opening | None:
+    """How a segment was opened; None when its writer never got that far."""
+    path = segment_path(folder, epoch)
+    first = next(iter_segment(path), None)
+    if first is None:
+        return None
+    record = first.records()[0]
+    if record.get("format") != FORMAT:
+        raise JournalError(
+            f"journal segment {files.shown(path)} has format {record.get('format')!r}, this version knows {FORMAT}: "
+            "use the version of trax_ray that wrote it, or another --output-dir"
+        )
+    try:
+        opening = Opening(**{name: record[name] for name in Opening.__dataclass_fields__})
+    except KeyError as error:
+        raise JournalError(f"journal segment {files.shown(path)}: its opening group lacks {error}") from error
+    if opening.epoch != epoch or not 0 <= opening.previous < epoch:
+        # Also what keeps a chain from running in a circle.
+        raise JournalError(
+            f"journal segment {files.shown(path)} says that it is epoch {opening.epoch} after {opening.previous}: "
+            "was it renamed or copied? Give it back its name"
+        )
+    return opening
+
+
+def _encode(opening: Opening) -> dict[str, Any]:
+    return {"format": FORMAT, **{name: getattr(opening, name) for name in Opening.__dataclass_fields__}}
+
+
+def _bring_to_disk(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            files.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise files.explain(error, path, "write") from error
+
+
+def _removed(path: Path) -> FencedError:
+    return FencedError(
+        f"journal segment {files.shown(path)} was removed while its coordinator was at work, which must stop: "
+        "run the same command again"
+    )

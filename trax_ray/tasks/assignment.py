@@ -1,0 +1,45 @@
+"""What an attempt is given and what it says while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask, Outcome
+
+__all__ = ["Assignment", "Progress", "TaskRunner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A sign of life.
+
+    Args:
+        fraction: Share of the attempt's work that is done, 0-1.
+    """
+
+    fraction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt.
+
+    Args:
+        spec: The batch.
+        task: What to do.
+        epoch: Of the coordinator that dispatched it.
+        attempt: From 1.
+        children: Ids and artifact keys of the chunks to assemble, in order; empty for everything else.
+    """
+
+    spec: BatchSpec
+    task: BatchTask
+    epoch: int = 0
+    attempt: int = 1
+    children: Mapping[str, str] = field(default_factory=dict)
+
+
+TaskRunner = Callable[[Assignment], Iterator[Progress | Outcome]]
+"""Makes one attempt: any number of Progress, then one Outcome. May raise; `run` turns that into a Failure."""

@@ -1,0 +1,53 @@
+"""What an exception means: its class and category, as plain data.
+
+The one place where exceptions of libraries become failures; what our own errors mean they say themselves.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from trax_ray.core.task import Category, Failure, FailureClass
+from trax_ray.errors import DiskFull, TraxRayError
+from trax_ray.store.files import explain
+
+__all__ = ["failure_of"]
+
+MESSAGE_CHARACTERS = 600
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The failure that an exception of an attempt means.
+
+    Args:
+        error: What was raised. Errors of trax_ray carry class and category; OSErrors go by their number; a
+            MemoryError asks for more memory; anything else is a defect of ours or of a library: class unknown,
+            so it is tried again and named for what it is.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        if error.errno in _NETWORK:
+            return Failure(FailureClass.TRANSIENT, Category.NETWORK, "connection", _sentence(error))
+        error = explain(error, error.filename or "a file", "read")
+    if isinstance(error, TraxRayError):
+        return Failure.of(error, parks="*" if isinstance(error, DiskFull) else "")
+    if isinstance(error, MemoryError):
+        return Failure(
+            FailureClass.RESOURCE, Category.RESOURCE, "out_of_memory", "the attempt ran out of memory in its process"
+        )
+    return Failure(FailureClass.UNKNOWN, Category.PROCESSING, "unexpected", _sentence(error))
+
+
+_NETWORK = {
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EPIPE,
+}
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return (f"{name}: {text}" if text else name)[:MESSAGE_CHARACTERS]

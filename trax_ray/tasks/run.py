@@ -1,0 +1,71 @@
+"""One attempt, from assignment to outcome: nothing that an attempt raises gets past here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+
+from trax_ray.core.task import Outcome, TaskType
+from trax_ray.errors import SetupError
+from trax_ray.tasks.assignment import Assignment, Progress, TaskRunner
+from trax_ray.tasks.failures import failure_of
+
+__all__ = ["IMPLEMENTED", "make_attempt", "run"]
+
+IMPLEMENTED = {TaskType.TRANSCRIBE: "trax_ray.tasks.transcribe:transcribe"}
+"""The function of each kind, imported in the worker that runs it and nowhere else."""
+
+
+def load(path: str) -> TaskRunner:
+    """The function that `module:name` stands for."""
+    module, _, name = path.partition(":")
+    function: TaskRunner = getattr(import_module(module), name)
+    return function
+
+
+def run(assignment: Assignment) -> Iterator[Progress | Outcome]:
+    """Make an attempt at a task of any kind."""
+    path = IMPLEMENTED.get(assignment.task.task_type)
+    if path is None:
+        raise SetupError(f"this version of trax_ray can't do tasks of the kind {assignment.task.task_type.value} yet")
+    yield from load(path)(assignment)
+
+
+def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:
+    """Make an attempt and see it to its outcome, whatever happens.
+
+    Yields:
+        Any number of Progress, then exactly one Outcome, which says where and when the attempt ran.
+    """
+    started_at = time.time()
+    outcome: Outcome | None = None
+    try:
+        for item in load(assignment.spec.runner)(assignment):
+            if isinstance(item, Outcome):
+                outcome = item
+                break
+            yield item
+        if outcome is None:
+            raise RuntimeError(f"{assignment.spec.runner} ended without an outcome")
+    except Exception as error:  # noqa: BLE001 - the border: every exception becomes a failure with a class
+        outcome = Outcome(failure=failure_of(error))
+    yield replace(
+        outcome,
+        node=platform.node(),
+        pid=os.getpid(),
+        started_at=started_at,
+        ended_at=time.time(),
+        memory_peak_mb=round(_peak_mb(), 1),
+    )
+
+
+def _peak_mb() -> float:
+    """Peak resident memory of this process so far, MiB. The process may have made other attempts before."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,322 @@
+"""TRANSCRIBE: from a recording to a committed transcript and the files made from it.
+
+A recording of up to one chunk is done in one attempt. A longer one is read once to find where to cut it; its
+chunks become tasks of their own, and when they have all succeeded the recording's task runs again and assembles
+them. Everything that took work is an artifact: the content hash, the cuts, each chunk, the whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trax_ray.core.plan import plan_chunks
+from trax_ray.core.quality import accuracy_percent, assess
+from trax_ray.core.task import BatchTask, Outcome, ResourceRequest
+from trax_ray.errors import ProcessingError
+from trax_ray.store.artifacts import ArtifactStore, content_hash
+from trax_ray.store.files import ensure_folder, write_atomically
+from trax_ray.store.layout import Layout
+from trax_ray.tasks.accuracy import count_errors, read_reference
+from trax_ray.tasks.assignment import Assignment, Progress
+
+if TYPE_CHECKING:
+    from trax_ray.media.decode import Audio
+    from trax_ray.providers.base import Segment, SpeechEngine
+
+__all__ = ["FORMAT_VERSION", "transcribe"]
+
+FORMAT_VERSION = 1
+"""Of the payloads below; a change of it, or of what leads to them, makes new artifacts."""
+
+Payload = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An assignment with what follows from it."""
+
+    assignment: Assignment
+    layout: Layout
+    store: ArtifactStore
+    path: Path
+    content: str
+    language: str | None
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> _Job:
+        layout = Layout(Path(assignment.spec.output_dir))
+        path = Path(assignment.task.data["file_path"])
+        return cls(
+            assignment=assignment,
+            layout=layout,
+            store=ArtifactStore(layout.artifacts),
+            path=path,
+            content=content_hash(path, layout.hashes),
+            language=assignment.task.data.get("language") or assignment.spec.language,
+        )
+
+    @property
+    def task(self) -> BatchTask:
+        return self.assignment.task
+
+    def key(self, kind: str, **parameters: Any) -> str:
+        """Key of an artifact of this recording: all that decides on it, the file's name apart."""
+        spec = self.assignment.spec
+        if kind != "cuts":
+            parameters |= {
+                "language": self.language,
+                "initial_prompt": spec.initial_prompt,
+                "word_timestamps": spec.word_timestamps,
+            }
+        model = "" if kind == "cuts" else spec.model
+        return self.store.key(self.content, kind, parameters, model, FORMAT_VERSION)
+
+
+def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
+    """Make one attempt at a recording, a chunk of one, or the assembly of its chunks.
+
+    Args:
+        assignment: Its task's `data`: `file_path`; optionally `output` (path below the output folder without
+            suffix; none writes no files), `language`, `reference` (path), `start_s` and `end_s` (of a chunk).
+
+    Yields:
+        Progress, then one Outcome: the artifact and its figures, or the chunks to be done first.
+
+    Raises:
+        FileError: The recording or its reference can't be read, or a transcript can't be written; permanent.
+        MediaError: There is nothing to decode; permanent.
+        ProcessingError: The model can't do what was asked.
+    """
+    started = time.monotonic()
+    yield Progress(0.0)
+    job = _Job.of(assignment)
+    if job.task.chunk is not None:
+        yield from _transcribe_chunk(job, started)
+    else:
+        yield from _transcribe_whole(job, assignment, started)
+
+
+def _transcribe_chunk(job: _Job, started: float) -> Iterator[Progress | Outcome]:
+    start_s, end_s = float(job.task.data["start_s"]), float(job.task.data["end_s"])
+    key = job.key("chunk", start_s=start_s, end_s=end_s)
+    payload = job.store.get(key)
+    if payload is None:
+        audio, warnings = _decode(job, start_s, end_s)
+        payload = yield from _recognise(job, audio, warnings, start_s, started)
+        payload = job.store.put(key, payload)[1]
+    yield Outcome(artifact_key=key, metrics=_figures(payload))
+
+
+def _transcribe_whole(job: _Job, assignment: Assignment, started: float) -> Iterator[Progress | Outcome]:
+    key, payload = _find_whole(job)
+    cached = payload is not None
+    if payload is None:
+        if assignment.children:
+            payload = _assemble(job, assignment.children)
+            key = job.key("transcript", chunk_size_s=assignment.spec.chunk_size_s)
+        else:
+            samples, warnings, cuts = yield from _read(job)
+            if samples is None:
+                yield Outcome(children=plan_chunks(job.task, cuts), metrics={"chunks": len(cuts)})
+                return
+            payload = yield from _recognise(job, samples, warnings, 0.0, started)
+            key = job.key("transcript")
+        payload = job.store.put(key, payload)[1]
+    metrics = _figures(payload) | _measured(job, payload) | {"cached": cached}
+    yield Outcome(artifact_key=key, metrics=metrics | {"outputs": _write_outputs(job, payload)})
+
+
+def _find_whole(job: _Job) -> tuple[str, Payload | None]:
+    """A transcript of the whole recording that is there already, and its key."""
+    limit_s = job.assignment.spec.chunk_size_s
+    key = job.key("transcript")
+    payload = job.store.get(key)
+    # One that was made in one piece holds for any chunk size that it fits in.
+    if payload is not None and payload["duration_s"] <= limit_s:
+        return key, payload
+    key = job.key("transcript", chunk_size_s=limit_s)
+    return key, job.store.get(key)
+
+
+def _decode(job: _Job, start_s: float, end_s: float) -> tuple[Audio, tuple[str, ...]]:
+    """One chunk's samples, and what the decoder has to say of them."""
+    import numpy as np
+
+    from trax_ray.media.decode import stream
+
+    with stream(job.path, start_s=start_s, end_s=end_s) as blocks:
+        parts = list(blocks)
+        warnings = blocks.warnings
+    return np.concatenate(parts), warnings
+
+
+def _read(job: _Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str, ...], list[tuple[float, float]]]]:
+    """Read a recording once, from end to end.
+
+    Returns:
+        Its samples where it is no longer than a chunk, else None and where to cut it; and the decoder's warnings.
+    """
+    import numpy as np
+
+    from trax_ray.media.chunking import ChunkPlanner
+    from trax_ray.media.decode import stream
+
+    limit_s = job.assignment.spec.chunk_size_s
+    key = job.key("cuts", chunk_size_s=limit_s)
+    known = job.store.get(key)
+    if known is not None:
+        return None, tuple(known["warnings"]), [(start, end) for start, end in known["cuts"]]
+    planner = ChunkPlanner(limit_s)
+    parts: list[Audio] = []
+    spans = []
+    with stream(job.path) as blocks:
+        for block in blocks:
+            spans += planner.feed(block)
+            if blocks.duration_s <= limit_s:
+                parts.append(block)
+            else:
+                parts.clear()
+            yield Progress(0.0)
+        spans += planner.finish()
+        warnings, duration_s = blocks.warnings, blocks.duration_s
+    if duration_s <= limit_s:
+        return np.concatenate(parts), warnings, []
+    cuts = [(span.start_s, span.end_s) for span in spans]
+    job.store.put(key, {"cuts": cuts, "warnings": list(warnings), "duration_s": duration_s})
+    return None, warnings, cuts
+
+
+@lru_cache(maxsize=1)
+def _engine(model: str, resources: ResourceRequest) -> SpeechEngine:
+    """The model, loaded once per process and kept for the next task."""
+    from trax_ray.providers.registry import load_engine
+
+    return load_engine(model, resources)
+
+
+def _recognise(
+    job: _Job, audio: Audio, warnings: Sequence[str], offset_s: float, started: float
+) -> Generator[Progress, None, Payload]:
+    """Find the speech in `audio` and recognise it; times are counted from the recording's beginning."""
+    from trax_ray.media.vad import speech_spans, total_s
+    from trax_ray.providers.base import SAMPLE_RATE_HZ, EngineOptions
+
+    spec = job.assignment.spec
+    engine = _engine(spec.model, job.task.resources)
+    duration_s = len(audio) / SAMPLE_RATE_HZ
+    yield Progress(0.05)
+    speech = speech_spans(audio)
+    options = EngineOptions(job.language, spec.initial_prompt, spec.word_timestamps)
+    segments = []
+    if speech:
+        for segment in engine.transcribe(audio, speech, options):
+            segments.append(_segment(segment, offset_s))
+            yield Progress(min(1.0, segment.end_s / duration_s))
+    return {
+        "text": " ".join(segment["text"] for segment in segments),
+        "language": (engine.language if speech else None) or job.language,
+        "model": engine.model,
+        "provider": engine.name,
+        "duration_s": round(duration_s, 3),
+        "speech_s": round(total_s(speech), 3),
+        "processing_s": round(time.monotonic() - started, 3),
+        "media_warnings": list(warnings),
+        "segments": segments,
+    }
+
+
+def _segment(segment: Segment, offset_s: float) -> Payload:
+    """A segment as it is kept; unknown figures are left out."""
+    kept: Payload = {
+        "start_s": round(segment.start_s + offset_s, 3),
+        "end_s": round(segment.end_s + offset_s, 3),
+        "text": segment.text,
+    }
+    for name in ("confidence", "avg_logprob", "no_speech_prob", "compression_ratio"):
+        value = getattr(segment, name)
+        if value is not None:
+            kept[name] = round(float(value), 6)
+    if segment.words:
+        kept["words"] = [
+            [round(word.start_s + offset_s, 3), round(word.end_s + offset_s, 3), word.text, word.probability]
+            for word in segment.words
+        ]
+    return kept
+
+
+def _assemble(job: _Job, children: Mapping[str, str]) -> Payload:
+    """One transcript from those of the chunks, in order."""
+    cuts = job.store.get(job.key("cuts", chunk_size_s=job.assignment.spec.chunk_size_s))
+    parts = [job.store.get(key) for key in children.values()]
+    if cuts is None or any(part is None for part in parts):
+        raise ProcessingError(
+            f"a chunk of {job.task.data.get('name', job.path)} is no longer among the artifacts; it is done again",
+            failure_class="transient",
+            code="chunk_missing",
+        )
+    chunks = [part for part in parts if part is not None]
+    segments = [segment for chunk in chunks for segment in chunk["segments"]]
+    languages = [chunk["language"] for chunk in chunks if chunk["language"]]
+    return {
+        "text": " ".join(segment["text"] for segment in segments),
+        "language": max(languages, key=languages.count) if languages else job.language,
+        "model": chunks[0]["model"],
+        "provider": chunks[0]["provider"],
+        "duration_s": cuts["duration_s"],
+        "speech_s": round(sum(chunk["speech_s"] for chunk in chunks), 3),
+        "processing_s": round(sum(chunk["processing_s"] for chunk in chunks), 3),
+        "media_warnings": sorted({*cuts["warnings"], *(name for chunk in chunks for name in chunk["media_warnings"])}),
+        "segments": segments,
+        "chunks": len(chunks),
+    }
+
+
+def _figures(payload: Payload) -> dict[str, Any]:
+    """The figures of a transcript that travel in its outcome."""
+    confidences = [
+        (segment["end_s"] - segment["start_s"], segment.get("confidence")) for segment in payload["segments"]
+    ]
+    judged = assess(
+        payload["text"], confidences, speech_s=payload["speech_s"], media_warnings=payload["media_warnings"]
+    )
+    taken = ("duration_s", "speech_s", "processing_s", "language", "model", "chunks")
+    figures = {name: payload[name] for name in taken if name in payload}
+    return figures | {"segments": len(payload["segments"])} | judged
+
+
+def _measured(job: _Job, payload: Payload) -> dict[str, Any]:
+    """Accuracy against the reference transcript, where there is one."""
+    reference = job.task.data.get("reference")
+    counted = count_errors(read_reference(reference), payload["text"]) if reference else None
+    if counted is None:
+        return {}
+    return {
+        "wer_errors": counted.errors,
+        "wer_words": counted.words,
+        "measured_accuracy": accuracy_percent(counted.errors, counted.words),
+    }
+
+
+def _write_outputs(job: _Job, payload: Payload) -> list[str]:
+    """Write the transcript in the formats that were asked for.
+
+    Returns:
+        Paths below the output folder. A file that has these bytes already isn't written again.
+    """
+    stem = job.task.data.get("output")
+    if not stem:
+        return []
+    from trax_ray.media.subtitles import render
+
+    names = []
+    for suffix in job.assignment.spec.formats:
+        path = job.layout.transcript(stem, suffix)
+        ensure_folder(path.parent)
+        write_atomically(path, render(suffix, payload).encode("utf-8", "surrogateescape"))
+        names.append(str(path.relative_to(job.layout.output_dir)))
+    return names
