@@ -23,11 +23,8 @@ from pathlib import Path
 from trax_ray.store.lease import Lease
 lease = Lease(Path(sys.argv[1]))
 lease.acquire("batch one")
-if "fork" in sys.argv:
-    if os.fork() == 0:
-        sys.stdin.read()
-        os._exit(0)
-print("held", flush=True)
+if "fork" not in sys.argv or os.fork() == 0:  # the child says it, once it has been through all that fork does
+    print("held", flush=True)
 sys.stdin.read()
 """
 

@@ -14,13 +14,14 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import psutil
+import ray
 
 from trax_ray.errors import SetupError
 
@@ -28,7 +29,6 @@ __all__ = ["Connection", "connect", "disconnect", "reap_orphans"]
 
 logger = logging.getLogger(__name__)
 
-GCS_RECONNECT_TIMEOUT_S = 10
 LOCAL_HEAD_NOTE = Path("/tmp/ray/ray_current_cluster")
 """Where `ray start` writes the address of the head that it started; heads inside a driver don't."""
 
@@ -75,9 +75,6 @@ def connect(
     Raises:
         SetupError: The cluster can't be reached, or no local head can be started.
     """
-    _set_environment()
-    import ray
-
     if ray.is_initialized():
         return Connection(
             address=ray.get_runtime_context().gcs_address,
@@ -93,14 +90,16 @@ def connect(
         "logging_level": logging.WARNING,
         "configure_logging": False,
     }
-    _quiet_ray()
     try:
-        if address:
-            context: Any = ray.init(address=address, **common)
-        else:
-            reap_orphans()
-            _make_token_private()
-            context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
+        with _quiet_ray():
+            if address:
+                context: Any = ray.init(address=address, **common)
+            else:
+                reap_orphans()
+                _make_token_private()
+                context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
+        if not log_to_driver:
+            _divert_raylet_lines()
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SetupError(
@@ -120,32 +119,42 @@ def disconnect(connection: Connection) -> None:
     """Leave the cluster; a head of our own ends with it."""
     if connection.already:
         return
-    import ray
-
     ray.shutdown()
     if connection.started_here:
         _note_path(os.getpid()).unlink(missing_ok=True)
 
 
-def _set_environment() -> None:
-    """Settings that Ray reads when it is imported or when it starts a head."""
-    # Under `uv run` Ray would upload the working folder and start its workers through uv.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(GCS_RECONNECT_TIMEOUT_S))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Silences a notice about a future default; we ask for no GPUs where we need none.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+def _divert_raylet_lines() -> None:
+    """Put what Ray would print of other processes into the log.
+
+    It prints these lines to stdout, whatever `log_to_driver` says, and stdout belongs to the summary. That a
+    worker died is told with the task whose attempt it ended.
+    """
+    from ray._private import worker
+
+    def log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        for line in data.get("lines", ()):
+            logger.debug("(%s) %s", data.get("pid"), line)
+
+    # The name is Ray's own affair; where it is gone, the lines are merely printed again.
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = log
 
 
-def _quiet_ray() -> None:
-    """Ray's own notices are for its users; ours get what concerns them from us."""
-    logging.getLogger("ray").setLevel(max(logging.WARNING, logging.getLogger().level))
+@contextlib.contextmanager
+def _quiet_ray() -> Iterator[None]:
+    """Ray's notices at start-up are for people who start Ray; with debug logging they are shown."""
+    ray_logger = logging.getLogger("ray")
+    level = ray_logger.level
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        ray_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray_logger.setLevel(level)
 
 
 def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: int | None) -> Any:
-    import ray
-
     total = psutil.virtual_memory().total
     before = set(_descendants())
     context = ray.init(
@@ -173,7 +182,7 @@ def _live_head() -> str | None:
 
 def _make_token_private() -> None:
     """Make the token file before Ray does, which would let others read it, or take their right to read it."""
-    if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     path.parent.mkdir(parents=True, exist_ok=True)

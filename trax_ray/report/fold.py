@@ -105,7 +105,7 @@ class History:
     attempts: list[Attempt] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     spec: Mapping[str, Any] = field(default_factory=dict)
-    _open: dict[str, Attempt] = field(default_factory=dict)
+    _open: dict[str, Attempt] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def started_at(self) -> float:

@@ -26,7 +26,7 @@ from trax_ray.report.fold import History
 from trax_ray.report.schemas import join_warnings
 from trax_ray.report.text import clean
 
-__all__ = ["Entry", "attempt_rows", "display_name", "entries", "file_row", "owners", "segment_rows", "task_rows"]
+__all__ = ["Entry", "attempt_rows", "entries", "file_row", "owners", "segment_rows", "task_rows"]
 
 ARTIFACT_MISSING = "artifact_missing"
 """Warning of a file whose transcript should be among the artifacts and is not, or is damaged."""
@@ -52,8 +52,16 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What people know it by: its path below the input folder, its path as given, or its URL."""
-        return display_name(self.steps[0])
+        """What people know it by: its path below the input folder, its path as given, or its URL.
+
+        May hold the surrogates of a name that isn't UTF-8.
+        """
+        names = (self.given(key) for key in ("name", "file_path", "url", "transcript_path"))
+        return next((str(name) for name in names if name), self.file_id)
+
+    def given(self, key: str) -> Any:
+        """What the first of its tasks that was given a value of this name was given; None without."""
+        return next((record.task.data[key] for record in self.steps if record.task.data.get(key)), None)
 
     @property
     def transcript(self) -> TaskRecord | None:
@@ -105,13 +113,6 @@ def entries(history: History) -> list[Entry]:
     return list(found.values())
 
 
-def display_name(record: TaskRecord) -> str:
-    """What people know a task's input by; may hold the surrogates of a name that isn't UTF-8."""
-    data = record.task.data
-    names = (data.get(key) for key in ("name", "file_path", "url", "transcript_path"))
-    return next((str(name) for name in names if name), record.task.file_id)
-
-
 def file_row(entry: Entry, ledger: Ledger, text: str | None) -> dict[str, Any]:
     """One row of files.
 
@@ -123,8 +124,8 @@ def file_row(entry: Entry, ledger: Ledger, text: str | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "file_id": entry.file_id,
         "file_name": entry.name,
-        "path_bytes": _path_bytes(entry.steps[0].task.data.get("file_path")),
-        "url": entry.steps[0].task.data.get("url"),
+        "path_bytes": _path_bytes(entry.given("file_path")),
+        "url": _text(entry.given("url")),
         "status": entry.status(ledger),
         "attempts": sum(record.attempt for record in (*entry.steps, *entry.planned)),
         "retries": entry.retries,
@@ -212,7 +213,7 @@ def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str,
             "start_s": _number(segment.get("start_s")),
             "end_s": _number(segment.get("end_s")),
             "text": text,
-            "speaker": segment.get("speaker"),
+            "speaker": _text(segment.get("speaker")),
             "confidence": confidence,
             "avg_logprob": _number(segment.get("avg_logprob")),
             "no_speech_prob": _number(segment.get("no_speech_prob")),
@@ -239,10 +240,10 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
     measured = _number(metrics.get("measured_accuracy"))
     enhanced = entry.result(TaskType.ENHANCE)
     return {
-        "language": metrics.get("language"),
+        "language": _text(metrics.get("language")),
         "duration": _number(metrics.get("duration_s")),
         "processing_s": _number(metrics.get("processing_s")),
-        "model": metrics.get("model"),
+        "model": _text(metrics.get("model")),
         "measured_accuracy": accuracy_percent(errors, words) if measured is None else measured,
         "estimated_accuracy": _number(metrics.get("estimated_accuracy")),
         "wer": word_error_rate(errors, words),
@@ -256,8 +257,8 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "low_confidence_segments": _whole(metrics.get("low_confidence_segments")),
         "wer_errors": errors if words else None,
         "wer_words": words or None,
-        "cached": metrics.get("cached"),
-        "artifact_key": record.artifact_key or None,
+        "cached": bool(metrics["cached"]) if "cached" in metrics else None,
+        "artifact_key": (entry.transcript.artifact_key or None) if entry.transcript else None,
     }
 
 
@@ -308,9 +309,13 @@ def _path_bytes(path: Any) -> bytes | None:
         return path.encode("utf-8", "surrogatepass")
 
 
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
+
+
 def _number(value: Any) -> float | None:
     """A figure of an outcome or an artifact; None for what is no finite number."""
-    if isinstance(value, int | float) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return None
 

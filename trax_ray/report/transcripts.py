@@ -43,7 +43,9 @@ def text_of(payload: Mapping[str, Any] | None) -> str | None:
 
 
 class EarlierTexts:
-    """The texts of an earlier files.parquet, by artifact key. One that can't be used is as good as none.
+    """The texts of an earlier files.parquet, by input. A table that can't be used is as good as none.
+
+    Asked in the order of the table, each of its row groups is read once.
 
     Keep it open no longer than the report takes: the file may be replaced meanwhile, which does no harm.
 
@@ -52,7 +54,7 @@ class EarlierTexts:
     """
 
     def __init__(self, path: Path) -> None:
-        self._where: dict[str, tuple[int, int]] = {}
+        self._where: dict[str, tuple[str, int, int]] = {}
         self._group = -1
         self._texts: pa.ChunkedArray | None = None
         try:
@@ -66,12 +68,11 @@ class EarlierTexts:
         except (pa.ArrowException, OSError, KeyError):
             self._where.clear()
 
-    def get(self, key: str) -> str | None:
-        """The text of a key; None where it isn't known."""
-        where = self._where.get(key)
-        if where is None:
+    def get(self, file_id: str, key: str) -> str | None:
+        """The text of an input, if it came from the artifact of this key; else None."""
+        known, group, row = self._where.get(file_id, ("", 0, 0))
+        if known != key:
             return None
-        group, row = where
         if group != self._group or self._texts is None:
             try:
                 self._texts = self._file.read_row_group(group, columns=["text"]).column("text")
@@ -90,5 +91,6 @@ class EarlierTexts:
 
     def _index(self) -> None:
         for group in range(self._file.num_row_groups):
-            keys = self._file.read_row_group(group, columns=["artifact_key"]).column("artifact_key").to_pylist()
-            self._where.update({key: (group, row) for row, key in enumerate(keys) if key})
+            ids = self._file.read_row_group(group, columns=["file_id", "artifact_key"])
+            pairs = zip(ids["file_id"].to_pylist(), ids["artifact_key"].to_pylist(), strict=True)
+            self._where.update({file_id: (key, group, row) for row, (file_id, key) in enumerate(pairs) if key})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +17,9 @@ from trax_ray.report.schemas import SCHEMA_VERSION
 from trax_ray.report.tables import (
     Entry,
     attempt_rows,
-    display_name,
     entries,
     file_row,
+    owners,
     segment_rows,
     task_rows,
 )
@@ -143,7 +143,7 @@ def _write_files(layout: Layout, history: History, inputs: list[Entry], *, final
         earlier = None if final else stack.enter_context(closing(EarlierTexts(layout.table("files"))))
         for entry in inputs:
             key = entry.transcript.artifact_key if entry.transcript else ""
-            text = earlier.get(key) if key and earlier else None
+            text = earlier.get(entry.file_id, key) if key and earlier else None
             payload = read_payload(store, key) if key and text is None else None
             files.add(file_row(entry, ledger, text_of(payload) if text is None else text))
             if segments is not None and payload is not None:
@@ -157,7 +157,8 @@ def _error_lines(history: History, inputs: list[Entry]) -> Iterator[str]:
 
     Columns, between tabs: UTC time, file, step, class, category, code, which attempt and what follows, reason.
     """
-    records = history.state.records
+    records, owner = history.state.records, owners(history)
+    names = {entry.file_id: entry.name for entry in inputs}
     found: list[tuple[float, str]] = []
     last: dict[str, Attempt] = {}
     for attempt in history.attempts:
@@ -175,14 +176,14 @@ def _error_lines(history: History, inputs: list[Entry]) -> Iterator[str]:
         step = record.task.task_type.value
         if record.task.chunk is not None:
             step += f" chunk {record.task.chunk}"
-        found.append((at, _line(at, display_name(record), step, attempt.failure, number)))
+        found.append((at, _line(at, names[owner[attempt.task_id]], step, attempt.failure, number)))
     for entry in inputs:
         failed = entry.failed()
         if failed is not None and failed.failure is not None:
             final = last.get(failed.task.id)
             if final is None or final.failure is None:
                 step = failed.task.task_type.value
-                line = _line(failed.ended_at, entry.name, step, failed.failure, "no attempt, failed for good")
+                line = _line(failed.ended_at, entry.name, step, failed.failure, "failed for good")
                 found.append((failed.ended_at, line))
     found.sort(key=lambda pair: pair[0])
     return (line for _, line in found)

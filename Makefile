@@ -1,0 +1,82 @@
+# The two commands are `make demo` and `make test`. Both install into .venv first: with uv where it is present,
+# with venv and pip where it isn't.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+DEMO_OUT ?= demo_output
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+SOURCES := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev install-pip demo test test-unit test-ray test-chaos lint samples constraints clean
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+ifneq ($(UV),)
+	uv venv --quiet --python $(PYTHON) $(VENV)
+else
+	$(PYTHON) -m venv $(VENV)
+endif
+
+$(STAMP): $(BIN)/python $(SOURCES)
+ifneq ($(UV),)
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable .
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+endif
+	@touch $@
+
+# The groups of pyproject.toml need pip 25.1; an older pip is renewed inside the environment.
+$(DEV_STAMP): $(STAMP)
+ifneq ($(UV),)
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --group dev
+else
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+endif
+	@touch $@
+
+install: $(STAMP) ## Install into .venv
+
+install-dev: $(DEV_STAMP) ## Install into .venv, with what the tests need
+
+demo: $(STAMP) ## Transcribe the samples offline, on Ray, and measure the accuracy
+	$(BIN)/trax-ray batch samples --model pocketsphinx --reference samples --output-dir $(DEMO_OUT)
+
+test: $(DEV_STAMP) ## Check types and style, run the unit tests and the tests on Ray
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit tests/ray tests/test_batch_processor.py
+
+test-unit: $(DEV_STAMP) ## The unit tests alone: no Ray, seconds
+	$(BIN)/python -m pytest tests/unit
+
+test-ray: $(DEV_STAMP) ## The tests on a local Ray cluster
+	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py
+
+test-chaos: $(DEV_STAMP) ## Kill things and see that nothing is lost; minutes
+	$(BIN)/python -m pytest tests/chaos
+
+test-pip: ## The demo on a fresh environment made with venv and pip, as where uv isn't there
+	rm -rf .venv-pip
+	$(MAKE) UV= VENV=.venv-pip DEMO_OUT=demo_output/pip demo
+
+lint: $(DEV_STAMP) ## Types and style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+samples: $(STAMP) ## Make the samples anew (needs flite and ffmpeg)
+	$(BIN)/python samples/make.py
+
+constraints: ## Pin the newest versions that fit pyproject.toml (needs uv)
+	uv pip compile --quiet --group dev pyproject.toml --universal --no-header --no-annotate --no-emit-index-url --python-version 3.10 --output-file constraints.txt --upgrade
+
+clean: ## Remove the environments and the demo's output
+	rm -rf .venv .venv-pip $(DEMO_OUT)

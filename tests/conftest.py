@@ -1,0 +1,34 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The shipped recordings."""
+    return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """Recorded speech that isn't part of the project."""
+    folder = Path(os.environ.get("TRAX_RAY_SPEECH_DIR", ROOT.parent / "shared" / "speech"))
+    if not folder.is_dir():
+        pytest.skip(f"no recorded speech in {folder}: set TRAX_RAY_SPEECH_DIR")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test may reach a paid service by a key that happens to be set."""
+    for name in ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    yield
