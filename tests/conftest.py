@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from trax_ray.cluster.connect import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,8 +31,17 @@ def speech() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may reach a paid service by a key that happens to be set."""
     for name in ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    yield
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[Connection]:
+    """One local Ray head for all tests that need Ray, with room for a few workers."""
+    from trax_ray.cluster.connect import connect, disconnect
+
+    connection = connect(name="tests", memory_limit_mb=4096)
+    yield connection
+    disconnect(connection)

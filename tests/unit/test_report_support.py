@@ -135,7 +135,7 @@ def tell_everything(out: Path) -> Batch:
     files = (good, long, flaky, broken, silence, odd, late, waiting)
     spoken = BatchTask("p-1", TaskType.TRANSCRIBE, {"file_path": "talk.mp3"}, file_id="pipeline")
     polished = BatchTask("p-2", TaskType.ENHANCE, file_id="pipeline", depends_on=("p-1",))
-    needy = BatchTask("n-1", TaskType.ENHANCE, {"transcript_path": "x.txt"}, depends_on=("p-2",))
+    needy = BatchTask("n-1", TaskType.PREPROCESS, {"file_path": "x.wav"}, depends_on=("p-2",))
     batch.add(TasksAdded((*files, spoken, polished, needy)), InputsClosed(), 1)
 
     segments = [

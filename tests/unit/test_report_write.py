@@ -140,7 +140,7 @@ def test_one_row_per_input_in_order(told: Path) -> None:
         ("late.mp3", "cancelled"),
         ("waiting.mp3", "cancelled"),
         ("talk.mp3", "failed"),
-        ("x.txt", "failed"),
+        ("x.wav", "failed"),
     ]
 
 
@@ -244,8 +244,36 @@ def test_a_failed_enhancement_keeps_the_transcript(told: Path) -> None:
 
 
 def test_an_input_that_needed_a_failed_one(told: Path) -> None:
-    row = by_name(told)["x.txt"]
+    row = by_name(told)["x.wav"]
     assert (row["code"], row["failed_step"], row["attempts"]) == ("dependency_failed", "enhance", 0)
+    assert row["error"] == f"enhance failed before it: {NO_SAMPLES.message}"
+
+
+def test_a_pipeline_fails_at_its_first_failure(batch: Batch) -> None:
+    spoken = BatchTask("p-1", TaskType.TRANSCRIBE, {"file_path": "talk.mp3"}, file_id="p")
+    polished = BatchTask("p-2", TaskType.ENHANCE, file_id="p", depends_on=("p-1",))
+    batch.add(TasksAdded((spoken, polished)), 1)
+    batch.start(2, spoken)
+    batch.end(3, spoken, failed(NO_SAMPLES))
+    write_report(batch.layout.output_dir, final=False)
+    (row,) = rows(batch.layout.output_dir, "files")
+    assert (row["failed_step"], row["code"]) == ("transcribe", "no_samples")
+    (line,) = batch.layout.errors_log.read_text().splitlines()
+    assert line.split("\t")[1:3] == ["talk.mp3", "transcribe"]
+
+
+def test_entries_of_a_playlist_belong_to_its_row(batch: Batch) -> None:
+    playlist = BatchTask("y-1", TaskType.YOUTUBE, {"url": "https://e.org/list"})
+    batch.add(TasksAdded((playlist,)), 1)
+    talks = tuple(BatchTask(name, TaskType.TRANSCRIBE, {"url": name}, parent="y-1") for name in ("one", "two"))
+    batch.start(2, playlist)
+    batch.end(3, playlist, worked(children=talks))
+    batch.start(4, talks[0])
+    write_report(batch.layout.output_dir, final=False)
+    (row,) = rows(batch.layout.output_dir, "files")
+    assert (row["file_name"], row["status"], row["attempts"]) == ("https://e.org/list", "running", 2)
+    for table in ("tasks", "attempts"):
+        assert {each["file_id"] for each in rows(batch.layout.output_dir, table)} == {"y-1"}
 
 
 def test_an_enhanced_file_has_both_transcripts(batch: Batch) -> None:
@@ -254,6 +282,9 @@ def test_an_enhanced_file_has_both_transcripts(batch: Batch) -> None:
     batch.add(TasksAdded((spoken, polished)), 1)
     batch.start(2, spoken)
     batch.end(3, spoken, worked(metrics("talk", cost_usd=0.25), batch.transcript("talk", "spoken")))
+    write_report(batch.layout.output_dir, final=False)
+    (row,) = rows(batch.layout.output_dir, "files")
+    assert (row["status"], row["text"], row["enhanced_path"], row["ended_at"]) == ("queued", "spoken", None, None)
     batch.start(4, polished)
     batch.end(5, polished, worked({"outputs": ["talk.enhanced.txt"], "cost_usd": 0.5, "warnings": ["shortened"]}))
     write_report(batch.layout.output_dir, final=False)
@@ -261,6 +292,7 @@ def test_an_enhanced_file_has_both_transcripts(batch: Batch) -> None:
     assert (row["transcript_path"], row["enhanced_path"]) == ("talk.txt", "talk.enhanced.txt")
     assert (row["text"], row["duration"], row["cost_usd"], row["warnings"]) == ("spoken", 60.0, 0.75, "shortened")
     assert (row["url"], row["file_name"], row["path_bytes"]) == ("https://e.org/x", "https://e.org/x", None)
+    assert (row["status"], row["ended_at"]) == ("succeeded", LONG_AGO + timedelta(seconds=5))
 
 
 def test_open_inputs_say_where_they_are(batch: Batch) -> None:
@@ -374,7 +406,7 @@ def test_errors_log_has_a_line_per_failed_attempt_or_input(told: Path) -> None:
     ]
     assert [(line.split("\t")[1], line.split("\t")[-2]) for line in lines[2:]] == [
         ("talk.mp3", "attempt 1 of 4, failed for good"),
-        ("x.txt", "failed for good"),
+        ("x.wav", "failed for good"),
         ("late.mp3", "attempt 1 of 4"),
     ]
 
@@ -636,8 +668,9 @@ def test_an_exception_leaves_the_old_table(tmp_path: Path) -> None:
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"files.parquet": data}
 
 
-def test_long_texts_end_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "GROUP_CHARACTERS", 100)
+@pytest.mark.parametrize(("limit", "value"), [("GROUP_CHARACTERS", 100), ("GROUP_ROWS", 3)])
+def test_memory_holds_one_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    monkeypatch.setattr(parquet, limit, value)
     path = tmp_path / "files.parquet"
     with parquet.TableFile(path, "files") as table:
         for number in range(10):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -55,6 +56,12 @@ def reporting_errors() -> Iterator[None]:
     except TraxRayError as error:
         typer.echo(f"trax-ray: {error.message}", err=True)
         raise typer.Exit(EXIT_SETUP) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:  # noqa: BLE001 - Python would exit with 1, which means that some input failed
+        traceback.print_exc()
+        typer.echo(f"trax-ray: this is a defect ({type(error).__name__}): please report it", err=True)
+        raise typer.Exit(EXIT_DEFECT) from None
 
 
 def _show_version(wanted: bool) -> None:

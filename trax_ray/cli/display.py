@@ -134,11 +134,11 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
     from rich.text import Text
 
     from trax_ray.report.summary import summary_rows
+    from trax_ray.report.text import one_line
 
     wanted = set(file_ids)
-    rows = (
-        [row for row in summary_rows(result.output_dir) if row["file_id"] in wanted] if not result.report_error else []
-    )
+    rows = [] if result.report_error else summary_rows(result.output_dir)
+    rows = [row for row in rows if row["file_id"] in wanted]
     # Failures first, and no more rows than one wants to read; the table on disk has them all.
     rows.sort(key=lambda row: row["status"] != "failed")
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
@@ -148,11 +148,11 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
     table.add_column("status", overflow="fold")
     for row in rows[:MAX_ROWS]:
         table.add_row(
-            Text(row["file_name"]),
+            Text(one_line(row["file_name"])),
             _seconds(row["duration_s"]),
             _seconds(row["processing_s"]),
             _accuracy(row),
-            Text(_status(row)),
+            Text(one_line(_status(row))),
         )
     if rows:
         console.print(table)
@@ -173,7 +173,8 @@ def _print_totals(result: BatchResult) -> None:
     if accuracy is not None:
         print(f"Accuracy ({metrics['accuracy_source']}): {accuracy:.1f}%")
     if metrics.get("audio_s"):
-        print(f"Audio: {format_duration(metrics['audio_s'])}, {metrics['x_realtime']:.1f} x real time")
+        speed = f", {metrics['x_realtime']:.1f} x real time" if metrics["x_realtime"] else ""
+        print(f"Audio: {format_duration(metrics['audio_s'])}{speed}")
     if metrics.get("warnings"):
         print("Warnings: " + ", ".join(f"{name} {count}" for name, count in metrics["warnings"].items()))
     print(f"Memory peak: {result.memory_peak_mb:.0f} MB, CPU peak: {result.cpu_peak_percent:.0f}%")
@@ -194,5 +195,5 @@ def _accuracy(row: dict[str, Any]) -> str:
 
 def _status(row: dict[str, Any]) -> str:
     if row["status"] == "failed":
-        return f"failed: {row['error']} ({row['failure_class']}, {row['category']})"
-    return ", ".join([row["status"], *row["warnings"]])
+        return f"failed ({row['failure_class']}): {row['error'] or ''}"
+    return f"{row['status']}, {row['warnings']}" if row["warnings"] else str(row["status"])

@@ -50,6 +50,7 @@ from trax_ray.core.progress import BatchProgress, BatchResult, failures_of, fold
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskState
 from trax_ray.errors import TraxRayError
+from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal
 from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
@@ -249,7 +250,7 @@ class Coordinator:
                     answers.append((message, error))
                     continue
                 # One addition a turn: the next one may depend on what this one adds.
-                again += self._without_outputs(message.tasks)
+                again += self._spoilt(message.tasks)
                 if new:
                     events.append(TasksAdded(tuple(new)))
                 if again:
@@ -262,19 +263,21 @@ class Coordinator:
     def _room(self, pending: int = 0) -> int:
         return max(0, self._spec.limits.queue_size - self._state.ready_count - pending)
 
-    def _without_outputs(self, tasks: Iterable[BatchTask]) -> list[BatchTask]:
-        """Unchanged tasks that succeeded but whose output files are gone; the artifact makes them again."""
-        missing = []
+    def _spoilt(self, tasks: Iterable[BatchTask]) -> list[BatchTask]:
+        """Unchanged tasks that succeeded, but whose artifact or output files are gone; they are made again."""
+        artifacts = ArtifactStore(self._layout.artifacts)
+        spoilt = []
         for task in tasks:
             record = self._state.records.get(task.id)
             if record is None or record.state is not TaskState.SUCCEEDED:
                 continue
-            if record.task.fingerprint != task.fingerprint:
+            if record.task.fingerprint != task.fingerprint or "outputs" not in record.metrics:
                 continue
-            outputs = record.metrics.get("outputs") or ()
-            if not all((self._layout.output_dir / name).exists() for name in outputs):
-                missing.append(task)
-        return missing
+            names = record.metrics["outputs"]
+            there = all((self._layout.output_dir / name).exists() for name in names)
+            if not there or not artifacts.has(record.artifact_key):
+                spoilt.append(task)
+        return spoilt
 
     def _startable(self, now: float) -> Started | None:
         """The attempts that limits and priorities let start now."""

@@ -176,7 +176,8 @@ class Ledger:
 
     def _count_quality(self, record: TaskRecord, *, sign: int = 1) -> None:
         if not record.task.parent:
-            self.quality.add(record.task.task_type.value, record.metrics, recovered=record.spent > 0, sign=sign)
+            recovered = record.spent > 0 or any(self.records[name].spent > 0 for name in record.children)
+            self.quality.add(record.task.task_type.value, record.metrics, recovered=recovered, sign=sign)
 
     def _count_input(self, entry: _Input, state: TaskState, *, tasks: int = 0, before: TaskState | None = None) -> None:
         old = entry.verdict() if entry.tasks else None

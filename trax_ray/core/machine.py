@@ -40,6 +40,9 @@ __all__ = ["BatchState"]
 EVERYTHING = "*"
 """The provider that stands for all of them: what a full disk parks."""
 
+DEPENDENCY_FAILED = "dependency_failed"
+"""Failure code of a task that never ran, because one before it failed; the message names the first."""
+
 
 class BatchState:
     """All tasks of a batch and what may happen to them next."""
@@ -53,11 +56,12 @@ class BatchState:
         self.parked: dict[str, Failure] = {}
         self.ledger = Ledger()
         self.work_ended_before = 0.0
+        self.audio_us_before = 0
         self._policy = RetryPolicy()
         self._largest_node_mb = 0
         self._queue = TaskQueue(self._policy.aging_s)
         self._held: dict[str, None] = {}
-        self._dependents: dict[str, list[str]] = {}
+        self._dependents: dict[str, dict[str, None]] = {}
 
     # What the shell asks
 
@@ -100,7 +104,7 @@ class BatchState:
             UsageError: A task depends on one that doesn't exist.
         """
         new: dict[str, BatchTask] = {}
-        again: list[BatchTask] = []
+        again: dict[str, BatchTask] = {}
         for task in tasks:
             record = self.records.get(task.id)
             missing = [name for name in task.depends_on if name not in self.records and name not in new]
@@ -111,8 +115,8 @@ class BatchState:
             elif record.state is TaskState.CANCELLED or (
                 record.state.terminal and record.task.fingerprint != task.fingerprint
             ):
-                again.append(task)
-        return list(new.values()), again
+                again.setdefault(task.id, task)
+        return list(new.values()), list(again.values())
 
     # What happens
 
@@ -184,6 +188,7 @@ class BatchState:
         self._largest_node_mb = event.largest_node_mb
         self._policy = spec.retry
         self.work_ended_before = self.ledger.work_ended
+        self.audio_us_before = self.ledger.quality.audio_us
         for record in self.records.values():
             if record.state is TaskState.RUNNING:
                 self.ledger.move(record, Cause.REQUEUE)
@@ -202,9 +207,12 @@ class BatchState:
 
     def _add(self, task: BatchTask) -> None:
         record = self.ledger.add(task)
-        for name in task.depends_on:
-            self._dependents.setdefault(name, []).append(task.id)
+        self._note_dependencies(task)
         self._settle(record)
+
+    def _note_dependencies(self, task: BatchTask) -> None:
+        for name in task.depends_on:
+            self._dependents.setdefault(name, {})[task.id] = None
 
     def _settle(self, record: TaskRecord) -> None:
         """A blocked task: queue it, keep it blocked, or end it, as the tasks stand that it depends on."""
@@ -219,8 +227,11 @@ class BatchState:
 
     def _revive(self, task: BatchTask) -> None:
         record = self.records[task.id]
+        if record.ended_at < self.started_at and not record.task.parent:
+            self.work_ended_before -= record.work
         self.ledger.move(record, Cause.REVIVE)
         self.ledger.replace_task(record, task)
+        self._note_dependencies(task)
         record.spent = record.deaths = record.degradation = 0
         record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
         self._settle(record)
@@ -290,20 +301,24 @@ class BatchState:
         if record is None:
             return
         children = event.outcome.children
-        record.children = tuple(child.id for child in children)
-        record.waiting_for = set(record.children)
+        # Known only when all are there: a child that fails while it is added must not judge its parent.
+        record.children = ()
         self.ledger.move(record, Cause.EXPAND)
         for child in children:
             known = self.records.get(child.id)
             if known is None:
                 self._add(child)
             elif known.state is TaskState.SUCCEEDED and known.task.fingerprint == child.fingerprint:
-                record.waiting_for.discard(child.id)
+                continue
             elif known.state.terminal:
                 self._revive(child)
+        record.children = tuple(child.id for child in children)
+        record.waiting_for = {name for name in record.children if not self.records[name].state.terminal}
         self._check_parent(record)
 
     def _stop(self) -> list[Command]:
+        if self.finished:
+            return []
         commands: list[Command] = []
         for record in self.records.values():
             if record.state is TaskState.RUNNING:
@@ -369,23 +384,23 @@ class BatchState:
             self._enqueue(self.records[task_id], self.now)
 
     def _end(self, record: TaskRecord, cause: Cause) -> None:
-        """A running task ends for good; its parent and its dependents learn of it."""
+        """A task ends for good; its parent and its dependents learn of it, and theirs in turn."""
         self.ledger.move(record, cause)
-        if record.task.parent:
-            self._check_parent(self.records[record.task.parent])
-        self._tell_dependents(record)
-
-    def _tell_dependents(self, ended: TaskRecord) -> None:
-        for name in self._dependents.get(ended.task.id, ()):
-            record = self.records[name]
-            if record.state is not TaskState.BLOCKED or ended.task.id not in record.waiting_for:
-                continue
-            if ended.state is TaskState.SUCCEEDED:
-                record.waiting_for.discard(ended.task.id)
-                if not record.waiting_for:
-                    self._make_ready(record)
-            else:
-                self._abandon(record, ended)
+        ended = [record]
+        for each in ended:  # grows meanwhile: a chain of dependents may be longer than Python's stack
+            if each.task.parent:
+                self._check_parent(self.records[each.task.parent])
+            for name in self._dependents.get(each.task.id, ()):
+                other = self.records[name]
+                if other.state is not TaskState.BLOCKED or each.task.id not in other.waiting_for:
+                    continue
+                if each.state is not TaskState.SUCCEEDED:
+                    self._abandon(other, each)
+                    ended.append(other)
+                    continue
+                other.waiting_for.discard(each.task.id)
+                if not other.waiting_for:
+                    self._make_ready(other)
 
     def _abandon(self, record: TaskRecord, ended: TaskRecord) -> None:
         """A blocked task can't run any more, because one that it needs failed or was cancelled."""
@@ -393,12 +408,13 @@ class BatchState:
             self.ledger.move(record, Cause.CANCEL)
         else:
             assert ended.failure is not None
-            message = f"{ended.task.task_type.value} failed before it: {ended.failure.message}"
-            record.failure = replace(
-                ended.failure, failure_class=FailureClass.PERMANENT, code="dependency_failed", message=message
-            )
+            record.failure = ended.failure
+            if ended.failure.code != DEPENDENCY_FAILED:
+                message = f"{ended.task.task_type.value} failed before it: {ended.failure.message}"
+                record.failure = replace(
+                    ended.failure, failure_class=FailureClass.PERMANENT, code=DEPENDENCY_FAILED, message=message
+                )
             self.ledger.move(record, Cause.FAIL)
-        self._tell_dependents(record)
 
     def _check_parent(self, parent: TaskRecord) -> None:
         """An expanded task goes on when its children have all succeeded, and fails when all ended and one failed."""
@@ -415,8 +431,7 @@ class BatchState:
             parent.failure = replace(
                 first.failure, message=f"{len(failed)} of {len(children)} chunks failed: {first.failure.message}"
             )
-            self.ledger.move(parent, Cause.FAIL)
-            self._tell_dependents(parent)
+            self._end(parent, Cause.FAIL)
         else:
             self._make_ready(parent)
 

@@ -207,7 +207,9 @@ def fold(state: BatchState, now: float, fractions: Mapping[str, float]) -> Batch
             ledger.work_total - ledger.work_ended - partial,
             elapsed_s,
         ),
-        quality_metrics=ledger.quality.metrics(succeeded=succeeded, failed=failed, elapsed_s=elapsed_s),
+        quality_metrics=ledger.quality.metrics(
+            succeeded=succeeded, failed=failed, elapsed_s=elapsed_s, audio_us_before=state.audio_us_before
+        ),
         queued_tasks=max(0, len(ledger.inputs) - succeeded - failed - cancelled - active),
         paused=state.paused,
         parked={provider: failure.message for provider, failure in state.parked.items()},

@@ -49,7 +49,7 @@ def accuracy_percent(errors: int, words: int) -> float | None:
 
 def compression_ratio(text: str) -> float:
     """UTF-8 bytes over zlib bytes; about 1 to 2 for speech, much more for repetition. 0.0 for no text."""
-    encoded = text.encode("utf-8", "surrogateescape")
+    encoded = text.encode("utf-8", "replace")
     return len(encoded) / len(zlib.compress(encoded)) if encoded else 0.0
 
 
@@ -141,13 +141,14 @@ class QualityTotals:
         kind["audio_us"] += sign * audio_us
         kind["processing_us"] += sign * processing_us
 
-    def metrics(self, *, succeeded: int, failed: int, elapsed_s: float) -> dict[str, Any]:
+    def metrics(self, *, succeeded: int, failed: int, elapsed_s: float, audio_us_before: int = 0) -> dict[str, Any]:
         """The `quality_metrics` that users see.
 
         Args:
             succeeded: Inputs that succeeded.
             failed: Inputs that failed for good.
-            elapsed_s: Seconds that the batch has run, for `x_realtime`.
+            elapsed_s: Seconds that the work took, for `x_realtime`.
+            audio_us_before: Audio that was done before these seconds began, microseconds.
         """
         measured = accuracy_percent(self.wer_errors, self.wer_words)
         estimated = self.estimated_millionths / self.estimated_us if self.estimated_us else None
@@ -163,7 +164,7 @@ class QualityTotals:
             "low_confidence_segments": self.low_confidence_segments,
             "no_speech_count": self.no_speech_count,
             "audio_s": audio_s,
-            "x_realtime": audio_s / elapsed_s if elapsed_s > 0 else 0.0,
+            "x_realtime": (self.audio_us - audio_us_before) / 1e6 / elapsed_s if elapsed_s > 0 else 0.0,
             "error_rate": 100.0 * failed / ended if ended else 0.0,
             "recovered_count": self.recovered_count,
             "warnings": dict(sorted(self.warnings.items())),

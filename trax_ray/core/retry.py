@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trax_ray.core.spec import RetryPolicy
-from trax_ray.core.task import Failure, FailureClass
+from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
 
 __all__ = ["RetryDecision", "backoff_s", "decide"]
 
@@ -79,7 +79,9 @@ def decide(
     memory: int | None = None
     if failure.failure_class is FailureClass.RESOURCE and failure.code == "out_of_memory":
         wanted = memory_mb * policy.memory_factor
-        memory = min(wanted, largest_node_mb) if largest_node_mb else wanted
+        # Down to a whole step: a request is rounded up, and one that fits no node would wait for ever.
+        most = largest_node_mb // MEMORY_STEP_MB * MEMORY_STEP_MB
+        memory = min(wanted, most) if largest_node_mb else wanted
         if memory <= memory_mb:
             return None
     delay_s = max(failure.retry_after_s or 0.0, backoff_s(policy, spent, jitter))

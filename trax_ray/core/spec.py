@@ -149,9 +149,13 @@ class BatchSpec:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BatchSpec:
         """The spec that `to_dict` wrote; keys of a later version are left out."""
-        known = {entry.name for entry in fields(cls)}
-        values = {key: value for key, value in data.items() if key in known}
+        values = _known(cls, data)
         values["formats"] = tuple(values.get("formats", OUTPUT_FORMATS))
-        values["limits"] = Limits(**values.get("limits", {}))
-        values["retry"] = RetryPolicy(**values.get("retry", {}))
+        values["limits"] = Limits(**_known(Limits, values.get("limits", {})))
+        values["retry"] = RetryPolicy(**_known(RetryPolicy, values.get("retry", {})))
         return cls(**values)
+
+
+def _known(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {entry.name for entry in fields(kind)}
+    return {key: value for key, value in data.items() if key in names}

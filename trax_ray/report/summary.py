@@ -11,6 +11,7 @@ from trax_ray.store.layout import Layout
 __all__ = ["summary_rows"]
 
 _COLUMNS = {
+    "file_id": "file_id",
     "file_name": "file_name",
     "status": "status",
     "duration": "duration_s",
@@ -35,7 +36,7 @@ def summary_rows(output_dir: str | Path) -> list[dict[str, Any]]:
         output_dir: The batch's output folder.
 
     Returns:
-        Per input: file_name, status, duration_s, processing_s, measured_accuracy and estimated_accuracy
+        Per input: file_id, file_name, status, duration_s, processing_s, measured_accuracy and estimated_accuracy
         (percent), warnings (codes joined by commas), failed_step, failure_class, code and error (None unless
         it failed), attempts, retries, transcript_path. What is unknown is None. Names may hold control
         characters: `text.one_line` makes them fit for a terminal.

@@ -84,9 +84,8 @@ class Entry:
         return next((state.value for state in _OPEN_STATES if state in states), TaskState.QUEUED.value)
 
     def failed(self) -> TaskRecord | None:
-        """The task that the input failed at; one that only needed a failed one comes last. None without failure."""
-        failed = [record for record in self.steps if record.state is TaskState.FAILED]
-        return min(failed, key=lambda record: _is_consequence(record.failure), default=None)
+        """The first of its tasks that failed: tasks come after those that they depend on. None without failure."""
+        return next((record for record in self.steps if record.state is TaskState.FAILED), None)
 
 
 def owners(history: History) -> dict[str, str]:

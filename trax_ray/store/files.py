@@ -70,7 +70,10 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, 
 
 def shown(path: str | os.PathLike[str]) -> str:
     """A path as text that can be printed anywhere: bytes that aren't UTF-8 become `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte, as a JSON escape can give
+        return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
 def explain(error: OSError, path: str | os.PathLike[str], doing: Literal["read", "write"]) -> TraxRayError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.errors import SetupError
@@ -57,12 +59,18 @@ def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:
         outcome = Outcome(failure=failure_of(error))
     yield replace(
         outcome,
+        metrics={name: _finite(value) for name, value in outcome.metrics.items()},
         node=platform.node(),
         pid=os.getpid(),
         started_at=started_at,
         ended_at=time.time(),
         memory_peak_mb=round(_peak_mb(), 1),
     )
+
+
+def _finite(value: Any) -> Any:
+    """None for what is no number: JSON has no word for it, and a figure that isn't known is None here."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _peak_mb() -> float:

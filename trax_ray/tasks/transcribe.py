@@ -249,6 +249,14 @@ def _segment(segment: Segment, offset_s: float) -> Payload:
     return kept
 
 
+def _restored(kept: Payload) -> Segment:
+    """The segment that `_segment` kept."""
+    from trax_ray.media.speech import Segment, Word
+
+    words = tuple(Word(*word) for word in kept.get("words", ()))
+    return Segment(**{name: value for name, value in kept.items() if name != "words"}, words=words)
+
+
 def _assemble(job: _Job, children: Mapping[str, str]) -> Payload:
     """One transcript from those of the chunks, in order."""
     cuts = job.store.get(job.key("cuts", chunk_size_s=job.assignment.spec.chunk_size_s))
@@ -313,10 +321,13 @@ def _write_outputs(job: _Job, payload: Payload) -> list[str]:
         return []
     from trax_ray.media.subtitles import render
 
+    segments = [_restored(segment) for segment in payload["segments"]]
+    kept = ("language", "model", "provider", "duration_s", "speech_s", "media_warnings")
+    meta = {name: payload[name] for name in kept}
     names = []
     for suffix in job.assignment.spec.formats:
         path = job.layout.transcript(stem, suffix)
         ensure_folder(path.parent)
-        write_atomically(path, render(suffix, payload).encode("utf-8", "surrogateescape"))
+        write_atomically(path, render(suffix, segments, meta=meta).encode("utf-8", "backslashreplace"))
         names.append(str(path.relative_to(job.layout.output_dir)))
     return names

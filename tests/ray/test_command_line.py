@@ -1,0 +1,200 @@
+"""`trax-ray batch` as a person runs it: real audio, real Ray, another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import psutil
+import pytest
+
+from trax_ray.cluster.connect import Connection
+from trax_ray.report.fold import read_history
+
+PROGRESS = re.compile(
+    r"^Progress: \d+/\d+ \(\d+\.\d% success\) \| Active: \d+ \| Failed: \d+ \| Memory: \d+\.\dMB \| CPU: \d+\.\d%"
+    r" \| ETA: (--|\d+s|\d+m\d\ds|\d+h\d\dm)$"
+)
+
+
+def command(*arguments: str | Path, address: str = "") -> list[str]:
+    own = [sys.executable, "-m", "trax_ray", "batch", *map(str, arguments), "--model", "pocketsphinx"]
+    return [*own, "--address", address] if address else own
+
+
+def trax_ray(*arguments: str | Path, address: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments, address=address), capture_output=True, text=True, timeout=180)
+
+
+def written(folder: Path) -> dict[str, tuple[int, int]]:
+    """Transcripts and artifacts: inode and time of the last change, by path."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and "report" not in path.parts and (".trax" not in path.parts or "artifacts" in path.parts)
+    }
+
+
+def test_the_samples_are_transcribed_and_measured(head: Connection, samples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = trax_ray(samples, "--reference", samples, "-o", out, "--progress-interval", "1", address=head.address)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("Progress")]
+    assert lines, done.stderr
+    assert all(PROGRESS.match(line) for line in lines), lines
+    assert lines[-1].startswith("Progress: 11/11 (100.0% success) | Active: 0 | Failed: 0")
+    assert "raylet" not in done.stdout
+
+    files = pd.read_parquet(out / "report" / "files.parquet")
+    spoken = files[files["file_name"] != "quiet_room.flac"]
+    assert (files["status"] == "succeeded").all()
+    assert (spoken["measured_accuracy"] > 85).all()
+    silent = files[files["file_name"] == "quiet_room.flac"].iloc[0]
+    assert silent["text"] == ""
+    assert silent["warnings"] == "no_speech"
+    assert pd.isna(silent["measured_accuracy"])
+    run = json.loads((out / "report" / "run.json").read_text())
+    assert run["quality_metrics"]["accuracy_source"] == "measured"
+    assert run["quality_metrics"]["measured_accuracy"] >= 95
+    pooled = duckdb.sql(f"SELECT sum(wer_errors), sum(wer_words) FROM '{out}/report/files.parquet'").fetchall()[0]
+    assert 100 * (1 - pooled[0] / pooled[1]) == pytest.approx(run["quality_metrics"]["measured_accuracy"])
+    for name in ("files", "tasks", "attempts", "segments"):
+        assert duckdb.sql(f"SELECT count(*) FROM '{out}/report/{name}.parquet'").fetchall()[0][0] >= 11
+
+    recordings = [path for path in samples.rglob("*") if path.suffix in (".wav", ".mp3", ".flac", ".ogg", ".m4a")]
+    for path in recordings:
+        stem = out / path.relative_to(samples).with_suffix("")
+        for suffix in ("txt", "srt", "vtt", "tsv", "json"):
+            assert Path(f"{stem}.{suffix}").is_file(), f"{stem}.{suffix}"
+        assert path.name in done.stdout
+
+    before = written(out)
+    again = trax_ray(samples, "--reference", samples, "-o", out, address=head.address)
+    assert again.returncode == 0, again.stderr
+    assert written(out) == before
+    assert len(read_history(out).attempts) == len(recordings)
+
+
+@pytest.mark.speech
+def test_broken_files_fail_alone_and_silence_invents_nothing(head: Connection, speech: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = trax_ray(speech, "-o", out, address=head.address)
+    assert done.returncode == 1, done.stderr
+    files = pd.read_parquet(out / "report" / "files.parquet").set_index("file_name")
+    failed = files[files["status"] == "failed"]
+    assert sorted(failed.index) == ["broken/bad.wav", "broken/null.wav"]
+    assert set(failed["failure_class"]) == {"permanent"}
+    assert set(failed["category"]) == {"processing"}
+    assert (failed["attempts"] == 1).all()
+    for name, reason in failed["error"].items():
+        assert Path(name).name in reason
+        assert "Error" not in reason, "a reason is a sentence, not an exception"
+    assert (files.drop(failed.index)["status"] == "succeeded").all()
+    silent = files.loc["silence/no-speech.wav"]
+    assert (silent["text"], silent["warnings"]) == ("", "no_speech")
+    assert (out / "silence" / "no-speech.txt").read_text() == ""
+    assert (files.drop([*failed.index, "silence/no-speech.wav"])["text"] != "").all()
+    log = (out / "report" / "errors.log").read_text().splitlines()
+    assert len(log) == 2
+    assert all("permanent" in line for line in log)
+
+
+def test_killed_in_the_middle_the_same_command_finishes(samples: Path, tmp_path: Path) -> None:
+    """kill -9 of every process, driver, coordinator, workers and Ray's own, then the same command again."""
+    out = tmp_path / "out"
+    own = command(samples / "talks", samples / "stories", "-o", out, "--lean", "--chunk-size", "60")
+    with (tmp_path / "log").open("w") as log:
+        driver = psutil.Popen(own, stdout=log, stderr=log)
+        end = time.monotonic() + 120
+        while sum(1 for _ in out.rglob("*.json") if ".trax" not in _.parts) < 2 and time.monotonic() < end:
+            assert driver.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        family = [driver, *driver.children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=10)
+        driver.wait(timeout=10)
+    before = written(out)
+    finished = {attempt.task_id for attempt in read_history(out).attempts if attempt.outcome == "succeeded"}
+    assert finished
+    done = subprocess.run(own, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    after = written(out)
+    assert {path: after.get(path) for path in before} == before, "what was finished was written again"
+    history = read_history(out)
+    assert history.state.epoch == 2
+    redone = [attempt.task_id for attempt in history.attempts if attempt.epoch == 2 and attempt.task_id in finished]
+    assert not redone
+    files = pd.read_parquet(out / "report" / "files.parquet")
+    assert len(files) == 8
+    assert (files["status"] == "succeeded").all()
+    assert files.set_index("file_name").loc["the_river.ogg", "chunks"] >= 3
+
+
+def test_the_dashboard_lists_the_batch(head: Connection, samples: Path, tmp_path: Path) -> None:
+    done = trax_ray(samples / "first_test.wav", "-o", tmp_path / "my-batch", address=head.address)
+    assert done.returncode == 0, done.stderr
+    token = (Path.home() / ".ray" / "auth_token").read_text()
+    request = urllib.request.Request(f"{head.dashboard_url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        jobs = json.load(answer)
+    assert "my-batch" in [job["metadata"].get("batch") for job in jobs]
+    assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
+
+
+def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
+    head: Connection, samples: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    own = command(samples, "-o", out, "--progress-interval", "0.2", address=head.address)
+    process = subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not any(out.glob("*.json")) and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "not done" in stdout
+    continues = [line for line in stderr.splitlines() if "this continues" in line]
+    assert shlex.split(continues[0].partition("this continues: ")[2])[-2:] == ["--address", head.address]
+    finished = written(out)
+    assert finished
+    done = trax_ray(samples, "-o", out, address=head.address)
+    assert done.returncode == 0, done.stderr
+    assert {path: now for path, now in written(out).items() if path in finished} == finished
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_folder_that_cannot_be_written(tmp_path: Path, samples: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    done = trax_ray(samples / "first_test.wav", "-o", locked / "out")
+    assert done.returncode == 3
+    assert "locked" in done.stderr
+
+
+def test_a_changed_recording_is_transcribed_again(head: Connection, samples: Path, tmp_path: Path) -> None:
+    talk = tmp_path / "in" / "talk.wav"
+    talk.parent.mkdir()
+    shutil.copy(samples / "first_test.wav", talk)
+    out = tmp_path / "out"
+    assert trax_ray(talk, "-o", out, "-f", "txt", address=head.address).returncode == 0
+    first = (out / "talk.txt").read_text()
+    assert not (out / "talk.srt").exists()
+    shutil.copy(samples / "stories" / "the_storm.mp3", talk)
+    assert trax_ray(talk, "-o", out, "-f", "txt", address=head.address).returncode == 0
+    assert (out / "talk.txt").read_text() != first
+    (out / "talk.txt").unlink()
+    assert trax_ray(talk, "-o", out, "-f", "txt", address=head.address).returncode == 0
+    assert (out / "talk.txt").read_text() != first

@@ -1,0 +1,712 @@
+"""The machine by example: what each event does, which commands come out, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from trax_ray.core.events import (
+    AttemptEnded,
+    Cancel,
+    Command,
+    CoordinatorStarted,
+    Dispatch,
+    Event,
+    Expanded,
+    Finish,
+    InputsClosed,
+    Paused,
+    Resumed,
+    Revived,
+    Started,
+    Stopped,
+    TasksAdded,
+    decode_event,
+    encode_event,
+)
+from trax_ray.core.ledger import TRANSITIONS, Cause, Ledger, TaskRecord
+from trax_ray.core.machine import BatchState
+from trax_ray.core.progress import failures_of, fold
+from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
+from trax_ray.errors import IllegalTransition, UsageError
+from trax_ray.testing.clock import FakeClock
+from trax_ray.testing.factories import make_task
+
+POLICY = RetryPolicy(base_s=1.0, cap_s=8.0, aging_s=4.0)
+
+
+def failure(kind: str, code: str = "some_code", **fields: Any) -> Failure:
+    """A failure of a class."""
+    return Failure(FailureClass(kind), Category.NETWORK, code, f"it was {kind}", **fields)
+
+
+class Batch:
+    """A coordinator without Ray: it feeds the machine, logs the events, and lets time pass."""
+
+    def __init__(self, policy: RetryPolicy = POLICY, *, largest_node_mb: int = 0) -> None:
+        self.clock = FakeClock()
+        self.state = BatchState()
+        self.log: list[dict[str, Any]] = []
+        self.policy = policy
+        self.largest_node_mb = largest_node_mb
+        self.epoch = 0
+        self.take_over()
+
+    def do(self, event: Event) -> list[Command]:
+        """Let something happen now."""
+        commands = self.state.handle(event, self.clock())
+        self.log.append(encode_event(event, self.clock()))
+        return commands
+
+    def take_over(self) -> list[Command]:
+        """Another coordinator, with the next epoch, on a state that the journal gave."""
+        self.epoch += 1
+        self.clock.advance(1.0)
+        spec = BatchSpec(output_dir="/out", retry=self.policy).to_dict()
+        return self.do(CoordinatorStarted(self.epoch, spec, self.largest_node_mb))
+
+    def add(self, *tasks: BatchTask) -> list[Command]:
+        """Add tasks as the coordinator does: new ones, then ended ones that are to be done again."""
+        new, again = self.state.sort_additions(tasks)
+        commands: list[Command] = []
+        if new:
+            commands += self.do(TasksAdded(tuple(new)))
+        if again:
+            commands += self.do(Revived(tuple(again)))
+        return commands
+
+    def start(self, count: int = 1) -> list[Dispatch]:
+        """Start the best candidates."""
+        tasks = self.state.candidates(count, self.clock())
+        if not tasks:
+            return []
+        commands = self.do(Started(tuple((task.id, self.state.next_attempt(task.id)) for task in tasks)))
+        assert all(isinstance(command, Dispatch) for command in commands)
+        return [command for command in commands if isinstance(command, Dispatch)]
+
+    def end(self, dispatch: Dispatch, outcome: Outcome | Failure | None = None, jitter: float = 0.0) -> list[Command]:
+        """An attempt's outcome arrives."""
+        if outcome is None:
+            outcome = Outcome(artifact_key=f"key-{dispatch.task.id}")
+        elif isinstance(outcome, Failure):
+            outcome = Outcome(failure=outcome)
+        return self.do(AttemptEnded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome, jitter))
+
+    def expand(self, dispatch: Dispatch, children: Iterable[BatchTask]) -> list[Command]:
+        """An attempt plans children."""
+        outcome = Outcome(children=tuple(children))
+        return self.do(Expanded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome))
+
+    def is_(self, task_id: str) -> str:
+        """A task's state."""
+        return self.state.records[task_id].state.value
+
+    def states(self) -> dict[str, str]:
+        """Every task's state."""
+        return {task_id: record.state.value for task_id, record in self.state.records.items()}
+
+    def replayed(self) -> BatchState:
+        """Another machine that got the same events through JSON."""
+        state = BatchState()
+        for record in json.loads(json.dumps(self.log)):
+            state.handle(*decode_event(record))
+        return state
+
+
+def child(parent: BatchTask, number: int, **fields: Any) -> BatchTask:
+    """A chunk."""
+    fields.setdefault("depends_on", ())
+    return replace(parent, id=f"{parent.id}/{number}", parent=parent.id, chunk=number, **fields)
+
+
+# The straight way
+
+
+def test_a_batch_from_start_to_finish() -> None:
+    batch = Batch()
+    assert batch.add(make_task("a"), make_task("b")) == []
+    first, second = batch.start(5)
+    assert first == Dispatch(make_task("a"), 1, 1, {})
+    assert (second.task.id, second.epoch, second.attempt) == ("b", 1, 1)
+    assert batch.end(second) == []
+    assert batch.do(InputsClosed()) == []
+    assert batch.end(first) == [Finish("complete")]
+    assert batch.states() == {"a": "succeeded", "b": "succeeded"}
+    assert batch.state.finished == "complete"
+    assert batch.state.records["a"].artifact_key == "key-a"
+    assert fold(batch.state, batch.clock(), {}).completed_tasks == 2
+
+
+def test_an_open_batch_never_finishes_and_an_empty_closed_one_does_at_once() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    assert batch.end(batch.start()[0]) == []
+    assert not batch.state.finished
+    assert batch.do(InputsClosed()) == [Finish("complete")]
+    assert Batch().do(InputsClosed()) == [Finish("complete")]
+
+
+def test_nothing_starts_while_paused_and_what_runs_goes_on() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    running = batch.start()[0]
+    batch.do(Paused())
+    assert batch.state.candidates(9, batch.clock()) == []
+    batch.end(running)
+    assert batch.states() == {"a": "succeeded", "b": "queued"}
+    batch.do(Resumed())
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["b"]
+
+
+def test_priority_then_order_of_adding() -> None:
+    batch = Batch()
+    batch.add(make_task("late", priority=5), make_task("a"), make_task("b"), make_task("urgent", priority=0))
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["a", "b", "urgent", "late"]
+    assert [task.id for task in batch.state.candidates(2, batch.clock())] == ["a", "b"]
+
+
+def test_the_second_stop_of_a_run_and_a_stop_after_the_end_say_nothing() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    running = batch.start()[0]
+    assert batch.do(Stopped()) == [Cancel("a", 1, running.attempt), Finish("stopped")]
+    assert batch.states() == {"a": "cancelled", "b": "cancelled"}
+    assert batch.do(Stopped()) == []
+    assert batch.end(running) == []
+    assert batch.is_("a") == "cancelled"
+    assert batch.state.candidates(9, batch.clock()) == []
+
+    done = Batch()
+    assert done.do(InputsClosed()) == [Finish("complete")]
+    assert done.do(Stopped()) == []
+    assert done.state.finished == "complete"
+
+
+def test_the_next_run_does_cancelled_ones_again_and_finishes_again() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b", depends_on=("a",)))
+    batch.start()
+    batch.do(Stopped())
+    batch.take_over()
+    assert not batch.state.finished
+    batch.add(make_task("a"), make_task("b", depends_on=("a",)))
+    assert batch.states() == {"a": "queued", "b": "blocked"}
+    batch.do(InputsClosed())
+    (again,) = batch.start(9)
+    assert (again.epoch, again.attempt) == (2, 2)
+    batch.end(again)
+    assert batch.end(batch.start()[0]) == [Finish("complete")]
+
+
+# Attempts
+
+
+def test_only_the_current_attempt_counts() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    first = batch.start()[0]
+    before = batch.state.dump()
+    for stale in (
+        replace(first, epoch=0),
+        replace(first, epoch=2),
+        replace(first, attempt=0),
+        replace(first, attempt=2),
+    ):
+        assert batch.end(stale) == []
+        assert batch.expand(stale, [child(first.task, 0)]) == []
+        assert batch.state.dump() == before
+    batch.end(first, failure("transient"))
+    second = batch.start()[0]
+    assert second.attempt == 2
+    batch.end(first)
+    assert batch.is_("a") == "running"
+    batch.end(second)
+    assert batch.is_("a") == "succeeded"
+
+
+def test_a_new_coordinator_queues_again_what_ran_and_knows_the_old_ones_results_not() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    old = batch.start()[0]
+    batch.take_over()
+    assert batch.is_("a") == "queued"
+    assert batch.end(old) == []
+    assert batch.is_("a") == "queued"
+    new = batch.start()[0]
+    assert (new.epoch, new.attempt) == (2, 2)
+    batch.end(old)
+    assert batch.is_("a") == "running"
+    assert batch.state.records["a"].spent == 0
+
+
+def test_a_retry_waits_and_is_degraded() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    batch.end(batch.start()[0], failure("transient"), jitter=0.5)
+    assert batch.is_("a") == "delayed"
+    assert batch.state.next_due() == batch.clock() + 0.5
+    batch.clock.advance(0.25)
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["b"]
+    batch.clock.advance(0.25)
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["b", "a"]
+    batch.clock.advance(POLICY.aging_s)
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["a", "b"]
+    assert batch.state.records["a"].queued_at == batch.clock() - POLICY.aging_s
+
+
+def test_max_retries_is_the_number_of_attempts_after_the_first() -> None:
+    for retries in (0, 1, 3):
+        batch = Batch()
+        batch.add(make_task("a", max_retries=retries))
+        attempts = 0
+        while dispatches := batch.start():
+            attempts += 1
+            batch.end(dispatches[0], failure("transient"))
+        assert attempts == retries + 1
+        assert batch.is_("a") == "failed"
+
+
+@pytest.mark.parametrize("kind", ["transient", "unknown", "resource"])
+def test_what_is_made_again(kind: str) -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    batch.end(batch.start()[0], failure(kind))
+    assert batch.is_("a") == "delayed"
+
+
+def test_permanent_failures_are_final() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    batch.end(batch.start()[0], failure("permanent"))
+    assert batch.is_("a") == "failed"
+    (told,) = failures_of(batch.state)
+    assert told == {
+        "file_id": "a",
+        "task_id": "a",
+        "file_name": "a",
+        "failed_step": "transcribe",
+        "failure_class": "permanent",
+        "category": "network",
+        "code": "some_code",
+        "error": "it was permanent",
+        "attempts": 1,
+    }
+
+
+def test_what_kills_workers_twice_is_quarantined() -> None:
+    batch = Batch()
+    batch.add(make_task("a", max_retries=9))
+    batch.end(batch.start()[0], failure("unknown", "worker_died"))
+    assert batch.is_("a") == "delayed"
+    batch.end(batch.start()[0], failure("transient"))
+    batch.end(batch.start()[0], failure("unknown", "worker_died"))
+    record = batch.state.records["a"]
+    assert record.state is TaskState.FAILED
+    assert record.failure is not None
+    assert (record.failure.code, record.failure.failure_class) == ("quarantined", FailureClass.PERMANENT)
+    assert "ended 2 workers" in record.failure.message
+
+
+def test_deaths_that_use_up_the_retries_first_stay_what_they_are() -> None:
+    batch = Batch()
+    batch.add(make_task("a", max_retries=0))
+    batch.end(batch.start()[0], failure("unknown", "worker_died"))
+    record = batch.state.records["a"]
+    assert record.failure is not None
+    assert (record.state, record.failure.code) == (TaskState.FAILED, "worker_died")
+
+
+def test_out_of_memory_asks_for_more_up_to_the_largest_node() -> None:
+    batch = Batch(largest_node_mb=1500)
+    batch.add(make_task("a", max_retries=9, resources=ResourceRequest(memory_mb=512)))
+    asked = []
+    while dispatches := batch.start():
+        asked.append(dispatches[0].task.resources.memory_mb)
+        batch.end(dispatches[0], failure("resource", "out_of_memory"))
+    # 1280, not 1536: requests go in steps of 256 MiB, and one that fits no node would hang.
+    assert asked == [512, 1024, 1280]
+    assert batch.is_("a") == "failed"
+
+
+# Dependencies
+
+
+def test_dependents_wait_for_all_that_they_need() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"), make_task("c", depends_on=("a", "b")), make_task("d", depends_on=("c",)))
+    first, second = batch.start(9)
+    assert batch.states() == {"a": "running", "b": "running", "c": "blocked", "d": "blocked"}
+    batch.end(first)
+    assert batch.is_("c") == "blocked"
+    batch.end(second)
+    assert batch.states() == {"a": "succeeded", "b": "succeeded", "c": "queued", "d": "blocked"}
+
+
+def test_dependents_of_a_failure_fail_with_it_and_name_it() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b", depends_on=("a",)), make_task("c", depends_on=("b",)))
+    batch.end(batch.start()[0], failure("permanent"))
+    assert batch.states() == {"a": "failed", "b": "failed", "c": "failed"}
+    told = batch.state.records["b"].failure
+    assert told is not None
+    assert (told.code, told.failure_class) == ("dependency_failed", FailureClass.PERMANENT)
+    assert told.message == "transcribe failed before it: it was permanent"
+    batch.add(make_task("late", depends_on=("c",)))
+    assert batch.is_("late") == "failed"
+    last = batch.state.records["late"].failure
+    assert last == told, "the first cause, told once however long the chain is"
+    assert batch.do(InputsClosed()) == [Finish("complete")]
+
+
+def test_a_chain_of_any_length_ends_with_its_head() -> None:
+    batch = Batch()
+    length = 2000
+    tasks = [make_task("0")]
+    tasks += [make_task(str(number), depends_on=(str(number - 1),)) for number in range(1, length)]
+    batch.add(*tasks)
+    batch.end(batch.start()[0], failure("permanent"))
+    assert batch.state.ledger.counts[TaskState.FAILED] == length
+
+
+def test_a_dependency_must_have_been_added() -> None:
+    batch = Batch()
+    with pytest.raises(UsageError, match="task b depends on a, which has not been added"):
+        batch.state.sort_additions([make_task("b", depends_on=("a",)), make_task("a")])
+    with pytest.raises(UsageError, match="depends on a"):
+        batch.state.sort_additions([make_task("a", depends_on=("a",))])
+    new, again = batch.state.sort_additions([make_task("a"), make_task("b", depends_on=("a",))])
+    assert ([task.id for task in new], again) == (["a", "b"], [])
+
+
+def test_a_revived_task_learns_of_a_dependency_that_it_did_not_have() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    batch.do(Stopped())
+    batch.take_over()
+    batch.add(make_task("a"), make_task("b", depends_on=("a",)))
+    batch.do(InputsClosed())
+    assert batch.states() == {"a": "queued", "b": "blocked"}
+    batch.end(batch.start(9)[0])
+    assert batch.is_("b") == "queued"
+    assert batch.end(batch.start(9)[0]) == [Finish("complete")]
+
+
+# Adding again
+
+
+def test_which_tasks_are_done_again() -> None:
+    batch = Batch()
+    batch.add(
+        make_task("good", fingerprint="1"),
+        make_task("bad", fingerprint="1"),
+        make_task("open", fingerprint="1"),
+    )
+    good, bad = batch.start(2)
+    batch.end(good)
+    batch.end(bad, failure("permanent"))
+
+    def sorted_out(fingerprint: str) -> tuple[list[str], list[str]]:
+        tasks = [make_task(name, fingerprint=fingerprint) for name in ("good", "bad", "open", "new")]
+        new, again = batch.state.sort_additions(tasks)
+        return [task.id for task in new], [task.id for task in again]
+
+    assert sorted_out("1") == (["new"], [])
+    assert sorted_out("2") == (["new"], ["good", "bad"])
+
+
+def test_a_task_that_is_given_twice_at_once_is_added_or_revived_once() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("a"))
+    assert batch.states() == {"a": "queued"}
+    batch.do(Stopped())
+    batch.take_over()
+    batch.add(make_task("a"), make_task("a"))
+    assert batch.states() == {"a": "queued"}
+
+
+def test_a_revived_task_starts_afresh_but_its_attempts_go_on_counting() -> None:
+    batch = Batch()
+    batch.add(make_task("a", max_retries=1, fingerprint="1"))
+    batch.end(batch.start()[0], failure("unknown", "worker_died"))
+    batch.end(batch.start()[0], failure("unknown", "worker_died"))
+    assert batch.is_("a") == "failed"
+    batch.add(make_task("a", max_retries=1, fingerprint="2"))
+    record = batch.state.records["a"]
+    assert (record.spent, record.deaths, record.degradation, record.failure) == (0, 0, 0, None)
+    third = batch.start()[0]
+    assert (third.attempt, third.task.fingerprint) == (3, "2")
+    batch.end(third, failure("unknown", "worker_died"))
+    assert batch.is_("a") == "delayed"
+
+
+def test_the_estimate_counts_what_this_run_has_done() -> None:
+    batch = Batch()
+    batch.add(*(make_task(name, size_bytes=10) for name in "abcd"))
+    for dispatch in batch.start(2):
+        batch.end(dispatch)
+    batch.do(Stopped())
+    batch.take_over()
+    batch.add(*(make_task(name, size_bytes=10, fingerprint="changed") for name in "abcd"))
+    batch.clock.advance(0.5)
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s is None
+    batch.end(batch.start()[0])
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == pytest.approx(1.5)
+
+
+# Children
+
+
+def test_children_run_and_then_their_parent_assembles() -> None:
+    batch = Batch()
+    batch.add(make_task("p"), make_task("after", depends_on=("p",)))
+    batch.do(InputsClosed())
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, 0), child(parent.task, 1)])
+    assert batch.states() == {"p": "blocked", "after": "blocked", "p/0": "queued", "p/1": "queued"}
+    assert fold(batch.state, batch.clock(), {}).total_tasks == 2
+    for dispatch in batch.start(9):
+        batch.end(dispatch)
+    (again,) = batch.start(9)
+    assert again == Dispatch(parent.task, 1, 2, {"p/0": "key-p/0", "p/1": "key-p/1"})
+    batch.end(again)
+    assert batch.is_("after") == "queued"
+
+
+def test_a_parent_fails_when_all_children_have_ended_and_one_failed() -> None:
+    batch = Batch()
+    batch.add(make_task("p"), make_task("after", depends_on=("p",)))
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, number) for number in range(3)])
+    first, second, third = batch.start(9)
+    batch.end(second, failure("permanent"))
+    batch.end(first)
+    assert batch.is_("p") == "blocked"
+    batch.end(third)
+    assert batch.is_("p") == "failed"
+    assert batch.is_("after") == "failed"
+    told = batch.state.records["p"].failure
+    assert told is not None
+    assert told.message == "1 of 3 chunks failed: it was permanent"
+    assert [entry["task_id"] for entry in failures_of(batch.state)] == ["p", "after"]
+
+
+def test_children_of_children_and_dependents_among_children_tell_those_above() -> None:
+    batch = Batch()
+    batch.add(make_task("p"))
+    batch.do(InputsClosed())
+    top = batch.start()[0]
+    batch.expand(top, [child(top.task, 0), child(top.task, 1, depends_on=("p/0",))])
+    middle = batch.start(9)[0]
+    batch.expand(middle, [child(middle.task, 0)])
+    bottom = batch.start(9)[0]
+    assert bottom.task.id == "p/0/0"
+    commands = batch.end(bottom, failure("permanent"))
+    assert batch.states() == {"p": "failed", "p/0": "failed", "p/1": "failed", "p/0/0": "failed"}
+    assert commands == [Finish("complete")]
+
+
+def test_a_second_expansion_does_only_what_changed() -> None:
+    batch = Batch()
+    batch.add(make_task("p", fingerprint="1"))
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, number, fingerprint="same") for number in range(2)])
+    first, second = batch.start(9)
+    batch.end(first)
+    batch.end(second, failure("permanent"))
+    batch.add(make_task("p", fingerprint="2"))
+    again = batch.start()[0]
+    batch.expand(again, [child(again.task, number, fingerprint="same") for number in range(2)])
+    assert batch.states() == {"p": "blocked", "p/0": "succeeded", "p/1": "queued"}
+    batch.end(batch.start()[0])
+    assert batch.start()[0].children == {"p/0": "key-p/0", "p/1": "key-p/1"}
+
+
+def test_a_second_expansion_with_nothing_left_to_do_goes_straight_on() -> None:
+    batch = Batch()
+    batch.add(make_task("p", fingerprint="1"))
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, 0, fingerprint="same")])
+    batch.end(batch.start()[0])
+    batch.take_over()
+    batch.end(batch.start()[0])
+    batch.add(make_task("p", fingerprint="2"))
+    batch.expand(batch.start()[0], [child(parent.task, 0, fingerprint="same")])
+    assert batch.states() == {"p": "queued", "p/0": "succeeded"}
+
+
+# Parking
+
+
+def test_a_config_failure_parks_the_provider_and_burns_nothing() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"), make_task("other", provider="another"))
+    batch.do(InputsClosed())
+    a, other = batch.start(1)[0], None
+    batch.end(a, failure("config"))
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["other"]
+    assert batch.states() == {"a": "queued", "b": "queued", "other": "queued"}
+    assert set(batch.state.parked) == {"scripted"}
+    assert batch.state.records["a"].spent == 0
+    other = batch.start(9)[0]
+    assert batch.end(other) == [Finish("parked")]
+    assert fold(batch.state, batch.clock(), {}).parked == {"scripted": "it was config"}
+
+
+def test_resuming_and_another_run_try_parked_providers_again() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    batch.end(batch.start()[0], failure("config"))
+    assert batch.start() == []
+    batch.do(Resumed())
+    dispatch = batch.start()[0]
+    assert dispatch.attempt == 2
+    batch.end(dispatch, failure("config"))
+    assert batch.do(InputsClosed()) == [Finish("parked")]
+    batch.take_over()
+    assert not batch.state.parked
+    assert batch.start()[0].attempt == 3
+
+
+def test_what_parks_everything_and_whom_a_failure_names() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b", provider="another"))
+    batch.end(batch.start()[0], failure("config", parks="*"))
+    assert batch.state.candidates(9, batch.clock()) == []
+    batch.add(make_task("c", provider="third"))
+    assert batch.state.candidates(9, batch.clock()) == []
+
+    named = Batch()
+    named.add(make_task("a"), make_task("b", provider="another"))
+    named.end(named.start()[0], failure("config", parks="another"))
+    assert [task.id for task in named.state.candidates(9, named.clock())] == ["a"]
+
+    nobody = Batch()
+    nobody.add(make_task("a", provider=""), make_task("b", provider="another"))
+    nobody.end(nobody.start()[0], failure("config"))
+    assert nobody.state.candidates(9, nobody.clock()) == []
+
+
+def test_a_delayed_task_of_a_parked_provider_is_held_when_its_time_comes() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    batch.end(batch.start()[0], failure("transient"), jitter=0.5)
+    batch.end(batch.start()[0], failure("config"))
+    batch.do(InputsClosed())
+    assert not batch.state.finished
+    batch.clock.advance(1.0)
+    assert batch.state.candidates(9, batch.clock()) == []
+    assert batch.states() == {"a": "queued", "b": "queued"}
+    assert batch.do(Paused()) == [Finish("parked")]
+
+
+# Time, and what is refused
+
+
+def test_time_never_runs_backwards() -> None:
+    batch = Batch()
+    at = batch.clock()
+    batch.state.handle(TasksAdded((make_task("a"),)), at - 100)
+    assert batch.state.now == at
+    assert batch.state.records["a"].queued_at == at
+
+
+@pytest.mark.parametrize("event", [TasksAdded((make_task("a"),)), Started((("a", 2),)), Revived((make_task("a"),))])
+def test_illegal_events_are_refused_with_the_tasks_story(event: Event) -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    batch.start()
+    with pytest.raises(IllegalTransition) as caught:
+        batch.do(event)
+    assert "task a" in str(caught.value)
+    at = f"{batch.clock():.3f}"
+    assert f"{at} added -> blocked; {at} ready -> queued; {at} start -> running" in str(caught.value)
+
+
+def test_an_attempt_has_the_number_after_the_last_one() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    for attempt in (0, 2):
+        with pytest.raises(IllegalTransition, match=f"task a can't start attempt {attempt}: .*ready -> queued"):
+            batch.do(Started((("a", attempt),)))
+
+
+def test_blocked_and_delayed_tasks_do_not_start() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b", depends_on=("a",)))
+    with pytest.raises(IllegalTransition, match="task b is blocked and can't start"):
+        batch.do(Started((("b", 1),)))
+    batch.end(batch.start()[0], failure("transient"), jitter=0.5)
+    with pytest.raises(IllegalTransition, match="task a is delayed and can't start"):
+        batch.do(Started((("a", 2),)))
+
+
+@pytest.mark.parametrize("state", list(TaskState))
+@pytest.mark.parametrize("cause", list(Cause))
+def test_the_transition_table_is_all_that_is_allowed(state: TaskState, cause: Cause) -> None:
+    ledger = Ledger()
+    record = ledger.add(make_task("a"))
+    reach(ledger, record, state)
+    target = TRANSITIONS.get((state, cause))
+    if target is None:
+        with pytest.raises(IllegalTransition, match=f"task a is {state.value} and can't {cause.value}: .*added"):
+            ledger.move(record, cause)
+        assert record.state is state
+    else:
+        ledger.move(record, cause)
+        assert record.state is target
+        assert +ledger.counts == {target: 1}
+    assert not any(source.terminal and cause is not Cause.REVIVE for source, cause in TRANSITIONS), (
+        "nothing but a revival leaves a terminal state"
+    )
+
+
+def reach(ledger: Ledger, record: TaskRecord, state: TaskState) -> None:
+    """Bring a new record to a state."""
+    ways = {
+        TaskState.BLOCKED: [],
+        TaskState.QUEUED: [Cause.READY],
+        TaskState.RUNNING: [Cause.READY, Cause.START],
+        TaskState.DELAYED: [Cause.READY, Cause.START, Cause.RETRY],
+        TaskState.SUCCEEDED: [Cause.READY, Cause.START, Cause.SUCCEED],
+        TaskState.FAILED: [Cause.READY, Cause.START, Cause.FAIL],
+        TaskState.CANCELLED: [Cause.CANCEL],
+    }
+    for cause in ways[state]:
+        ledger.move(record, cause)
+
+
+def test_a_story_is_the_last_eight_changes() -> None:
+    batch = Batch()
+    batch.add(make_task("a", max_retries=9))
+    for _ in range(5):
+        batch.end(batch.start()[0], failure("transient"))
+    story = batch.state.records["a"].tell().split("; ")
+    assert len(story) == 8
+    assert story[-1].endswith("retry -> delayed")
+
+
+# Replay
+
+
+def test_a_replay_of_the_journal_gives_the_same_state() -> None:
+    batch = Batch(largest_node_mb=4096)
+    batch.add(make_task("p", note="caf\udce9"), make_task("x", max_retries=1), make_task("y", depends_on=("x",)))
+    parent, other = batch.start(2)
+    batch.expand(parent, [child(parent.task, 0), child(parent.task, 1)])
+    batch.end(other, failure("resource", "out_of_memory"), jitter=0.3)
+    batch.clock.advance(0.7)
+    for dispatch in batch.start(2):
+        batch.end(dispatch, Outcome(artifact_key="k", metrics={"duration_s": 1.5, "warnings": ["repetition"]}))
+    batch.take_over()
+    batch.do(Paused())
+    batch.do(Resumed())
+    replayed = batch.replayed()
+    for state in (batch.state, replayed):
+        state.candidates(1, batch.clock())
+    assert replayed.dump() == batch.state.dump()
+    assert json.loads(json.dumps(replayed.dump())) == replayed.dump()

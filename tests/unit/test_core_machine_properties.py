@@ -1,0 +1,473 @@
+"""The machine under random events that a shell could produce: what must hold after each of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from test_core_machine import Batch
+
+from trax_ray.core.events import (
+    AttemptEnded,
+    Cancel,
+    Command,
+    Dispatch,
+    Event,
+    Expanded,
+    Finish,
+    InputsClosed,
+    Paused,
+    Resumed,
+    Revived,
+    Started,
+    Stopped,
+    TasksAdded,
+)
+from trax_ray.core.ledger import TaskRecord
+from trax_ray.core.progress import failures_of, fold
+from trax_ray.core.quality import QualityTotals
+from trax_ray.core.spec import RetryPolicy
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
+from trax_ray.testing.factories import make_task
+
+# Times are sums of powers of two, so that the recount below is exact; rounding has tests of its own.
+POLICY = RetryPolicy(base_s=1.0, cap_s=8.0, aging_s=4.0)
+LARGEST_NODE_MB = 1500
+PROVIDERS = ("", "p1", "p2")
+
+codes = st.sampled_from(["some_code", "worker_died", "out_of_memory"])
+failures = st.builds(
+    Failure,
+    st.sampled_from(FailureClass),
+    st.sampled_from(Category),
+    codes,
+    st.just("it failed"),
+    st.sampled_from([None, None, 2.0]),
+    st.sampled_from(["", "", "p1", "*"]),
+)
+metrics = st.fixed_dictionaries(
+    {},
+    optional={
+        "duration_s": st.floats(0, 1e5),
+        "speech_s": st.floats(0, 1e5),
+        "processing_s": st.floats(0, 1e5),
+        "estimated_accuracy": st.floats(0, 100),
+        "wer_errors": st.integers(0, 9),
+        "wer_words": st.integers(0, 9),
+        "no_speech": st.booleans(),
+        "low_confidence_segments": st.integers(0, 9),
+        "warnings": st.lists(st.sampled_from(["repetition", "truncated"])),
+    },
+)
+
+
+class Shell(RuleBasedStateMachine):
+    """A coordinator that gets whatever can happen, and a recount of everything after each event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch = Batch(POLICY, largest_node_mb=LARGEST_NODE_MB)
+        self.dispatches: list[Dispatch] = []
+        self.finishes: Counter[int] = Counter()
+        self.attempts: Counter[str] = Counter()
+        self.ended_in: dict[str, int] = {}
+        self.before: dict[str, TaskState] = {}
+        self.revivable: set[str] = set()
+        self.names = 0
+
+    # What happens
+
+    def do(self, event: Event) -> list[Command]:
+        state = self.batch.state
+        paused, finished, running = state.paused, state.finished, self.running()
+        self.before = {task_id: record.state for task_id, record in state.records.items()}
+        self.revivable = set()
+        if isinstance(event, Revived):
+            self.revivable = {task.id for task in event.tasks}
+        elif isinstance(event, Expanded):
+            self.revivable = {task.id for task in event.outcome.children}
+        commands = self.batch.do(event)
+        for command in commands:
+            if isinstance(command, Dispatch):
+                assert not paused
+                assert not finished
+                self.check_dispatch(command)
+            elif isinstance(command, Finish):
+                self.finishes[state.epoch] += 1
+                assert command.reason == state.finished
+        cancelled = [(c.task_id, c.attempt) for c in commands if isinstance(c, Cancel)]
+        stops = isinstance(event, Stopped) and not finished
+        assert cancelled == ([(r.task.id, r.attempt) for r in running] if stops else [])
+        self.check_changes()
+        return commands
+
+    def check_dispatch(self, dispatch: Dispatch) -> None:
+        records = self.batch.state.records
+        task = dispatch.task
+        assert dispatch.attempt == self.attempts[task.id] + 1
+        self.attempts[task.id] = dispatch.attempt
+        assert dispatch.epoch == self.batch.state.epoch
+        assert all(records[name].state is TaskState.SUCCEEDED for name in task.depends_on)
+        assert all(records[name].state is TaskState.SUCCEEDED for name in dispatch.children)
+        assert dispatch.children == {name: records[name].artifact_key for name in records[task.id].children}
+        assert task.resources.memory_mb <= LARGEST_NODE_MB
+
+    def check_changes(self) -> None:
+        """Terminal states stay; ends are noted."""
+        for task_id, record in self.batch.state.records.items():
+            before = self.before.get(task_id)
+            if before is not None and before.terminal and task_id not in self.revivable:
+                assert record.state is before, record.tell()
+            if not record.state.terminal:
+                self.ended_in.pop(task_id, None)
+            elif before is not record.state or task_id in self.revivable:
+                # A task that is revived and ends at once, for what it depends on has failed, ends now.
+                self.ended_in[task_id] = self.batch.state.epoch if before is not record.state else self._kept(record)
+
+    def _kept(self, record: TaskRecord) -> int:
+        ended_now = record.ended_at >= self.batch.state.started_at
+        return self.batch.state.epoch if ended_now else self.ended_in[record.task.id]
+
+    def running(self) -> list[TaskRecord]:
+        return [record for record in self.batch.state.records.values() if record.state is TaskState.RUNNING]
+
+    def current(self) -> list[Dispatch]:
+        return [
+            dispatch
+            for dispatch in self.dispatches
+            if self.batch.state._current(AttemptEnded(dispatch.task.id, dispatch.epoch, dispatch.attempt, Outcome()))
+        ]
+
+    @initialize(count=st.integers(0, 4))
+    def some_tasks(self, count: int) -> None:
+        for _ in range(count):
+            self._give([self._new_task(priority=0, retries=2, provider="p1", depends_on=())])
+
+    def _new_task(self, *, priority: int, retries: int, provider: str, depends_on: tuple[str, ...]) -> BatchTask:
+        self.names += 1
+        return make_task(
+            f"t{self.names}",
+            priority=priority,
+            max_retries=retries,
+            provider=provider,
+            depends_on=depends_on,
+            resources=ResourceRequest(1.0, 512),
+            file_id=f"f{self.names // 2}",
+            fingerprint="1",
+            size_bytes=self.names % 3,
+        )
+
+    def _give(self, tasks: list[BatchTask]) -> None:
+        new, again = self.batch.state.sort_additions(tasks)
+        if new:
+            self.do(TasksAdded(tuple(new)))
+        if again:
+            self.do(Revived(tuple(again)))
+
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def add(self, data: st.DataObject, count: int) -> None:
+        """New tasks that depend on any before them, in the same addition too."""
+        roots = [name for name, record in self.batch.state.records.items() if not record.task.parent]
+        tasks: list[BatchTask] = []
+        for _ in range(count):
+            depends_on = data.draw(st.lists(st.sampled_from(roots), unique=True, max_size=2)) if roots else ()
+            task = self._new_task(
+                priority=data.draw(st.integers(0, 3)),
+                retries=data.draw(st.integers(0, 4)),
+                provider=data.draw(st.sampled_from(PROVIDERS)),
+                depends_on=tuple(depends_on),
+            )
+            tasks.append(task)
+            roots.append(task.id)
+        self._give(tasks)
+
+    @precondition(lambda self: self.names)
+    @rule(data=st.data(), fingerprint=st.sampled_from("12"))
+    def give_again(self, data: st.DataObject, fingerprint: str) -> None:
+        """Known tasks, changed or not, with other dependencies; always on earlier ones, so never in a circle."""
+        numbers = data.draw(st.lists(st.integers(1, self.names), max_size=3))
+        tasks = []
+        for number in numbers:
+            record = self.batch.state.records.get(f"t{number}")
+            if record is None:
+                continue
+            earlier = [f"t{each}" for each in range(1, number) if f"t{each}" in self.batch.state.records]
+            depends_on = data.draw(st.lists(st.sampled_from(earlier), unique=True, max_size=2)) if earlier else ()
+            tasks.append(replace(record.task, fingerprint=fingerprint, depends_on=tuple(depends_on)))
+        self._give(tasks)
+
+    @rule()
+    def retry_failed(self) -> None:
+        failed = [
+            record.task
+            for record in self.batch.state.records.values()
+            if record.state is TaskState.FAILED and not record.task.parent
+        ]
+        if failed:
+            self.do(Revived(tuple(failed)))
+
+    @rule(count=st.integers(1, 4))
+    def start(self, count: int) -> None:
+        state, now = self.batch.state, self.batch.clock()
+        tasks = state.candidates(count, now)
+        if tasks:
+            commands = self.do(Started(tuple((task.id, state.next_attempt(task.id)) for task in tasks)))
+            started = [command for command in commands if isinstance(command, Dispatch)]
+            assert [dispatch.task.id for dispatch in started] == [task.id for task in tasks]
+            self.dispatches += started
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), figures=metrics)
+    def succeed(self, data: st.DataObject, figures: dict[str, Any]) -> None:
+        dispatch = data.draw(st.sampled_from(self.current()))
+        self._end(dispatch, Outcome(artifact_key=f"key-{dispatch.task.id}-{dispatch.attempt}", metrics=figures))
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), failure=failures, jitter=st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+    def fail(self, data: st.DataObject, failure: Failure, jitter: float) -> None:
+        dispatch = data.draw(st.sampled_from(self.current()))
+        record = self.batch.state.records[dispatch.task.id]
+        spent, memory_mb, deaths = record.spent, record.task.resources.memory_mb, record.deaths
+        self._end(dispatch, Outcome(failure=failure), jitter)
+        died = failure.code == "worker_died"
+        if failure.failure_class is FailureClass.CONFIG:
+            assert (record.state, record.spent, record.deaths) == (TaskState.QUEUED, spent, deaths)
+            assert record.task.id in self.batch.state._held or not {record.task.provider, "*"} & {
+                failure.parks or record.task.provider or "*"
+            }
+        elif failure.failure_class is FailureClass.PERMANENT or spent == record.task.max_retries:
+            assert record.state is TaskState.FAILED
+        elif record.state is TaskState.FAILED:
+            starved = failure.code == "out_of_memory" and 2 * memory_mb > LARGEST_NODE_MB
+            assert (died and deaths == 1) or (starved and failure.failure_class is FailureClass.RESOURCE)
+        else:
+            assert (record.state, record.spent) == (TaskState.DELAYED, spent + 1)
+            least = max(failure.retry_after_s or 0.0, jitter * min(8.0, 2.0**spent))
+            assert record.queued_at == self.batch.clock() + least
+
+    def _end(self, dispatch: Dispatch, outcome: Outcome, jitter: float = 0.0) -> None:
+        self.do(AttemptEnded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome, jitter))
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), count=st.integers(1, 3), chained=st.booleans(), fingerprint=st.sampled_from("12"))
+    def expand(self, data: st.DataObject, count: int, chained: bool, fingerprint: str) -> None:
+        """Chunks, and chunks of chunks; sometimes each needs the one before it."""
+        dispatch = data.draw(st.sampled_from(self.current()))
+        parent = dispatch.task
+        if parent.id.count("/") == 2:
+            return
+        children = [
+            replace(
+                parent,
+                id=f"{parent.id}/{number}",
+                parent=parent.id,
+                chunk=number,
+                fingerprint=fingerprint,
+                depends_on=(f"{parent.id}/{number - 1}",) if chained and number else (),
+            )
+            for number in range(count)
+        ]
+        self.do(Expanded(parent.id, dispatch.epoch, dispatch.attempt, Outcome(children=tuple(children))))
+
+    @precondition(lambda self: self.dispatches)
+    @rule(data=st.data(), epoch=st.integers(-1, 1), attempt=st.integers(-1, 1), failure=st.none() | failures)
+    def a_result_of_another_attempt(
+        self, data: st.DataObject, epoch: int, attempt: int, failure: Failure | None
+    ) -> None:
+        some = data.draw(st.sampled_from(self.dispatches))
+        stale = replace(some, epoch=some.epoch + epoch, attempt=some.attempt + attempt)
+        record = self.batch.state.records[some.task.id]
+        running = record.state is TaskState.RUNNING
+        if running and (record.epoch, record.attempt) == (stale.epoch, stale.attempt):
+            return
+        self.batch.state.candidates(1, self.batch.clock())
+        self.do(Paused() if self.batch.state.paused else Resumed())  # brings the time up to date
+        before = self.batch.state.dump()
+        self._end(stale, Outcome(failure=failure))
+        self.do(Expanded(stale.task.id, stale.epoch, stale.attempt, Outcome(children=(make_task("never"),))))
+        assert self.batch.state.dump() == before
+
+    @rule()
+    def pause(self) -> None:
+        self.do(Paused())
+        assert self.batch.state.candidates(99, self.batch.clock()) == []
+
+    @rule()
+    def resume(self) -> None:
+        self.do(Resumed())
+        assert not self.batch.state.parked
+
+    @rule()
+    def close(self) -> None:
+        self.do(InputsClosed())
+
+    @rule()
+    def stop(self) -> None:
+        ended = self.batch.state.finished
+        self.do(Stopped())
+        if not ended:
+            assert all(record.state.terminal for record in self.batch.state.records.values())
+
+    @rule(seconds=st.sampled_from([0.25, 1.0, 4.0, 64.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.batch.clock.advance(seconds)
+
+    @rule()
+    def take_over(self) -> None:
+        """The coordinator dies; the next one has what the journal tells."""
+        self._check_replay()
+        self.batch.state = self.batch.replayed()
+        self.before = {task_id: record.state for task_id, record in self.batch.state.records.items()}
+        self.revivable = set()
+        commands = self.batch.take_over()
+        assert [type(command) for command in commands] in ([], [Finish])
+        self.check_changes()
+        assert not self.running()
+
+    # What must hold
+
+    @invariant()
+    def counts_agree_with_a_recount(self) -> None:
+        state, ledger = self.batch.state, self.batch.state.ledger
+        records = list(state.records.values())
+        roots = [record for record in records if not record.task.parent]
+        assert +ledger.counts == Counter(record.state for record in records)
+        assert [record.sequence for record in records] == list(range(len(records)))
+        inputs: dict[str, list[TaskState]] = {}
+        for record in roots:
+            inputs.setdefault(record.task.file_id, []).append(record.state)
+        verdicts: Counter[TaskState] = Counter()
+        for states in inputs.values():
+            if TaskState.FAILED in states:
+                verdicts[TaskState.FAILED] += 1
+            elif TaskState.CANCELLED in states:
+                verdicts[TaskState.CANCELLED] += 1
+            elif set(states) == {TaskState.SUCCEEDED}:
+                verdicts[TaskState.SUCCEEDED] += 1
+        assert +ledger.verdicts == verdicts
+        assert set(ledger.inputs) == set(inputs)
+        assert ledger.open_count == sum(not record.state.terminal for record in records)
+        assert ledger.work_total == sum(record.work for record in roots)
+        ended = [record for record in roots if record.state.terminal]
+        assert ledger.work_ended == sum(record.work for record in ended)
+        earlier = [record for record in ended if self.ended_in[record.task.id] < state.epoch]
+        assert state.work_ended_before == sum(record.work for record in earlier)
+        quality = QualityTotals()
+        for record in roots:
+            if record.state is TaskState.SUCCEEDED:
+                quality.add(record.task.task_type.value, record.metrics, recovered=record.spent > 0)
+        asked = {"succeeded": 1, "failed": 2, "elapsed_s": 3.0}
+        assert ledger.quality.metrics(**asked) == quality.metrics(**asked)
+        progress = fold(state, self.batch.clock(), {record.task.id: 0.5 for record in self.running()})
+        assert progress.total_tasks == len(inputs)
+        assert (progress.completed_tasks, progress.failed_tasks, progress.cancelled_tasks) == tuple(
+            verdicts[each] for each in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+        )
+        assert {told["file_id"] for told in failures_of(state)} == {
+            file_id for file_id, states in inputs.items() if TaskState.FAILED in states
+        }
+
+    @invariant()
+    def records_fit_their_states(self) -> None:
+        state = self.batch.state
+        for task_id, record in state.records.items():
+            assert record.attempt == self.attempts[task_id]
+            assert record.spent <= record.task.max_retries
+            assert record.deaths <= POLICY.max_deaths
+            assert record.degradation == record.spent * POLICY.priority_step
+            assert (record.ended_at > 0) == record.state.terminal
+            if record.state is TaskState.RUNNING:
+                assert record.epoch == state.epoch
+            elif record.state is TaskState.BLOCKED:
+                open_ones = [name for name in record.waiting_for if not state.records[name].state.terminal]
+                assert open_ones, f"{task_id} waits for nothing: {record.tell()}"
+                assert set(record.waiting_for) <= {*record.task.depends_on, *record.children}
+            elif record.state is TaskState.FAILED:
+                assert record.failure is not None
+                assert record.failure.failure_class is not FailureClass.CONFIG
+
+    @invariant()
+    def the_queue_holds_what_is_queued_and_delayed(self) -> None:
+        state = self.batch.state
+        by_state: dict[TaskState, set[str]] = {each: set() for each in TaskState}
+        for task_id, record in state.records.items():
+            by_state[record.state].add(task_id)
+        dump = state.dump()
+        ready, held = set(dump["queue"]), set(dump["held"])
+        assert not ready & held
+        assert ready | held == by_state[TaskState.QUEUED]
+        assert state.ready_count == len(ready)
+        delayed = {task_id: state.records[task_id].queued_at for task_id in by_state[TaskState.DELAYED]}
+        assert state.next_due() == min(delayed.values(), default=None)
+        assert state._queue.delayed_count == len(delayed)
+        parked = set(state.parked)
+        for task_id in ready | held:
+            provider = state.records[task_id].task.provider
+            assert (task_id in held) == (provider in parked or "*" in parked)
+
+    @invariant()
+    def candidates_are_the_best_first(self) -> None:
+        state, now = self.batch.state, self.batch.clock()
+        if state.paused or state.finished:
+            assert state.candidates(99, now) == []
+            return
+        candidates = [task.id for task in state.candidates(99, now)]
+        records = [state.records[task_id] for task_id in candidates]
+
+        def rank(record: TaskRecord) -> tuple[int, int]:
+            worn = min(record.degradation, int((now - record.queued_at) // POLICY.aging_s))
+            return record.task.priority + record.degradation - worn, record.sequence
+
+        assert records == sorted(records, key=rank)
+        assert set(candidates) == set(state.dump()["queue"])
+        assert all(record.queued_at <= now for record in records)
+        for record in records:
+            for name in record.task.depends_on:
+                assert state.records[name].state is TaskState.SUCCEEDED
+
+    @invariant()
+    def it_ends_once_and_when_it_should(self) -> None:
+        state = self.batch.state
+        assert all(count == 1 for count in self.finishes.values())
+        assert bool(state.finished) == (state.epoch in self.finishes)
+        waits = state.ready_count or state.next_due() is not None
+        if state.closed and not self.running() and not waits:
+            assert state.finished, "a deadlock: nothing runs, nothing waits for a time, and it isn't over"
+        if state.finished == "complete" and self.before:
+            assert state.closed
+
+    def _check_replay(self) -> None:
+        live, replayed = self.batch.state, self.batch.replayed()
+        live.candidates(1, self.batch.clock())
+        replayed.candidates(1, self.batch.clock())
+        assert replayed.dump() == live.dump()
+
+    def teardown(self) -> None:
+        """Whatever happened: the journal tells it all, and the next run brings everything to an end."""
+        self._check_replay()
+        self.take_over()
+        self.finishes[self.batch.state.epoch] = 0
+        commands = self.do(InputsClosed())
+        for _ in range(10_000):
+            if commands and isinstance(commands[-1], Finish):
+                break
+            self.batch.clock.advance(64.0)
+            dispatches = self.batch.start(99)
+            assert dispatches, "nothing can start and it isn't over"
+            for dispatch in dispatches:
+                commands = self.batch.end(dispatch)
+        assert self.batch.state.finished == "complete"
+        assert all(record.state.terminal for record in self.batch.state.records.values())
+
+
+TestShell = Shell.TestCase
+TestShell.settings = settings(
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

@@ -1,0 +1,234 @@
+"""What a person sees of a batch while it runs and when it has ended."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_core_machine import Batch, child, failure
+
+from trax_ray import BatchProgress as PublicProgress
+from trax_ray import BatchResult as PublicResult
+from trax_ray.core.events import InputsClosed, Paused, Stopped
+from trax_ray.core.progress import (
+    BatchProgress,
+    BatchResult,
+    estimate_remaining_s,
+    failures_of,
+    fold,
+    format_duration,
+    format_progress,
+)
+from trax_ray.core.task import Outcome
+from trax_ray.testing.factories import make_task
+
+quick = settings(max_examples=200, deadline=None)
+
+
+# The founding constructors
+
+
+def test_the_founding_progress() -> None:
+    progress = BatchProgress(total_tasks=100)
+    assert (progress.total_tasks, progress.completed_tasks, progress.failed_tasks) == (100, 0, 0)
+    assert (progress.success_rate, progress.failure_rate, progress.active_workers) == (0.0, 0.0, 0)
+    assert PublicProgress is BatchProgress
+
+
+def test_the_founding_result() -> None:
+    result = BatchResult(
+        success_count=8,
+        failure_count=2,
+        total_count=10,
+        processing_time=120.5,
+        memory_peak_mb=512.0,
+        cpu_peak_percent=75.0,
+        quality_metrics={"avg_accuracy": 95.5},
+    )
+    assert result.success_rate == 80.0
+    assert (result.success_count, result.failure_count, result.cancelled_count, result.total_count) == (8, 2, 0, 10)
+    assert (result.processing_time, result.memory_peak_mb, result.cpu_peak_percent) == (120.5, 512.0, 75.0)
+    assert (result.quality_metrics, result.failures, result.reason) == ({"avg_accuracy": 95.5}, (), "complete")
+    assert PublicResult is BatchResult
+
+
+def test_rates() -> None:
+    progress = BatchProgress(total_tasks=8, completed_tasks=3, failed_tasks=1)
+    assert (progress.success_rate, progress.failure_rate) == (37.5, 12.5)
+    assert (BatchProgress().success_rate, BatchProgress().failure_rate, BatchResult().success_rate) == (0, 0, 0)
+    assert BatchProgress().estimated_remaining_s is None
+
+
+# The line
+
+
+def test_the_founding_line() -> None:
+    progress = BatchProgress(
+        total_tasks=100,
+        completed_tasks=45,
+        failed_tasks=2,
+        active_workers=8,
+        memory_usage_mb=512.3,
+        cpu_usage_percent=75.2,
+        estimated_remaining_s=190.0,
+    )
+    line = "Progress: 45/100 (45.0% success) | Active: 8 | Failed: 2 | Memory: 512.3MB | CPU: 75.2% | ETA: 3m10s"
+    assert format_progress(progress) == line
+    assert str(progress) == line
+
+
+def test_the_line_of_nothing_and_of_an_unknown_end() -> None:
+    line = "Progress: 0/0 (0.0% success) | Active: 0 | Failed: 0 | Memory: 0.0MB | CPU: 0.0% | ETA: --"
+    assert str(BatchProgress()) == line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (-5, "0s"),
+        (0.4, "0s"),
+        (0.6, "1s"),
+        (42, "42s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
+        (60, "1m00s"),
+        (61, "1m01s"),
+        (190, "3m10s"),
+        (3599, "59m59s"),
+        (3599.6, "1h00m"),
+        (3600, "1h00m"),
+        (7500, "2h05m"),
+        (86_340, "23h59m"),
+        (86_369, "23h59m"),
+        (86_399, "1d00h"),
+        (86_400, "1d00h"),
+        (273_600, "3d04h"),
+        (8_640_000, "100d00h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@quick
+@given(seconds=st.floats(0, 1e9))
+def test_a_duration_says_what_it_was_to_half_its_smaller_unit(seconds: float) -> None:
+    text = format_duration(seconds)
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    parts = re.findall(r"(\d+)([smhd])", text)
+    assert "".join(number + unit for number, unit in parts) == text
+    assert 1 <= len(parts) <= 2
+    said = sum(int(number) * units[unit] for number, unit in parts)
+    assert abs(said - seconds) <= units[parts[-1][1]] / 2 + 0.5
+    for (_, larger), (number, smaller) in pairwise(parts):
+        assert int(number) < units[larger] / units[smaller]
+
+
+# The estimate
+
+
+def test_the_estimate() -> None:
+    assert estimate_remaining_s(10, 30, 5.0) == 15.0
+    assert estimate_remaining_s(10, 0, 5.0) == 0.0
+    assert estimate_remaining_s(0, 0, 0.0) == 0.0
+    assert estimate_remaining_s(0, 30, 5.0) is None
+    assert estimate_remaining_s(-1, 30, 5.0) is None
+    assert estimate_remaining_s(10, 30, 0.0) is None
+
+
+# Folded from a batch
+
+
+def test_a_batch_is_counted_in_inputs_not_in_chunks_or_steps() -> None:
+    batch = Batch()
+    batch.add(
+        make_task("dl", file_id="f1"),
+        make_task("tr", file_id="f1", depends_on=("dl",)),
+        make_task("long", file_id="f2"),
+        make_task("bad", file_id="f3"),
+        make_task("idle", file_id="f4"),
+    )
+    download, long, bad = batch.start(3)
+    progress = fold(batch.state, batch.clock(), {"dl": 0.0, "long": 0.0, "bad": 0.0})
+    assert (progress.total_tasks, progress.active_workers, progress.queued_tasks) == (4, 3, 1)
+    batch.end(download)
+    batch.end(bad, failure("permanent"))
+    batch.expand(long, [child(long.task, number) for number in range(5)])
+    progress = fold(batch.state, batch.clock(), {})
+    assert (progress.total_tasks, progress.completed_tasks, progress.failed_tasks) == (4, 0, 1)
+    assert (progress.queued_tasks, progress.failure_rate) == (3, 25.0)
+    assert [told["file_id"] for told in failures_of(batch.state)] == ["f3"]
+    batch.end(batch.start()[0])
+    assert fold(batch.state, batch.clock(), {}).completed_tasks == 1
+    batch.do(Stopped())
+    progress = fold(batch.state, batch.clock(), {})
+    assert (progress.completed_tasks, progress.failed_tasks, progress.cancelled_tasks) == (1, 1, 2)
+    assert progress.queued_tasks == 0
+
+
+def test_the_estimate_of_a_batch_goes_by_size_and_by_what_running_attempts_have_done() -> None:
+    batch = Batch()
+    batch.add(make_task("small", size_bytes=10), make_task("large", size_bytes=80), make_task("unknown"))
+    small, large = batch.start(2)
+    batch.clock.advance(2.0)
+
+    def remaining(**fractions: float) -> float | None:
+        return fold(batch.state, batch.clock(), fractions).estimated_remaining_s
+
+    assert remaining(small=0.0, large=0.0) is None
+    assert remaining(small=0.5, large=0.0) == pytest.approx(2.0 * 86 / 5)
+    batch.end(small)
+    assert remaining(large=0.0) == pytest.approx(2.0 * 81 / 10)
+    assert remaining(large=0.5) == pytest.approx(2.0 * 41 / 50)
+    batch.end(large)
+    batch.end(batch.start()[0])
+    assert remaining() == 0.0
+
+
+def test_elapsed_is_of_this_run_and_pauses_and_figures_show() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    batch.end(
+        batch.start()[0],
+        Outcome(artifact_key="k", metrics={"duration_s": 30.0, "speech_s": 20.0, "estimated_accuracy": 80.0}),
+    )
+    batch.clock.advance(10.0)
+    progress = fold(batch.state, batch.clock(), {})
+    assert progress.elapsed_s == 10.0
+    assert progress.quality_metrics["x_realtime"] == pytest.approx(3.0)
+    assert progress.quality_metrics["avg_accuracy"] == 80.0
+    assert not progress.paused
+    batch.take_over()
+    batch.clock.advance(2.0)
+    batch.do(Paused())
+    progress = fold(batch.state, batch.clock(), {})
+    assert (progress.elapsed_s, progress.paused) == (2.0, True)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"name": "a/talk.mp3", "file_path": "/in/a/talk.mp3"}, "a/talk.mp3"),
+        ({"file_path": "/in/a/talk.mp3"}, "/in/a/talk.mp3"),
+        ({"url": "http://x"}, "http://x"),
+        ({}, "t"),
+    ],
+)
+def test_how_a_failure_names_its_input(data: dict[str, Any], name: str) -> None:
+    batch = Batch()
+    batch.add(make_task("t", data=data))
+    batch.do(InputsClosed())
+    batch.end(batch.start()[0], failure("permanent"))
+    assert failures_of(batch.state)[0]["file_name"] == name
+
+
+def test_the_tables_of_a_batch_without_a_report_are_a_clear_error(tmp_path: Any) -> None:
+    from trax_ray.errors import FileError
+
+    with pytest.raises(FileError):
+        BatchResult(output_dir=str(tmp_path)).to_pandas()

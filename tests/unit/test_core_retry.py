@@ -1,0 +1,132 @@
+"""Whether, when and with what a failed attempt is made again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trax_ray.core.retry import RetryDecision, backoff_s, decide
+from trax_ray.core.spec import RetryPolicy
+from trax_ray.core.task import MEMORY_STEP_MB, Category, Failure, FailureClass, ResourceRequest
+
+quick = settings(max_examples=100, deadline=None)
+
+policies = st.builds(
+    lambda base, more, step, factor: RetryPolicy(
+        base_s=base, cap_s=base + more, priority_step=step, memory_factor=factor
+    ),
+    st.floats(0, 100),
+    st.floats(0, 1000),
+    st.integers(0, 3),
+    st.integers(2, 4),
+)
+jitters = st.floats(0, 1, exclude_max=True)
+retried = st.sampled_from([FailureClass.TRANSIENT, FailureClass.UNKNOWN, FailureClass.RESOURCE])
+
+
+def failure(kind: FailureClass | str = "transient", code: str = "some", retry_after_s: float | None = None) -> Failure:
+    return Failure(FailureClass(kind), Category.NETWORK, code, "it failed", retry_after_s)
+
+
+def decided(what: Failure, policy: RetryPolicy | None = None, **changes: Any) -> RetryDecision | None:
+    arguments = {
+        "spent": 0,
+        "max_retries": 3,
+        "deaths": 0,
+        "memory_mb": 512,
+        "largest_node_mb": 0,
+        "jitter": 0.5,
+    }
+    return decide(what, policy or RetryPolicy(), **(arguments | changes))
+
+
+def test_delays_double_up_to_the_cap() -> None:
+    policy = RetryPolicy(base_s=1.0, cap_s=60.0)
+    upper = [backoff_s(policy, spent, 1.0) for spent in range(9)]
+    assert upper == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert backoff_s(policy, 3, 0.25) == 2.0
+    assert backoff_s(policy, 3, 0.0) == 0.0
+    assert backoff_s(policy, 100_000, 1.0) == 60.0
+
+
+@quick
+@given(policy=policies, spent=st.integers(0, 10_000), jitter=jitters)
+def test_delays_are_bounded_and_proportional_to_the_jitter(policy: RetryPolicy, spent: int, jitter: float) -> None:
+    delay = backoff_s(policy, spent, jitter)
+    most = backoff_s(policy, spent, 1.0)
+    assert 0 <= delay <= most <= policy.cap_s
+    assert delay == jitter * most
+    assert most <= backoff_s(policy, spent + 1, 1.0)
+
+
+@quick
+@given(policy=policies, asked=st.none() | st.floats(0, 1e6), jitter=jitters, spent=st.integers(0, 2))
+def test_retry_after_is_obeyed_even_beyond_the_cap(
+    policy: RetryPolicy, asked: float | None, jitter: float, spent: int
+) -> None:
+    decision = decided(failure(retry_after_s=asked), policy, jitter=jitter, spent=spent)
+    assert decision is not None
+    assert decision.delay_s == max(asked or 0.0, backoff_s(policy, spent, jitter))
+    assert decision.degradation == policy.priority_step
+    assert decision.memory_mb is None
+
+
+@quick
+@given(policy=policies, kind=st.sampled_from(FailureClass), spent=st.integers(0, 9), most=st.integers(0, 9))
+def test_permanent_ones_never_and_others_as_often_as_allowed(
+    policy: RetryPolicy, kind: FailureClass, spent: int, most: int
+) -> None:
+    decision = decided(failure(kind), policy, spent=spent, max_retries=most)
+    assert (decision is None) == (kind is FailureClass.PERMANENT or spent >= most)
+
+
+@pytest.mark.parametrize(("deaths", "allowed", "again"), [(1, 2, True), (2, 2, False), (3, 2, False), (1, 1, False)])
+def test_deaths_quarantine(deaths: int, allowed: int, again: bool) -> None:
+    policy = RetryPolicy(max_deaths=allowed)
+    died = failure("unknown", "worker_died")
+    assert (decided(died, policy, deaths=deaths, max_retries=99) is not None) is again
+    assert decided(failure("unknown", "node_died"), policy, deaths=deaths, max_retries=99) is not None
+
+
+def test_more_memory_up_to_the_largest_node() -> None:
+    starved = failure("resource", "out_of_memory")
+
+    def asks(memory_mb: int, largest_node_mb: int) -> int | None:
+        decision = decided(starved, memory_mb=memory_mb, largest_node_mb=largest_node_mb)
+        return None if decision is None else decision.memory_mb
+
+    assert asks(512, 4096) == 1024
+    assert asks(512, 0) == 1024, "the largest node is unknown"
+    assert asks(3072, 4096) == 4096
+    assert asks(3072, 4095) == 3840, "a whole number of steps of 256 MiB"
+    assert asks(4096, 4096) is None
+    assert asks(3840, 4095) is None
+    assert asks(512, 100) is None
+
+
+def test_other_scarce_things_are_tried_again_with_the_same_memory() -> None:
+    assert decided(failure("resource", "too_many_open_files"), memory_mb=512, largest_node_mb=512) == RetryDecision(
+        0.5, 1, None
+    )
+    assert decided(failure("transient", "out_of_memory")) == RetryDecision(0.5, 1, None)
+
+
+@quick
+@given(
+    policy=policies,
+    memory_mb=st.integers(1, 64).map(lambda steps: steps * MEMORY_STEP_MB),
+    largest_node_mb=st.integers(1, 50_000),
+)
+def test_memory_grows_and_always_fits_some_node(policy: RetryPolicy, memory_mb: int, largest_node_mb: int) -> None:
+    decision = decided(
+        failure("resource", "out_of_memory"), policy, memory_mb=memory_mb, largest_node_mb=largest_node_mb
+    )
+    if decision is None:
+        assert memory_mb + MEMORY_STEP_MB > largest_node_mb, "a node could have given more"
+    else:
+        assert decision.memory_mb is not None
+        assert memory_mb < decision.memory_mb <= memory_mb * policy.memory_factor
+        assert ResourceRequest(memory_mb=decision.memory_mb).memory_mb <= largest_node_mb

@@ -1,0 +1,266 @@
+"""Write transcripts as txt, srt, vtt, tsv and json, the way the openai-whisper program writes them.
+
+SRT and VTT come from code of our own rather than pysubs2, which is made for editing subtitles: it turns `\\N` in a
+transcript into a line break and `{...}` into an override tag that it then drops, so that spoken text could vanish,
+and its VTT writer doesn't escape `&`, `<` and `-->`. What both formats need is thirty lines.
+
+Segments longer than a cue are split between words: by the engine's word times where it gave them, otherwise in
+proportion to the letters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from trax_ray.media.speech import Segment, Word
+
+__all__ = ["FORMATS", "MAX_CUE_S", "MAX_LINES", "MAX_LINE_CHARS", "render", "to_cues", "wrapped"]
+
+FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+"""What `render` knows, in the order of openai-whisper."""
+
+MAX_LINE_CHARS = 42
+"""Characters in a line. Source: Netflix Timed Text Style Guide, English, 2.1; BBC uses 37, EBU 40."""
+
+MAX_LINES = 2
+"""Lines in a cue. Source: the same."""
+
+MAX_CUE_S = 7.0
+"""The longest time that a cue stays. Source: the same."""
+
+_SENTENCE_ENDS = frozenset(".?!…。！？")  # noqa: RUF001 - marks of other scripts are meant
+_PHRASE_ENDS = frozenset(",;:–—、，；：")  # noqa: RUF001 - marks of other scripts are meant
+
+_MIN_CUE_MS = 1
+"""No cue has no duration: players drop such cues."""
+
+
+def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | None = None) -> str:
+    """Write a transcript in one of the formats.
+
+    Args:
+        fmt: `txt` (a line per segment), `srt`, `vtt`, `tsv` (start and end in milliseconds, text) or `json`
+            (`text`, `segments`, `language` like openai-whisper, and all of `meta`).
+        segments: In order of time. Those without text are left out.
+        meta: For json: `language` (None when unknown), and what else to record, JSON types only, such as
+            `model`, `duration` (seconds) and `warnings`. It can't replace `text` and `segments`.
+
+    Returns:
+        The file's content, lines ended by a line feed; valid also without segments.
+
+    Raises:
+        ValueError: An unknown format, or a time that is no number.
+    """
+    if fmt not in FORMATS:
+        raise ValueError(f"unknown transcript format {fmt!r}: expected one of {', '.join(FORMATS)}")
+    kept = [segment for segment in segments if _plain(segment.text)]
+    for segment in kept:
+        if not (math.isfinite(segment.start_s) and math.isfinite(segment.end_s)):
+            raise ValueError(f"expected times in seconds, got {segment.start_s} to {segment.end_s}")
+    if fmt == "txt":
+        return "".join(f"{_plain(segment.text)}\n" for segment in kept)
+    if fmt == "tsv":
+        rows = (f"{_ms(s.start_s)}\t{max(_ms(s.start_s), _ms(s.end_s))}\t{_plain(s.text)}\n" for s in kept)
+        return "start\tend\ttext\n" + "".join(rows)
+    if fmt == "json":
+        return _json(kept, meta or {})
+    cues = to_cues(kept)
+    if fmt == "srt":
+        blocks = (
+            f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{wrapped(text).replace('-->', '->')}\n\n"
+            for number, (start, end, text) in enumerate(cues, start=1)
+        )
+        return "".join(blocks)
+    blocks = (
+        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{_escaped(wrapped(text))}\n\n" for start, end, text in cues
+    )
+    return "WEBVTT\n\n" + "".join(blocks)
+
+
+def to_cues(segments: Iterable[Segment]) -> list[tuple[int, int, str]]:
+    """Cut segments into cues that can be read.
+
+    Args:
+        segments: In order of time.
+
+    Returns:
+        (start in ms, end in ms, text in one line) in order; every cue has text and lasts at least 1 ms, and none
+        begins before the one before it ends. A cue holds at most `MAX_LINES` lines, unless a single word is
+        longer, and lasts at most `MAX_CUE_S`.
+    """
+    cues: list[tuple[int, int, str]] = []
+    earliest = 0
+    for segment in segments:
+        if not _plain(segment.text):
+            continue
+        for words in _parts(_words_of(segment)):
+            start = max(earliest, _ms(words[0].start_s))
+            end = max(start + _MIN_CUE_MS, min(_ms(words[-1].end_s), start + _ms(MAX_CUE_S)))
+            cues.append((start, end, _text(words)))
+            earliest = end
+    return cues
+
+
+def wrapped(text: str) -> str:
+    """Break a cue's text into lines of at most `MAX_LINE_CHARS`, as equal as its words allow.
+
+    Args:
+        text: One line.
+
+    Returns:
+        The same words; lines are parted by a line feed. Words are never broken.
+    """
+    if len(text) <= MAX_LINE_CHARS:
+        return text
+    words = text.split(" ")
+    breaks = [(len(" ".join(words[:at])), len(" ".join(words[at:])), at) for at in range(1, len(words))]
+    fitting = [(abs(first - second), at) for first, second, at in breaks if max(first, second) <= MAX_LINE_CHARS]
+    if fitting:
+        at = min(fitting)[1]
+        return " ".join(words[:at]) + "\n" + " ".join(words[at:])
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) <= MAX_LINE_CHARS:
+            lines[-1] += " " + word
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def _parts(words: list[Word]) -> Iterator[list[Word]]:
+    """Halve a list of words until every part fits into a cue, rather where a sentence, a phrase or a pause ends."""
+    text = _text(words)
+    long_s = words[-1].end_s - words[0].start_s
+    crowded = wrapped(text).count("\n") >= MAX_LINES
+    if len(words) == 1 or not (crowded or long_s > MAX_CUE_S):
+        yield words
+        return
+    best, best_cost = 1, math.inf
+    said = 0
+    for at in range(1, len(words)):
+        before, after = words[at - 1], words[at]
+        said += len(before.text)
+        balance = said / len(text) if crowded else (before.end_s - words[0].start_s) / long_s
+        cost = abs(balance - 0.5) - min(0.3, max(0.0, after.start_s - before.end_s) / 2)
+        ending = before.text.rstrip()[-1:]
+        cost -= 0.2 if ending in _SENTENCE_ENDS else 0.1 if ending in _PHRASE_ENDS else 0.0
+        if cost < best_cost:
+            best, best_cost = at, cost
+    yield from _parts(words[:best])
+    yield from _parts(words[best:])
+
+
+def _text(words: list[Word]) -> str:
+    """Words carry the space that follows them."""
+    return "".join(word.text for word in words).strip()
+
+
+def _plain(text: str) -> str:
+    """One line that UTF-8 can hold: white space and control characters of any kind become single spaces."""
+    text = "".join(" " if unicodedata.category(char) == "Cc" else char for char in text)
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _words_of(segment: Segment) -> list[Word]:
+    """A segment's words with times that rise and lie within it: the engine's, or shares by length.
+
+    An engine's words are taken only if they are all of the text; otherwise some would get lost.
+    """
+    start_s, end_s = max(0.0, segment.start_s), max(0.0, segment.start_s, segment.end_s)
+    text = _plain(segment.text)
+    said = [word for word in segment.words if _plain(word.text)]
+    if "".join(_plain(word.text) for word in said).replace(" ", "") == text.replace(" ", ""):
+        words, last = [], start_s
+        for word, piece in zip(said, _cut_like(text, said), strict=True):
+            begin = min(max(word.start_s, last), end_s)
+            last = min(max(word.end_s, begin), end_s)
+            words.append(Word(begin, last, piece))
+        return words
+    words, done = [], 0
+    for piece in _pieces(text):
+        begin = start_s + (end_s - start_s) * done / len(text)
+        done += len(piece)
+        words.append(Word(begin, start_s + (end_s - start_s) * done / len(text), piece))
+    return words
+
+
+def _cut_like(text: str, said: Sequence[Word]) -> list[str]:
+    """The text cut where its words are, each piece with the space that follows it."""
+    pieces, at = [], 0
+    for word in said:
+        left = len(_plain(word.text).replace(" ", ""))
+        begin = at
+        while at < len(text) and (left or text[at] == " "):
+            left -= text[at] != " "
+            at += 1
+        pieces.append(text[begin:at])
+    return pieces
+
+
+def _pieces(text: str) -> list[str]:
+    """Where a text may be broken: after spaces, and anywhere in a run that is longer than a line (Chinese, Thai)."""
+    pieces = []
+    for word in text.split(" "):
+        cuts = range(0, len(word), MAX_LINE_CHARS // 2) if len(word) > MAX_LINE_CHARS else (0,)
+        parts = [word[at : at + MAX_LINE_CHARS // 2] if len(word) > MAX_LINE_CHARS else word for at in cuts]
+        parts[-1] += " "
+        pieces += parts
+    pieces[-1] = pieces[-1].rstrip()
+    return pieces
+
+
+def _json(segments: Sequence[Segment], meta: Mapping[str, Any]) -> str:
+    rows = []
+    for index, segment in enumerate(segments):
+        row: dict[str, Any] = {
+            "id": index,
+            "start": _number(segment.start_s),
+            "end": _number(segment.end_s),
+            "text": _plain(segment.text),
+            "confidence": _number(segment.confidence),
+            "avg_logprob": _number(segment.avg_logprob),
+            "compression_ratio": _number(segment.compression_ratio),
+            "no_speech_prob": _number(segment.no_speech_prob),
+        }
+        if segment.words:
+            row["words"] = [
+                {
+                    "word": _plain(word.text),
+                    "start": _number(word.start_s),
+                    "end": _number(word.end_s),
+                    "probability": _number(word.probability),
+                }
+                for word in segment.words
+            ]
+        rows.append(row)
+    text = " ".join(row["text"] for row in rows)
+    content = {"text": text, "segments": rows, "language": None}
+    content |= {key: value for key, value in meta.items() if key not in ("text", "segments")}
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def _number(value: float | None) -> float | None:
+    """Rounded to what a transcript needs; JSON knows no NaN."""
+    return round(float(value), 4) if value is not None and math.isfinite(value) else None
+
+
+def _ms(time_s: float) -> int:
+    return max(0, round(time_s * 1000))
+
+
+def _clock(time_ms: int, mark: str) -> str:
+    """`00:01:02,003` for SRT; for VTT hours only where there are any, as openai-whisper writes them."""
+    seconds, thousandths = divmod(time_ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    front = f"{hours:02d}:" if hours or mark == "," else ""
+    return f"{front}{minutes:02d}:{seconds:02d}{mark}{thousandths:03d}"
+
+
+def _escaped(text: str) -> str:
+    """WebVTT's escapes, in the order that keeps `&` of the others."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

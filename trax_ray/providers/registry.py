@@ -1,0 +1,148 @@
+"""The speech providers: which models each has, what they need, and where the code is.
+
+A new provider is one module with a `load` function and one entry in `SPEECH_PROVIDERS`; see
+`docs/adding-a-provider.md`. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trax_ray.core.task import ResourceRequest
+from trax_ray.errors import SetupError, UsageError
+
+if TYPE_CHECKING:
+    from trax_ray.providers.base import SpeechEngine
+
+__all__ = ["SPEECH_PROVIDERS", "SpeechProvider", "load_engine", "provider_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechProvider:
+    """One provider of speech recognition.
+
+    Args:
+        name: Its name, as reports and failures say it.
+        models: What to name for `--model`, for people.
+        has: Says whether a model name is this provider's.
+        module: Where `load(model, resources) -> SpeechEngine` is; empty where this version can't run it.
+        memory_mb: What a process with the model needs, MiB, by model name.
+        key_variable: Environment variable of the key; None for local models.
+        languages: Codes that it knows; None for many.
+    """
+
+    name: str
+    models: str
+    has: Callable[[str], bool]
+    module: str
+    memory_mb: Callable[[str], int]
+    key_variable: str | None = None
+    languages: frozenset[str] | None = None
+
+    def resources(self, model: str) -> ResourceRequest:
+        """What an attempt with this model asks of a node: one core for local models, a quarter for services."""
+        return ResourceRequest(num_cpus=0.25 if self.key_variable else 1.0, memory_mb=self.memory_mb(model))
+
+    def check(self, *, language: str | None) -> None:
+        """See before any work that the provider can do what is asked.
+
+        Raises:
+            UsageError: It doesn't know the language.
+            SetupError: This version can't run it.
+        """
+        if not self.module:
+            raise SetupError(f"this version of trax_ray can't use {self.name} yet: take another --model")
+        if language is not None and self.languages is not None and language.lower() not in self.languages:
+            known = ", ".join(sorted(self.languages))
+            raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
+
+
+_WHISPER_MB = {"tiny": 768, "base": 768, "small": 1280, "medium": 2560, "large": 4352, "turbo": 2560}
+"""Memory of a process with an int8 model, MiB: the weights (a byte a parameter), as much again while they are
+loaded and quantised, and 500 for Python, decoding and speech detection."""
+
+_WHISPER_SIZES = ("tiny", "base", "small", "medium", "large", "turbo", "distil")
+
+
+def _is_whisper(model: str) -> bool:
+    return model.split(".")[0].split("-")[0] in _WHISPER_SIZES or _is_folder(model)
+
+
+def _is_folder(model: str) -> bool:
+    return ("/" in model or model.startswith(".")) and Path(model).is_dir()
+
+
+def _whisper_memory_mb(model: str) -> int:
+    if _is_folder(model):
+        weights = Path(model) / "model.bin"
+        size = weights.stat().st_size if weights.is_file() else 0
+        return 512 + 2 * size // 2**20
+    if "turbo" in model:
+        return _WHISPER_MB["turbo"]
+    return max((_WHISPER_MB[size] for size in _WHISPER_MB if size in model), default=_WHISPER_MB["large"])
+
+
+def _always(memory_mb: int) -> Callable[[str], int]:
+    return lambda model: memory_mb
+
+
+SPEECH_PROVIDERS = (
+    SpeechProvider(
+        name="pocketsphinx",
+        models="pocketsphinx (offline, English, rough)",
+        has=lambda model: model == "pocketsphinx",
+        module="trax_ray.providers.pocketsphinx",
+        memory_mb=_always(512),
+        languages=frozenset({"en"}),
+    ),
+    SpeechProvider(
+        name="faster-whisper",
+        models="tiny, base, small, medium, large-v3, turbo (and their .en and distil forms), or a folder",
+        has=_is_whisper,
+        module="trax_ray.providers.faster_whisper",
+        memory_mb=_whisper_memory_mb,
+    ),
+    SpeechProvider(
+        name="openai",
+        models="whisper-1, gpt-*",
+        has=lambda model: model == "whisper-1" or model.startswith("gpt-"),
+        module="",
+        memory_mb=_always(256),
+        key_variable="OPENAI_API_KEY",
+    ),
+)
+"""One entry each, in the order in which they are asked."""
+
+
+def provider_of(model: str) -> SpeechProvider:
+    """The provider that has a model.
+
+    Raises:
+        UsageError: None has it; names what there is.
+    """
+    for provider in SPEECH_PROVIDERS:
+        if provider.has(model):
+            return provider
+    known = "; ".join(provider.models for provider in SPEECH_PROVIDERS)
+    raise UsageError(f"no provider has the model {model}: known are {known}")
+
+
+def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
+    """Load a local model. Takes seconds: callers keep what they get.
+
+    Args:
+        model: Its name or folder.
+        resources: What the attempt has: threads and device follow from it.
+
+    Raises:
+        UsageError: No provider has the model.
+        SetupError: The weights aren't to be had, or this version can't run the provider.
+    """
+    provider = provider_of(model)
+    provider.check(language=None)
+    engine: SpeechEngine = import_module(provider.module).load(model, resources)
+    return engine
