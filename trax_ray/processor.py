@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+import logging
 import os
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -33,13 +35,14 @@ from trax_ray.core.spec import (
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import QueueFull, SetupError, UsageError
 from trax_ray.providers.registry import provider_of
+from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.inputs import Found, describe
 from trax_ray.store.layout import Layout
 
 if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
 
-__all__ = ["BatchProcessor", "create_batch_processor", "known_outputs"]
+__all__ = ["BatchProcessor", "create_batch_processor", "known_outputs", "resolve_model"]
 
 ProgressCallback = Callable[[BatchProgress], Any]
 
@@ -256,9 +259,7 @@ class BatchProcessor:
 
     def _plan_transcription(self, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]) -> BatchTask:
         if not self.spec.model:
-            from trax_ray.providers.choice import choose_model
-
-            self.spec = replace(self.spec, model=choose_model())
+            self.spec = replace(self.spec, model=resolve_model(None, self.spec.output_dir))
         if self._names is None:
             self._names = known_outputs(self.spec.output_dir)
         path = os.path.abspath(os.fspath(data["file_path"]))  # noqa: PTH100 - links stay as they were named
@@ -287,6 +288,9 @@ class BatchProcessor:
     async def _run_batch(self, progress_callback: ProgressCallback | None) -> BatchResult:
         from trax_ray.cluster.driver import Driver
 
+        # Workers log as this process does: what is asked for here is shown from there too.
+        level = logging.getLevelName(logging.getLogger("trax_ray").getEffectiveLevel())
+        self.spec = replace(self.spec, log_level=level)
         driver = Driver(self.spec, address=self._address, lean=self._lean)
         try:
             first = list(islice(self._feed, PACK))
@@ -295,6 +299,8 @@ class BatchProcessor:
             connection = await asyncio.to_thread(driver.connect, requests)
             self.dashboard_url = connection.dashboard_url
             await asyncio.to_thread(driver.open)
+            if self.spec.model:
+                pin_model(self.spec.output_dir, self.spec.model)
             self._driver = driver
             while self._commands:
                 driver.command(self._commands.popleft())
@@ -369,6 +375,50 @@ async def _call(callback: ProgressCallback | None, progress: BatchProgress) -> N
 def _chain(first: Iterable[BatchTask], rest: Iterator[BatchTask]) -> Iterator[BatchTask]:
     yield from first
     yield from rest
+
+
+def resolve_model(model: str | None, output_dir: str) -> str:
+    """The model of a batch: the one that was named, else what is at hand, as long as that mixes no engines.
+
+    Args:
+        model: As it was named; None where it wasn't.
+        output_dir: The output folder, which remembers the model of its transcripts.
+
+    Raises:
+        SetupError: None was named, and none is at hand or another one made what is there.
+    """
+    if model:
+        return model
+    from trax_ray.providers.choice import choose_model
+
+    pinned = pinned_model(output_dir)
+    chosen = choose_model()
+    if pinned and pinned != chosen:
+        raise SetupError(
+            f"the transcripts in {shown(output_dir)} come from {pinned}, and without --model this run would take "
+            f"{chosen}: give --model {pinned} to go on, --model {chosen} to do them again, or another --output-dir"
+        )
+    return chosen
+
+
+def pinned_model(output_dir: str) -> str | None:
+    """The model that an output folder's transcripts come from; None where there are none yet.
+
+    Raises:
+        FileError: The note can't be read.
+    """
+    path = Layout(Path(output_dir)).model_pin
+    if not path.exists():
+        return None
+    model = json.loads(read_bytes(path)).get("model")
+    return str(model) if model else None
+
+
+def pin_model(output_dir: str, model: str) -> None:
+    """Note in the output folder which model its transcripts come from."""
+    path = Layout(Path(output_dir)).model_pin
+    ensure_folder(path.parent)
+    write_atomically(path, json.dumps({"model": model}).encode())
 
 
 def known_outputs(output_dir: str) -> dict[str, str]:

@@ -14,8 +14,7 @@ from trax_ray.core.plan import plan_file
 from trax_ray.core.progress import BatchResult
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.processor import BatchProcessor, known_outputs
-from trax_ray.providers.choice import choose_model
+from trax_ray.processor import BatchProcessor, known_outputs, resolve_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.store.files import ensure_folder, shown
 from trax_ray.store.inputs import Scan, describe, scan
@@ -123,7 +122,7 @@ async def _run(processor: BatchProcessor, options: Options) -> BatchResult:
 def _spec(options: Options, output_dir: Path) -> BatchSpec:
     return BatchSpec(
         output_dir=str(output_dir),
-        model=options.model or choose_model(),
+        model=resolve_model(options.model, str(output_dir)),
         language=options.language,
         chunk_size_s=options.chunk_size,
         formats=_formats(options.formats),

@@ -28,6 +28,7 @@ from trax_ray.errors import SetupError
 __all__ = ["Connection", "connect", "disconnect", "reap_orphans"]
 
 logger = logging.getLogger(__name__)
+workers_logger = logging.getLogger("trax_ray.workers")
 
 LOCAL_HEAD_NOTE = Path("/tmp/ray/ray_current_cluster")
 """Where `ray start` writes the address of the head that it started; heads inside a driver don't."""
@@ -61,7 +62,6 @@ def connect(
     address: str | None = None,
     lean: bool = False,
     memory_limit_mb: int | None = None,
-    log_to_driver: bool = False,
 ) -> Connection:
     """Connect this process to Ray; start a local head where there is none to connect to.
 
@@ -70,7 +70,6 @@ def connect(
         address: `host:port` of a cluster; None looks for one (RAY_ADDRESS, a head that `ray start` started).
         lean: Start a local head without the dashboard.
         memory_limit_mb: Memory that tasks may reserve on a local head, MiB; None leaves it to Ray.
-        log_to_driver: Show the workers' output here.
 
     Raises:
         SetupError: The cluster can't be reached, or no local head can be started.
@@ -86,10 +85,11 @@ def connect(
     address = address or os.environ.get("RAY_ADDRESS") or _live_head()
     common: dict[str, Any] = {
         "job_config": ray.job_config.JobConfig(metadata={"batch": name, "job_name": f"trax-ray {name}"}),
-        "log_to_driver": log_to_driver,
+        "log_to_driver": _debugging(),
         "logging_level": logging.WARNING,
         "configure_logging": False,
     }
+    _divert_printed_lines()
     try:
         with _quiet_ray():
             if address:
@@ -98,8 +98,6 @@ def connect(
                 reap_orphans()
                 _make_token_private()
                 context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
-        if not log_to_driver:
-            _divert_raylet_lines()
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SetupError(
@@ -124,17 +122,24 @@ def disconnect(connection: Connection) -> None:
         _note_path(os.getpid()).unlink(missing_ok=True)
 
 
-def _divert_raylet_lines() -> None:
-    """Put what Ray would print of other processes into the log.
+def _debugging() -> bool:
+    return logger.isEnabledFor(logging.DEBUG)
 
-    It prints these lines to stdout, whatever `log_to_driver` says, and stdout belongs to the summary. That a
-    worker died is told with the task whose attempt it ended.
+
+def _divert_printed_lines() -> None:
+    """Put what Ray would print of other processes into the log, at level DEBUG.
+
+    It prints some lines to stdout whatever `log_to_driver` says, and stdout belongs to the summary. That a worker
+    died is told with the task whose attempt it ended.
     """
     from ray._private import worker
 
     def log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        if data.get("pid") == "autoscaler":
+            return  # a table every five seconds, of a cluster that doesn't scale
+        who = " ".join(str(data[key]) for key in ("actor_name", "task_name", "pid") if data.get(key))
         for line in data.get("lines", ()):
-            logger.debug("(%s) %s", data.get("pid"), line)
+            workers_logger.debug("(%s) %s", who, line)
 
     # The name is Ray's own affair; where it is gone, the lines are merely printed again.
     if hasattr(worker, "print_to_stdstream"):
@@ -146,7 +151,7 @@ def _quiet_ray() -> Iterator[None]:
     """Ray's notices at start-up are for people who start Ray; with debug logging they are shown."""
     ray_logger = logging.getLogger("ray")
     level = ray_logger.level
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+    if not _debugging():
         ray_logger.setLevel(logging.ERROR)
     try:
         yield

@@ -8,6 +8,7 @@ read the last snapshot, which is replaced and never changed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import queue
@@ -57,6 +58,8 @@ from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 
 __all__ = ["Coordinator", "Opened", "create"]
+
+logger = logging.getLogger(__name__)
 
 WAIT_S = 0.05
 IDLE_WAIT_S = 0.5
@@ -180,6 +183,7 @@ class Coordinator:
     def _open(self, spec: dict[str, Any], holder: str, driver_pid: int) -> None:
         self._spec = BatchSpec.from_dict(spec)
         self._spec_data = spec
+        remote.configure_logging(self._spec.log_level)
         self._layout = Layout(Path(self._spec.output_dir))
         self._lease = Lease(self._layout.lock)
         self._lease.acquire(holder)
@@ -296,6 +300,7 @@ class Coordinator:
 
     def _execute(self, command: Command) -> None:
         if isinstance(command, Dispatch):
+            logger.debug("attempt %d of %s starts", command.attempt, command.task.id)
             handle = remote.submit(command, self._spec_data)
             key = (command.task.id, command.attempt)
             self._running[key] = _Running(command, handle, heard_at=time.monotonic())
@@ -304,6 +309,7 @@ class Coordinator:
             if running is not None:
                 self._cancel(running)
         elif isinstance(command, Finish):
+            logger.debug("the batch has ended: %s", command.reason)
             self._finish(command.reason)
 
     def _cancel(self, running: _Running) -> None:

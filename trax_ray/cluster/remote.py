@@ -6,9 +6,11 @@ Kinds that last over about five seconds are streaming generators: at most one si
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import psutil
@@ -20,7 +22,7 @@ from trax_ray.core.task import Outcome, ResourceRequest, TaskType
 from trax_ray.tasks.assignment import Assignment
 from trax_ray.tasks.run import make_attempt
 
-__all__ = ["pack", "process_memory_mb", "submit", "submit_report", "unpack"]
+__all__ = ["configure_logging", "pack", "process_memory_mb", "submit", "submit_report", "unpack"]
 
 PROGRESS_PERIOD_S = 1.0
 REPORT_MEMORY_MB = 512
@@ -42,9 +44,22 @@ def unpack(packed: Mapping[str, Any]) -> Outcome | None:
     return decode_outcome(packed["outcome"]) if "outcome" in packed else None
 
 
+@lru_cache(maxsize=1)
+def configure_logging(level: str) -> None:
+    """Let this process log to stderr, from where Ray brings it to a driver that asked for it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    ours = logging.getLogger("trax_ray")
+    ours.handlers[:] = [handler]
+    ours.setLevel(level)
+    ours.propagate = False
+
+
 def _assignment(packed: Mapping[str, Any]) -> Assignment:
+    spec = BatchSpec.from_dict(packed["spec"])
+    configure_logging(spec.log_level)
     return Assignment(
-        spec=BatchSpec.from_dict(packed["spec"]),
+        spec=spec,
         task=decode_task(packed["task"]),
         epoch=packed["epoch"],
         attempt=packed["attempt"],

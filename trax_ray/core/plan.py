@@ -9,13 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 
-__all__ = ["InputFile", "digest", "file_id_of", "plan_call", "plan_chunks", "plan_file"]
+__all__ = ["MAX_PRIORITY", "InputFile", "Scalar", "digest", "file_id_of", "plan_call", "plan_chunks", "plan_file"]
+
+Scalar = str | int | float | bool
+"""A JSON scalar; what is null is left out."""
+
+MAX_PRIORITY = 1_000_000
+"""The lowest priority that an input may have; the report's columns hold 32 bits, and retries add to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,9 @@ class InputFile:
         reference_mtime_ns: Time of the reference's last change.
         language: ISO 639-1 code; None takes the batch's.
         priority: Lower runs first.
+        model: Speech model; None takes the batch's.
+        prompt: Text that primes the model; None takes the batch's.
+        extra: What a manifest says besides, by its column names; the report passes it on, nothing else reads it.
     """
 
     path: str
@@ -45,6 +54,9 @@ class InputFile:
     reference_mtime_ns: int = 0
     language: str | None = None
     priority: int = 0
+    model: str | None = None
+    prompt: str | None = None
+    extra: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
 
 
 def digest(value: Any) -> str:
@@ -53,14 +65,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _parameters(spec: BatchSpec, language: str | None) -> dict[str, Any]:
+def _parameters(
+    spec: BatchSpec, language: str | None, model: str | None = None, prompt: str | None = None
+) -> dict[str, Any]:
     """What decides on a transcript and the files made from it, the recording apart."""
     return {
-        "model": spec.model,
+        "model": model or spec.model,
         "language": language,
         "chunk_size_s": spec.chunk_size_s,
         "formats": sorted(spec.formats),
-        "initial_prompt": spec.initial_prompt,
+        "initial_prompt": prompt or spec.initial_prompt,
         "word_timestamps": spec.word_timestamps,
     }
 
@@ -89,7 +103,7 @@ def plan_file(
     Args:
         entry: The recording.
         spec: The batch.
-        provider: Name of the speech provider that has the batch's model.
+        provider: Name of the speech provider that has the recording's model, else the batch's.
         resources: What an attempt with that model asks of a node.
         depends_on: Ids of tasks that must succeed first.
         repeat: How often the same recording was added before.
@@ -102,10 +116,10 @@ def plan_file(
         "output": entry.output,
         "size_bytes": entry.size_bytes,
     }
-    if language:
-        data["language"] = language
-    if entry.reference:
-        data["reference"] = entry.reference
+    own = {"language": language, "reference": entry.reference, "model": entry.model, "prompt": entry.prompt}
+    data |= {name: value for name, value in own.items() if value}
+    if entry.extra:
+        data["extra"] = dict(entry.extra)
     file_id = file_id_of(entry.path, repeat)
     return BatchTask(
         id=f"transcribe-{file_id}",
@@ -117,7 +131,7 @@ def plan_file(
         file_id=file_id,
         provider=provider,
         resources=resources,
-        fingerprint=digest([identity, entry.output, _parameters(spec, language)]),
+        fingerprint=digest([identity, entry.output, _parameters(spec, language, entry.model, entry.prompt)]),
     )
 
 
@@ -170,7 +184,7 @@ def plan_chunks(task: BatchTask, cuts: Sequence[tuple[float, float]]) -> tuple[B
     total_s = cuts[-1][1] - cuts[0][0] if cuts else 0.0
     children = []
     for number, (start_s, end_s) in enumerate(cuts):
-        data = {key: value for key, value in task.data.items() if key != "reference"}
+        data = {key: value for key, value in task.data.items() if key not in ("reference", "extra")}
         data |= {"start_s": start_s, "end_s": end_s}
         if total_s > 0:
             data["size_bytes"] = round(float(task.data.get("size_bytes") or 0) * (end_s - start_s) / total_s)

@@ -109,6 +109,7 @@ class BatchSpec:
         report_interval_s: Seconds between rewrites of the report's tables while the batch runs.
         limits: Ceilings.
         retry: When failed attempts are made again.
+        log_level: Name of the level from which on workers and coordinator log.
         runner: `module:function` that makes an attempt; tests put a scripted one here.
     """
 
@@ -125,6 +126,7 @@ class BatchSpec:
     report_interval_s: float = 60.0
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    log_level: str = "WARNING"
     runner: str = "trax_ray.tasks.run:run"
 
     def __post_init__(self) -> None:

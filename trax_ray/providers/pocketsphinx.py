@@ -33,3 +33,166 @@ __all__ = ["PocketsphinxEngine", "load", "segments_of"]
 Audio = npt.NDArray[np.float32]
 
 NAME = "pocketsphinx"
+MAX_PIECE_S = 20.0
+"""Longer speech is cut at its quietest moment in the last quarter before this."""
+
+PAUSE_S = 0.6
+"""A pause this long between two words begins a new segment."""
+
+_ENGLISH = frozenset({"en", "eng", "english"})
+
+
+def load(model: str, resources: ResourceRequest) -> PocketsphinxEngine:
+    """Load the English model of the pocketsphinx wheel.
+
+    Args:
+        model: `pocketsphinx`; there is only this one.
+        resources: Not used: it runs on one thread.
+
+    Raises:
+        SetupError: pocketsphinx isn't installed, or without its model.
+    """
+    return PocketsphinxEngine(model)
+
+
+class PocketsphinxEngine:
+    """One decoder, kept for many files; what it says doesn't depend on what it heard before. See `SpeechEngine`."""
+
+    name = NAME
+
+    def __init__(self, model: str = NAME) -> None:
+        self.model = model
+        self.language: str | None = None
+        self._decoder = _decoder()
+
+    def transcribe(self, audio: Audio, speech: Sequence[Span], options: EngineOptions) -> Iterator[Segment]:
+        """Recognise English.
+
+        Args:
+            audio: float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz.
+            speech: Spans that hold speech, in order.
+            options: `initial_prompt` is ignored: the engine has none.
+
+        Yields:
+            Segments in order: the words between two pauses. `confidence` is the mean of the words' posterior
+            probabilities in the word lattice. Measured on 256 words: 0.67 for right words and 0.41 for wrong
+            ones, area under the ROC curve 0.72, mean 0.57 where 0.59 were right; so it is an honest but rough
+            estimate. (The probability of a whole utterance, `get_prob`, means nothing: 1e-2 to 1e-14 by length.)
+
+        Raises:
+            ProcessingError: `unsupported_language` (class config); `engine_failed` (transient).
+        """
+        _require_english(options.language)
+        if audio.ndim != 1:
+            raise ValueError(f"expected mono, got shape {audio.shape}")
+        self.language = "en"
+        return self._segments(audio, speech, word_timestamps=options.word_timestamps)
+
+    def _segments(self, audio: Audio, speech: Sequence[Span], *, word_timestamps: bool) -> Iterator[Segment]:
+        for span in speech:
+            words: list[Word] = []
+            for start, end in _pieces(audio, span):
+                words += self._words(audio[start:end], start / SAMPLE_RATE_HZ)
+            for segment in segments_of(words):
+                yield segment if word_timestamps else replace(segment, words=())
+
+    def _words(self, audio: Audio, offset_s: float) -> list[Word]:
+        """Decode one utterance on its own."""
+        samples = np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
+        decoder = self._decoder
+        try:
+            decoder.start_utt()
+            try:
+                decoder.process_raw(samples.tobytes(), full_utt=True)
+            finally:
+                decoder.end_utt()
+            found = list(decoder.seg() or ())
+        except RuntimeError as error:
+            self._decoder = _decoder()
+            raise ProcessingError(
+                f"pocketsphinx failed on {len(audio) / SAMPLE_RATE_HZ:.1f} s of audio at {offset_s:.1f} s: {error}",
+                failure_class="transient",
+                code="engine_failed",
+            ) from error
+        rate = float(decoder.config["frate"])
+        longest_s = len(audio) / SAMPLE_RATE_HZ
+        words = []
+        for part in found:
+            text = _clean(part.word)
+            if text:
+                start_s = min(part.start_frame / rate, longest_s)
+                end_s = min((part.end_frame + 1) / rate, longest_s)
+                probability = min(1.0, max(0.0, float(part.prob)))
+                words.append(Word(offset_s + start_s, offset_s + end_s, text, probability))
+        return words
+
+
+def segments_of(words: Sequence[Word], *, pause_s: float = PAUSE_S) -> list[Segment]:
+    """Join words to segments that end at pauses. Pure.
+
+    Args:
+        words: In order of time, with probabilities.
+        pause_s: The pause between two words that begins a new segment.
+
+    Returns:
+        Segments in order, each with its words and the mean of their probabilities as confidence.
+    """
+    groups: list[list[Word]] = []
+    for word in words:
+        if groups and word.start_s - groups[-1][-1].end_s < pause_s:
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    segments = []
+    for group in groups:
+        known = [word.probability for word in group if word.probability is not None]
+        segments.append(
+            Segment(
+                start_s=group[0].start_s,
+                end_s=group[-1].end_s,
+                text=" ".join(word.text for word in group),
+                confidence=sum(known) / len(known) if known else None,
+                words=tuple(group),
+            )
+        )
+    return segments
+
+
+def _pieces(audio: Audio, span: Span) -> Iterator[tuple[int, int]]:
+    """The samples of a span, cut at quiet moments into pieces of at most `MAX_PIECE_S`."""
+    start = max(0, round(span.start_s * SAMPLE_RATE_HZ))
+    end = min(len(audio), round(span.end_s * SAMPLE_RATE_HZ))
+    limit = round(MAX_PIECE_S * SAMPLE_RATE_HZ)
+    while end - start > limit:
+        high = min(limit, (end - start) * 3 // 4)
+        cut = start + quietest(audio[start : start + high], high * 3 // 4, high)
+        yield start, cut
+        start = cut
+    if end > start:
+        yield start, end
+
+
+def _clean(word: str) -> str:
+    """The word without its variant's number, `and(2)`; empty for fillers: `<s>`, `[NOISE]`, `++um++`."""
+    return "" if word[:1] in "<[+" else re.sub(r"\(\d+\)$", "", word)
+
+
+def _require_english(language: str | None) -> None:
+    if language is not None and re.split(r"[-_]", language.lower())[0] not in _ENGLISH:
+        raise ProcessingError(
+            f"pocketsphinx only knows English; for {language} take a Whisper model, such as --model base",
+            failure_class="config",
+            code="unsupported_language",
+        )
+
+
+def _decoder() -> Any:
+    """A decoder that keeps quiet."""
+    try:
+        from pocketsphinx import Decoder
+
+        return Decoder(loglevel="FATAL")
+    except (ImportError, RuntimeError) as error:
+        raise SetupError(
+            f"pocketsphinx can't be loaded ({error}): reinstall it (`pip install pocketsphinx`) or take another model"
+        ) from error

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from trax_ray.core.plan import InputFile, file_id_of
+from trax_ray.errors import SetupError, UsageError
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
+from trax_ray.store.manifest import Row, is_manifest, read_bytes_of, read_list, read_manifest
 
 __all__ = ["MEDIA_SUFFIXES", "Found", "Scan", "describe", "find_reference", "scan"]
 
@@ -20,6 +26,11 @@ mts mxf oga ogg ogv opus ra rm rmvb spx tak tta ts vob wav wave webm wma wmv wv
 MEDIA_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 """Suffixes of what is taken from a folder. A file that is named itself is always taken."""
 
+STDIN = "-"
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MAGIC = re.compile(r"[*?[]")
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -27,13 +38,16 @@ class Found:
 
     Args:
         path: Absolute path; bytes that aren't UTF-8 as surrogate escapes.
-        relative: Path below the folder that was named; the bare name of a file that was named itself.
+        relative: Path below the folder that was named (for lists and manifests: the folder they lie in; for
+            patterns: the last folder before the first wildcard); else the bare name.
         missing: True where there is nothing at this path.
+        row: What a manifest says about it, its reference as an absolute path; None where none names it.
     """
 
     path: str
     relative: PurePath
     missing: bool = False
+    row: Row | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +70,177 @@ class Scan:
         return sum(not entry.missing for entry in self.found)
 
 
-def scan(inputs: Iterable[str], output_dir: Path) -> Scan:
-    """Find the recordings behind files and folders; folders are searched all the way down.
+def _read_stdin() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def scan(
+    inputs: Iterable[str],
+    output_dir: Path,
+    *,
+    lists: Iterable[str] = (),
+    read_stdin: Callable[[], bytes] = _read_stdin,
+) -> Scan:
+    """Find the recordings behind what a person names; folders are searched all the way down.
+
+    Links to folders are followed where they are named, not where they are found. One path is one recording,
+    however often it is named; two links to the same bytes are two.
 
     Args:
-        inputs: Paths as a person gave them.
+        inputs: Files, folders, manifests (by suffix), `-` for a list on standard input, and patterns: what holds
+            `*`, `?` or `[` and isn't there itself is matched as a shell would, with `**` for folders at any depth.
         output_dir: Never searched, wherever it lies.
+        lists: Files with one path per line, or manifests; paths in them are relative to the folder they lie in
+            (to the working folder for standard input and pipes), and are no patterns.
+        read_stdin: Gives standard input; called once at most.
+
+    Raises:
+        UsageError: An empty name, a list or manifest that can't be used, two manifest rows that contradict each
+            other, or the output folder itself.
+        SetupError: A URL.
     """
-    found: dict[str, Found] = {}
-    unreadable: dict[str, str] = {}
-    ignored = 0
-    excluded = os.path.realpath(output_dir)
+    gathering = _Gathering(os.path.realpath(output_dir), read_stdin)
     for given in inputs:
+        gathering.take(given)
+    for given in lists:
+        gathering.take_list(given)
+    return Scan(tuple(gathering.found.values()), gathering.ignored, gathering.unreadable)
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """A scan in the making."""
+
+    excluded: str
+    read_stdin: Callable[[], bytes]
+    found: dict[str, Found] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    ignored: int = 0
+    stdin_read: bool = False
+
+    def take(self, given: str) -> None:
+        """One input of the command line."""
+        if not given:
+            raise UsageError("an input is empty: is a variable of your shell not set? (. is the working folder)")
         path = os.path.abspath(given)
-        if not os.path.isdir(path):
-            entry = Found(path, PurePath(os.path.basename(path)), missing=not os.path.lexists(path))
-            found.setdefault(path, entry)
-            continue
-        for each in _walk(path, excluded, unreadable):
+        if given == STDIN:
+            self.take_list(given)
+        elif os.path.lexists(path):
+            self._take_path(path)
+        elif _MAGIC.search(given) and not _URL.match(given):
+            base, matches = _expand(given, self.excluded, self.unreadable)
+            for match in matches:
+                self._take_path(match, base)
+            if not matches:
+                self._note(path, None)
+        elif is_manifest(path):
+            self._take_rows(read_manifest(path), os.path.dirname(path))
+        else:
+            _refuse_url(given, path, "")
+            self._note(path, None)
+
+    def take_list(self, given: str) -> None:
+        """A list, or a manifest that was named as one."""
+        if given == STDIN:
+            if not self.stdin_read:
+                self.stdin_read = True
+                self._take_rows(read_list(self.read_stdin(), "standard input"), os.getcwd())
+        elif is_manifest(given):
+            path = os.path.abspath(given)
+            self._take_rows(read_manifest(path), os.path.dirname(path))
+        else:
+            path = os.path.abspath(given)
+            self._take_rows(read_list(read_bytes_of(path), shown(given)), _folder_of_list(path))
+
+    def _take_path(self, path: str, root: str | None = None) -> None:
+        """What is there: a folder, a manifest or a recording."""
+        if os.path.isdir(path):
+            self._take_folder(path, root)
+        elif is_manifest(path):
+            self._take_rows(read_manifest(path), os.path.dirname(path))
+        else:
+            self._note(path, root)
+
+    def _take_folder(self, path: str, root: str | None) -> None:
+        if os.path.realpath(path) == self.excluded:
+            raise UsageError(f"{shown(path)} is the output folder: give another --output-dir")
+        for each in _walk(path, self.excluded, self.unreadable):
             if os.path.splitext(each)[1].lower() in MEDIA_SUFFIXES:
-                found.setdefault(each, Found(each, PurePath(os.path.relpath(each, path))))
+                self._note(each, root or path)
             else:
-                ignored += 1
-    return Scan(tuple(found.values()), ignored, unreadable)
+                self.ignored += 1
+
+    def _take_rows(self, rows: Sequence[Row], base: str) -> None:
+        """The rows of a list or a manifest that lies in `base`."""
+        for row in rows:
+            path = os.path.abspath(os.path.join(base, row.file_name or row.url))
+            _refuse_url(row.url or row.file_name, path, f"{row.where}: ")
+            if not row.settings:
+                self._take_listed(path, base)
+            elif os.path.isdir(path):
+                raise UsageError(f"{row.where}: {shown(path)} is a folder: a row with values names one recording")
+            else:
+                self._note(path, base, self._with_reference(row, base))
+
+    def _take_listed(self, path: str, base: str) -> None:
+        if os.path.isdir(path):
+            self._take_folder(path, base if _is_below(path, base) else None)
+        else:
+            self._note(path, base)
+
+    def _with_reference(self, row: Row, base: str) -> Row:
+        if not row.reference:
+            return row
+        path = os.path.abspath(os.path.join(base, row.reference))
+        if not os.path.isfile(path):
+            raise UsageError(
+                f"{row.where}: there is no reference transcript {shown(path)}: "
+                "correct the path, which is relative to the manifest's folder, or leave it empty"
+            )
+        if _is_below(os.path.realpath(path), self.excluded):
+            raise UsageError(
+                f"{row.where}: the reference {shown(path)} lies in the output folder: "
+                "transcripts that we wrote can't be references"
+            )
+        return replace(row, reference=path)
+
+    def _note(self, path: str, root: str | None, row: Row | None = None) -> None:
+        known = self.found.get(path)
+        if known is None:
+            below = root is not None and _is_below(path, root)
+            relative = os.path.relpath(path, root) if below else os.path.basename(path)
+            self.found[path] = Found(path, PurePath(relative), missing=not os.path.lexists(path), row=row)
+        elif row is not None and known.row is None:
+            self.found[path] = replace(known, row=row)
+        elif row is not None and known.row is not None and row.settings != known.row.settings:
+            raise UsageError(f"{row.where}: {shown(path)} has other values in {known.row.where}: keep one of the two")
+
+
+def _refuse_url(given: str, path: str, where: str) -> None:
+    if _URL.match(given) and not os.path.lexists(path):
+        raise SetupError(f"{where}URLs aren't in this version yet: download {shown(given)} and give the file")
+
+
+def _folder_of_list(path: str) -> str:
+    """What its paths are relative to: the working folder for pipes, such as a shell's `<(find ...)`."""
+    return os.path.dirname(path) if stat.S_ISREG(os.stat(path).st_mode) else os.getcwd()
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path != folder and os.path.commonpath([path, folder]) == folder
 
 
 def _walk(folder: str, excluded: str, unreadable: dict[str, str]) -> Iterator[str]:
     """Files below a folder, in a stable order; hidden ones and the output folder are left out."""
+    for here, _, names in _walk_folders(folder, excluded, unreadable):
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield os.path.join(here, name)
 
+
+def _walk_folders(
+    folder: str, excluded: str, unreadable: dict[str, str]
+) -> Iterator[tuple[str, list[str], list[str]]]:
     def note(error: OSError) -> None:
         unreadable[shown(error.filename)] = error.strerror or str(error)
 
@@ -93,9 +250,53 @@ def _walk(folder: str, excluded: str, unreadable: dict[str, str]) -> Iterator[st
             for name in folders
             if not name.startswith(".") and os.path.realpath(os.path.join(here, name)) != excluded
         )
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield os.path.join(here, name)
+        yield here, folders, names
+
+
+def _expand(pattern: str, excluded: str, unreadable: dict[str, str]) -> tuple[str, list[str]]:
+    """What a pattern matches; hidden names only where it says so, the output folder never.
+
+    Returns:
+        The last folder before the first wildcard, and the absolute paths in a stable order.
+    """
+    parts = [part for part in pattern.split(os.sep) if part not in ("", os.curdir)]
+    first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
+    base = os.path.abspath(os.path.join(os.sep if os.path.isabs(pattern) else os.getcwd(), *parts[:first]))
+    rest = parts[first:]
+    while rest and rest[-1] == "**":
+        rest.pop()  # a folder stands for all that is below it anyway
+    paths = [base] if os.path.isdir(base) else []
+    for part in rest:
+        steps = (each for path in paths for each in _step(path, part, excluded, unreadable))
+        paths = list(dict.fromkeys(steps))
+    return base, [os.path.abspath(path) for path in paths]
+
+
+def _step(folder: str, part: str, excluded: str, unreadable: dict[str, str]) -> Iterator[str]:
+    """What one part of a pattern matches in a folder."""
+    if part == "**":
+        # Links to folders aren't followed here, so that circles end.
+        for here, _, _ in _walk_folders(folder, excluded, unreadable):
+            yield here
+        return
+    if not _MAGIC.search(part):
+        names = [part] if os.path.lexists(os.path.join(folder, part)) else []
+    else:
+        names = sorted(name for name in _listed(folder, unreadable) if fnmatchcase(name, part))
+    for name in names:
+        path = os.path.join(folder, name)
+        if (part.startswith(".") or not name.startswith(".")) and os.path.realpath(path) != excluded:
+            yield path
+
+
+def _listed(folder: str, unreadable: dict[str, str]) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        unreadable[shown(folder)] = error.strerror or str(error)
+        return []
 
 
 def find_reference(folder: Path, relative: PurePath) -> Path | None:
@@ -118,15 +319,18 @@ def describe(
     Args:
         found: The recordings.
         taken: Names of outputs that were given in earlier runs, by file id.
-        reference_dir: Folder of reference transcripts.
-        priority: Of all of them.
+        reference_dir: Folder of reference transcripts, for recordings whose manifest row names none.
+        priority: Of all whose manifest row says nothing else.
     """
     names = plan_names([(file_id_of(entry.path), entry.relative) for entry in found], taken)
     return [_described(entry, names[file_id_of(entry.path)], reference_dir, priority) for entry in found]
 
 
 def _described(entry: Found, output: str, reference_dir: Path | None, priority: int) -> InputFile:
-    reference = find_reference(reference_dir, entry.relative) if reference_dir is not None else None
+    row = entry.row or Row("", "")
+    reference = Path(row.reference) if row.reference else None
+    if reference is None and reference_dir is not None:
+        reference = find_reference(reference_dir, entry.relative)
     try:
         status = os.stat(entry.path)
     except OSError:
@@ -143,5 +347,9 @@ def _described(entry: Found, output: str, reference_dir: Path | None, priority: 
         inode=identity[2],
         reference=str(reference) if reference is not None else "",
         reference_mtime_ns=reference.stat().st_mtime_ns if reference is not None else 0,
-        priority=priority,
+        priority=priority if row.priority is None else row.priority,
+        language=row.language,
+        model=row.model,
+        prompt=row.prompt,
+        extra=row.extra,
     )

@@ -62,6 +62,15 @@ class Layout:
         """Folder of remembered content hashes."""
         return self.private / "hashes"
 
+    def claim(self, content: str) -> Path:
+        """The lock of whoever transcribes a recording.
+
+        Args:
+            content: Its content hash. A few thousand locks serve all recordings: two that share one by chance
+                only wait for one another.
+        """
+        return self.private / "claims" / content[:3]
+
     @property
     def inbox(self) -> Path:
         """Folder of commands from other terminals."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import platform
@@ -19,6 +20,8 @@ from trax_ray.tasks.assignment import Assignment, Progress, TaskRunner
 from trax_ray.tasks.failures import failure_of
 
 __all__ = ["IMPLEMENTED", "make_attempt", "run"]
+
+logger = logging.getLogger(__name__)
 
 IMPLEMENTED = {TaskType.TRANSCRIBE: "trax_ray.tasks.transcribe:transcribe"}
 """The function of each kind, imported in the worker that runs it and nowhere else."""
@@ -47,6 +50,8 @@ def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """
     started_at = time.time()
     outcome: Outcome | None = None
+    task = assignment.task
+    logger.debug("%s: attempt %d of %r begins", task.id, assignment.attempt, task.data.get("name", ""))
     try:
         for item in load(assignment.spec.runner)(assignment):
             if isinstance(item, Outcome):
@@ -55,8 +60,10 @@ def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:
             yield item
         if outcome is None:
             raise RuntimeError(f"{assignment.spec.runner} ended without an outcome")
-    except Exception as error:  # noqa: BLE001 - the border: every exception becomes a failure with a class
+    except Exception as error:  # the border: every exception becomes a failure with a class
+        logger.debug("%s: attempt %d raised", task.id, assignment.attempt, exc_info=True)
         outcome = Outcome(failure=failure_of(error))
+    logger.debug("%s: attempt %d took %.2f s", task.id, assignment.attempt, time.time() - started_at)
     yield replace(
         outcome,
         metrics={name: _finite(value) for name, value in outcome.metrics.items()},

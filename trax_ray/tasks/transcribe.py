@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from trax_ray.core.plan import plan_chunks
 from trax_ray.core.quality import accuracy_percent, assess
 from trax_ray.core.task import BatchTask, Outcome, ResourceRequest
-from trax_ray.errors import ProcessingError
+from trax_ray.errors import BusyError, FileError, ProcessingError
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease
 from trax_ray.tasks.accuracy import count_errors, read_reference
 from trax_ray.tasks.assignment import Assignment, Progress
 
@@ -32,6 +33,9 @@ __all__ = ["FORMAT_VERSION", "transcribe"]
 
 FORMAT_VERSION = 1
 """Of the payloads below; a change of it, or of what leads to them, makes new artifacts."""
+
+CLAIM_PERIOD_S = 0.25
+"""How often one looks whether the other, who works on the same content, is through."""
 
 Payload = dict[str, Any]
 
@@ -46,18 +50,23 @@ class _Job:
     path: Path
     content: str
     language: str | None
+    model: str
+    prompt: str | None
 
     @classmethod
     def of(cls, assignment: Assignment) -> _Job:
-        layout = Layout(Path(assignment.spec.output_dir))
-        path = Path(assignment.task.data["file_path"])
+        spec, data = assignment.spec, assignment.task.data
+        layout = Layout(Path(spec.output_dir))
+        path = Path(data["file_path"])
         return cls(
             assignment=assignment,
             layout=layout,
             store=ArtifactStore(layout.artifacts),
             path=path,
             content=content_hash(path, layout.hashes),
-            language=assignment.task.data.get("language") or assignment.spec.language,
+            language=data.get("language") or spec.language,
+            model=data.get("model") or spec.model,
+            prompt=data.get("prompt") or spec.initial_prompt,
         )
 
     @property
@@ -66,14 +75,13 @@ class _Job:
 
     def key(self, kind: str, **parameters: Any) -> str:
         """Key of an artifact of this recording: all that decides on it, the file's name apart."""
-        spec = self.assignment.spec
         if kind != "cuts":
             parameters |= {
                 "language": self.language,
-                "initial_prompt": spec.initial_prompt,
-                "word_timestamps": spec.word_timestamps,
+                "initial_prompt": self.prompt,
+                "word_timestamps": self.assignment.spec.word_timestamps,
             }
-        model = "" if kind == "cuts" else spec.model
+        model = "" if kind == "cuts" else self.model
         return self.store.key(self.content, kind, parameters, model, FORMAT_VERSION)
 
 
@@ -82,7 +90,8 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
 
     Args:
         assignment: Its task's `data`: `file_path`; optionally `output` (path below the output folder without
-            suffix; none writes no files), `language`, `reference` (path), `start_s` and `end_s` (of a chunk).
+            suffix; none writes no files), `language`, `model` and `prompt` (none: the batch's), `reference` (path),
+            `start_s` and `end_s` (of a chunk).
 
     Yields:
         Progress, then one Outcome: the artifact and its figures, or the chunks to be done first.
@@ -106,29 +115,66 @@ def _transcribe_chunk(job: _Job, started: float) -> Iterator[Progress | Outcome]
     key = job.key("chunk", start_s=start_s, end_s=end_s)
     payload = job.store.get(key)
     if payload is None:
-        audio, warnings = _decode(job, start_s, end_s)
-        payload = yield from _recognise(job, audio, warnings, start_s, started)
-        payload = job.store.put(key, payload)[1]
+        claim = yield from _claim(job, key)
+        try:
+            payload = job.store.get(key)
+            if payload is None:
+                audio, warnings = _decode(job, start_s, end_s)
+                payload = yield from _recognise(job, audio, warnings, start_s, started)
+                payload = job.store.put(key, payload)[1]
+        finally:
+            claim.release()
     yield Outcome(artifact_key=key, metrics=_figures(payload))
 
 
 def _transcribe_whole(job: _Job, assignment: Assignment, started: float) -> Iterator[Progress | Outcome]:
     key, payload = _find_whole(job)
     cached = payload is not None
-    if payload is None:
-        if assignment.children:
-            payload = _assemble(job, assignment.children)
-            key = job.key("transcript", chunk_size_s=assignment.spec.chunk_size_s)
-        else:
-            samples, warnings, cuts = yield from _read(job)
-            if samples is None:
-                yield Outcome(children=plan_chunks(job.task, cuts), metrics={"chunks": len(cuts)})
-                return
-            payload = yield from _recognise(job, samples, warnings, 0.0, started)
-            key = job.key("transcript")
-        payload = job.store.put(key, payload)[1]
-    metrics = _figures(payload) | _measured(job, payload) | {"cached": cached}
+    if payload is None and assignment.children:
+        key = job.key("transcript", chunk_size_s=assignment.spec.chunk_size_s)
+        payload = job.store.put(key, _assemble(job, assignment.children))[1]
+    elif payload is None:
+        claim = yield from _claim(job, job.content)
+        try:
+            key, payload = _find_whole(job)
+            cached = payload is not None
+            if payload is None:
+                samples, warnings, cuts = yield from _read(job)
+                if samples is None:
+                    yield Outcome(children=plan_chunks(job.task, cuts), metrics={"chunks": len(cuts)})
+                    return
+                key = job.key("transcript")
+                payload = yield from _recognise(job, samples, warnings, 0.0, started)
+                payload = job.store.put(key, payload)[1]
+        finally:
+            claim.release()
+    metrics = _figures(payload) | _measured(job, payload) | _origin(job, payload) | {"cached": cached}
     yield Outcome(artifact_key=key, metrics=metrics | {"outputs": _write_outputs(job, payload)})
+
+
+def _claim(job: _Job, what: str) -> Generator[Progress, None, Lease]:
+    """Wait until nobody else works on the same content, so that copies of a recording are transcribed once.
+
+    Where the output folder has no locks two may do the same work; the artifact store keeps the first result.
+    """
+    lease = Lease(job.layout.claim(what))
+    while True:
+        try:
+            lease.acquire(job.task.id)
+        except BusyError:
+            time.sleep(CLAIM_PERIOD_S)
+            yield Progress(0.0)
+            continue
+        except FileError as error:
+            if error.code != "no_locks":
+                raise
+        return lease
+
+
+def _origin(job: _Job, payload: Payload) -> dict[str, Any]:
+    """Says of which other input this one is a copy, where its transcript was made from that one."""
+    source = payload["source"]
+    return {} if source["file_id"] == job.task.file_id else {"duplicate_of": source["name"]}
 
 
 def _find_whole(job: _Job) -> tuple[str, Payload | None]:
@@ -206,12 +252,11 @@ def _recognise(
     from trax_ray.media.vad import speech_spans, total_s
     from trax_ray.providers.base import SAMPLE_RATE_HZ, EngineOptions
 
-    spec = job.assignment.spec
-    engine = _engine(spec.model, job.task.resources)
+    engine = _engine(job.model, job.task.resources)
     duration_s = len(audio) / SAMPLE_RATE_HZ
     yield Progress(0.05)
     speech = speech_spans(audio)
-    options = EngineOptions(job.language, spec.initial_prompt, spec.word_timestamps)
+    options = EngineOptions(job.language, job.prompt, job.assignment.spec.word_timestamps)
     segments = []
     if speech:
         for segment in engine.transcribe(audio, speech, options):
@@ -227,7 +272,12 @@ def _recognise(
         "processing_s": round(time.monotonic() - started, 3),
         "media_warnings": list(warnings),
         "segments": segments,
+        "source": _source(job),
     }
+
+
+def _source(job: _Job) -> Payload:
+    return {"file_id": job.task.file_id, "name": job.task.data.get("name", "")}
 
 
 def _segment(segment: Segment, offset_s: float) -> Payload:
@@ -281,6 +331,7 @@ def _assemble(job: _Job, children: Mapping[str, str]) -> Payload:
         "media_warnings": sorted({*cuts["warnings"], *(name for chunk in chunks for name in chunk["media_warnings"])}),
         "segments": segments,
         "chunks": len(chunks),
+        "source": _source(job),
     }
 
 

@@ -32,11 +32,12 @@ SHAPES: dict[str, dict[str, int]] = {
 """Source: table 1 of "Robust Speech Recognition via Large-Scale Weak Supervision" (2022), and the model cards of
 openai/whisper-large-v3 and -turbo."""
 
-LANGUAGES = (
+_CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml "
     "cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am "
     "yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su"
-).split()
+)
+LANGUAGES = tuple(_CODES.split())
 """The 99 codes in the order of their token ids. Source: the vocabulary of openai/whisper-tiny."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -95,7 +96,8 @@ def make_tiny_whisper(
 
     def normal(*shape: int) -> Array:
         scale = 1 / math.sqrt(math.prod(shape[1:]))
-        return (random.standard_normal(shape, dtype=np.float32) * np.float32(scale)).astype(np.float16)
+        weights: Array = (random.standard_normal(shape, dtype=np.float32) * np.float32(scale)).astype(np.float16)
+        return weights
 
     _fill_encoder(spec.encoder, normal, d_model, n_mels)
     _fill_decoder(spec.decoder, normal, d_model, _embeddings(vocabulary, normal, d_model, end_logit))
@@ -131,7 +133,8 @@ def _vocabulary(multilingual: bool) -> list[str]:
     if multilingual:
         text.append("")  # the one text token more; CTranslate2 takes a model that has it for multilingual
     special = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in LANGUAGES)]
-    special += [f"<|{name}|>" for name in "translate transcribe startoflm startofprev nospeech notimestamps".split()]
+    tasks = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
+    special += [f"<|{name}|>" for name in tasks]
     return text + special + [f"<|{step * 0.02:.2f}|>" for step in range(_TIMESTAMPS)]
 
 
