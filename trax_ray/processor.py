@@ -131,6 +131,7 @@ class BatchProcessor:
         self._lean = lean
         self._waiting: deque[BatchTask] = deque()
         self._feed: Iterator[BatchTask] = iter(())
+        self._requests: set[ResourceRequest] = set()
         self._fed = False
         self._changed = asyncio.Event()
         self._known: set[str] = set()
@@ -178,9 +179,15 @@ class BatchProcessor:
         self._changed.set()
         return task.id
 
-    def feed(self, tasks: Iterable[BatchTask]) -> None:
-        """Give tasks that are planned already; they are taken as the queue drains."""
+    def feed(self, tasks: Iterable[BatchTask], *, requests: Iterable[ResourceRequest] = ()) -> None:
+        """Give tasks that are planned already; they are taken as the queue drains.
+
+        Args:
+            tasks: The tasks, those that run first first.
+            requests: What attempts at any of them ask of a node, where the first ones don't say it all.
+        """
         self._feed = iter(tasks)
+        self._requests = set(requests)
         self._fed = True
 
     async def start(self, progress_callback: ProgressCallback | None = None) -> BatchResult:
@@ -295,7 +302,7 @@ class BatchProcessor:
         try:
             first = list(islice(self._feed, PACK))
             self._feed = _chain(first, self._feed)
-            requests = {task.resources for task in [*self._waiting, *first]}
+            requests = self._requests | {task.resources for task in [*self._waiting, *first]}
             connection = await asyncio.to_thread(driver.connect, requests)
             self.dashboard_url = connection.dashboard_url
             await asyncio.to_thread(driver.open)

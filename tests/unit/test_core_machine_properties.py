@@ -385,7 +385,7 @@ class Shell(RuleBasedStateMachine):
         quality = QualityTotals()
         for record in roots:
             if record.state is TaskState.SUCCEEDED:
-                quality.add(record.task.task_type.value, record.metrics, recovered=record.spent > 0)
+                quality.add(record.task.task_type.value, record.metrics, recovered=record.recovered)
         asked = {"succeeded": 1, "failed": 2, "elapsed_s": 3.0}
         assert ledger.quality.metrics(**asked) == quality.metrics(**asked)
         progress = fold(state, self.batch.clock(), {record.task.id: 0.5 for record in self.running()})

@@ -107,6 +107,8 @@ CHANGED_ENTRY: dict[str, Any] = {
     "reference": "/other.txt",
     "reference_mtime_ns": 4,
     "language": "de",
+    "model": "base",
+    "prompt": "Names: Ada.",
 }
 CHANGED_SPEC: dict[str, Any] = {
     "model": "base",
@@ -125,6 +127,7 @@ OTHER_SPEC: dict[str, Any] = {
     "report_interval_s": 1.0,
     "limits": Limits(max_workers=1),
     "retry": RetryPolicy(max_retries=0),
+    "log_level": "DEBUG",
     "runner": "a:b",
 }
 
@@ -152,7 +155,7 @@ def test_what_does_not_matter(name: str) -> None:
 
 def test_no_field_of_a_spec_is_forgotten_here() -> None:
     assert {entry.name for entry in fields(BatchSpec)} == set(CHANGED_SPEC) | set(OTHER_SPEC)
-    assert {entry.name for entry in fields(InputFile)} == set(CHANGED_ENTRY) | {"path", "name", "priority"}
+    assert {entry.name for entry in fields(InputFile)} == set(CHANGED_ENTRY) | {"path", "name", "priority", "extra"}
 
 
 def test_name_priority_order_and_resources_do_not_matter() -> None:

@@ -80,7 +80,7 @@ class TestEngine:
             def start_utt(self) -> None:
                 pass
 
-            end_utt = start_utt
+            end_utt = reinit_feat = start_utt
 
             def process_raw(self, *_: object, **__: object) -> None:
                 raise RuntimeError("inside")

@@ -50,12 +50,12 @@ def reporting_errors() -> Iterator[None]:
     """One line for every error of ours, and the exit code that goes with it."""
     try:
         yield
-    except UsageError as error:
-        typer.echo(f"trax-ray: {error.message}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
     except TraxRayError as error:
-        typer.echo(f"trax-ray: {error.message}", err=True)
-        raise typer.Exit(EXIT_SETUP) from None
+        from trax_ray.report.text import one_line
+
+        # Messages hold names, and names may hold line ends and what moves a terminal's cursor.
+        typer.echo(f"trax-ray: {one_line(error.message)}", err=True)
+        raise typer.Exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_SETUP) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:  # noqa: BLE001 - Python would exit with 1, which means that some input failed
@@ -82,8 +82,25 @@ def _root(
 @app.command()
 def batch(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Recordings, and folders of recordings.", show_default=False)
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Recordings, folders, quoted patterns such as 'talks/**/*.mp3', manifests (.csv, .jsonl or .parquet "
+            "with a column file_name; language, priority, model, prompt and reference hold for their row), or - for a "
+            "list of paths on standard input. Names that begin with a dash come after --.",
+            show_default=False,
+        ),
+    ] = None,
+    input_list: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input-list",
+            "-a",
+            help="File with one path per line (or NUL between them), or a manifest; - is standard input; may be "
+            "repeated. Paths are relative to the list's folder.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(help="Tasks that run at the same time; a ceiling, not a promise.")
     ] = DEFAULT_WORKERS,
@@ -159,7 +176,8 @@ def batch(
             level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
         )
         options = command.Options(
-            inputs=tuple(inputs),
+            inputs=tuple(inputs or ()),
+            lists=tuple(input_list or ()),
             workers=workers,
             progress_interval=progress_interval,
             memory_limit=memory_limit,

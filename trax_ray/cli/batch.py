@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trax_ray.cli import display
-from trax_ray.core.plan import plan_file
+from trax_ray.core.plan import MAX_PRIORITY, InputFile, plan_file
 from trax_ray.core.progress import BatchResult
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
+from trax_ray.core.task import BatchTask, ResourceRequest
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.processor import BatchProcessor, known_outputs, resolve_model
 from trax_ray.providers.registry import provider_of
+from trax_ray.report.text import one_line
 from trax_ray.store.files import ensure_folder, shown
-from trax_ray.store.inputs import Scan, describe, scan
+from trax_ray.store.inputs import Found, Scan, describe, scan
 from trax_ray.store.layout import Layout
 
 __all__ = ["Options", "exit_code", "run"]
@@ -32,6 +34,7 @@ class Options:
     """The command line's values, as they were given; `again` is the command that continues."""
 
     inputs: tuple[str, ...]
+    lists: tuple[str, ...]
     workers: int
     progress_interval: float
     memory_limit: int
@@ -64,26 +67,24 @@ def run(options: Options) -> int:
         UsageError: A bad value, or nothing to do.
         SetupError: Something is missing.
     """
-    if options.priority < 0:
-        raise UsageError(f"expected a --priority of 0 or more, got {options.priority}")
+    if not 0 <= options.priority <= MAX_PRIORITY:
+        raise UsageError(f"expected a --priority from 0 (first) to {MAX_PRIORITY}, got {options.priority}")
     if options.enhance:
         raise SetupError("--enhance isn't in this version of trax_ray yet: leave it out")
     output_dir = Path(options.output_dir).absolute()
     reference = _reference_folder(options.reference, output_dir)
     spec = _spec(options, output_dir)
-    found = _scan(options.inputs, output_dir)
-    provider = provider_of(spec.model)
-    provider.check(language=spec.language)
+    found = _scan(options, output_dir)
     entries = describe(
         found.found, taken=known_outputs(spec.output_dir), reference_dir=reference, priority=options.priority
     )
-    tasks = [plan_file(entry, spec, provider.name, provider.resources(spec.model)) for entry in entries]
+    tasks = _plan(found.found, entries, spec)
     if options.dry_run:
-        display.show_plan(tasks, spec)
+        display.show_plan(tasks, spec, _notes(found))
         return 0
     ensure_folder(Layout(output_dir).private)
     processor = BatchProcessor(spec, address=options.address, lean=options.lean)
-    processor.feed(tasks)
+    processor.feed(tasks, requests={task.resources for task in tasks})
     if not options.quiet:
         display.say(f"{len(tasks)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found)}")
     result = asyncio.run(_run(processor, options))
@@ -156,26 +157,63 @@ def _reference_folder(given: str | None, output_dir: Path) -> Path | None:
     return folder
 
 
-def _scan(inputs: Sequence[str], output_dir: Path) -> Scan:
-    for given in inputs:
-        if Path(given).is_dir() and Path(given).resolve() == output_dir.resolve():
-            raise UsageError(f"{shown(given)} is the output folder: give another --output-dir")
-    found = scan(inputs, output_dir)
+def _scan(options: Options, output_dir: Path) -> Scan:
+    given = (*options.inputs, *options.lists)
+    if not given:
+        raise UsageError("nothing to transcribe: name recordings, folders or a manifest, or give --input-list FILE")
+    found = scan(options.inputs, output_dir, lists=options.lists)
     if not found.present:
         reasons = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
         reasons += [f"{shown(entry.path)}: no such file" for entry in found.found if entry.missing]
         if found.ignored or not reasons:
-            reasons.append(f"no recordings in {', '.join(shown(given) for given in inputs)}")
+            reasons.append(f"no recordings in {', '.join(map(shown, given))}")
         raise UsageError(f"nothing to transcribe: {'; '.join(reasons[:3])}")
     return found
 
 
+def _plan(found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec) -> list[BatchTask]:
+    """The tasks of the recordings, those that run first first: the queue in memory holds only so many.
+
+    Within a priority those of one model follow each other, so that it is loaded seldom.
+
+    Raises:
+        UsageError: A model that nobody has, or a language that it doesn't speak; names the manifest's row.
+        SetupError: A model that this version can't run.
+    """
+    known: dict[tuple[str, str | None], tuple[str, ResourceRequest]] = {}
+    models: dict[str, int] = {}
+    tasks = []
+    for given, entry in zip(found, entries, strict=True):
+        model, language = entry.model or spec.model, entry.language or spec.language
+        if (model, language) not in known:
+            known[model, language] = _provider(model, language, given.row.where if given.row else "")
+        models.setdefault(model, len(models))
+        tasks.append(plan_file(entry, spec, *known[model, language]))
+    return sorted(tasks, key=lambda task: (task.priority, models[task.data.get("model") or spec.model]))
+
+
+def _provider(model: str, language: str | None, where: str) -> tuple[str, ResourceRequest]:
+    """Name of the provider of a model, and what an attempt asks of a node."""
+    try:
+        provider = provider_of(model)
+        provider.check(language=language)
+    except (UsageError, SetupError) as error:
+        if not where:
+            raise
+        raise type(error)(f"{where}: {error.message}", code=error.code) from error
+    return provider.name, provider.resources(model)
+
+
 def _notes(found: Scan) -> str:
+    """What one should know of the inputs before the start."""
     notes = []
     if found.ignored:
         notes.append(f"{found.ignored} other files ignored")
+    missing = [entry.path for entry in found.found if entry.missing]
+    if missing:
+        notes.append(f"{len(missing)} not there, such as {shown(missing[0])}")
     notes += [f"can't read {path}: {reason}" for path, reason in found.unreadable.items()]
-    return "".join(f"; {note}" for note in notes)
+    return one_line("".join(f"; {note}" for note in notes))
 
 
 def _say_the_way_out(result: BatchResult, again: str) -> None:

@@ -87,7 +87,7 @@ class LiveDisplay(NoDisplay):
         """Move the bar."""
         if self._bar is None:
             return
-        ended = progress.completed_tasks + progress.failed_tasks + progress.cancelled_tasks
+        ended = progress.completed_tasks + progress.failed_tasks
         remaining = progress.estimated_remaining_s
         words = [
             f"active {progress.active_workers}",
@@ -116,15 +116,25 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show_plan(tasks: Sequence[BatchTask], spec: BatchSpec) -> None:
+def show_plan(tasks: Sequence[BatchTask], spec: BatchSpec, notes: str = "") -> None:
     """What a batch would do."""
-    print(f"{len(tasks)} recordings would be transcribed with {spec.model}")
+    from trax_ray.report.text import one_line
+
+    print(f"{len(tasks)} recordings would be transcribed with {spec.model}{notes}")
     layout = Layout(Path(spec.output_dir))
     for task in tasks[:MAX_ROWS]:
-        targets = ", ".join(shown(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats)
-        print(f"  {shown(task.data['name'])} -> {targets}")
+        targets = ", ".join(str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats)
+        print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, spec)])))
     if len(tasks) > MAX_ROWS:
         print(f"  and {len(tasks) - MAX_ROWS} more")
+
+
+def _own_settings(task: BatchTask, spec: BatchSpec) -> list[str]:
+    """What holds for one recording and not for the batch."""
+    own = [f"{name} {task.data[name]}" for name in ("model", "prompt") if name in task.data]
+    if task.data.get("language") not in (None, spec.language):
+        own.append(f"language {task.data['language']}")
+    return own + ([f"priority {task.priority}"] if task.priority else [])
 
 
 def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
@@ -133,7 +143,7 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from trax_ray.report.summary import summary_rows
+    from trax_ray.report.summary import summary_rows, texts
     from trax_ray.report.text import one_line
 
     wanted = set(file_ids)
@@ -146,6 +156,9 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
     for name, justify in (("file", "left"), ("audio", "right"), ("took", "right"), ("accuracy", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     table.add_column("status", overflow="fold")
+    table.add_column("transcript", overflow="ellipsis", no_wrap=True)
+    shown_ids = {row["file_id"] for row in rows[:MAX_ROWS]}
+    spoken = texts(result.output_dir, shown_ids) if shown_ids else {}
     for row in rows[:MAX_ROWS]:
         table.add_row(
             Text(one_line(row["file_name"])),
@@ -153,6 +166,7 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
             _seconds(row["processing_s"]),
             _accuracy(row),
             Text(one_line(_status(row))),
+            Text(one_line(spoken.get(row["file_id"], ""))),
         )
     if rows:
         console.print(table)

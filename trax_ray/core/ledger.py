@@ -63,6 +63,7 @@ class TaskRecord:
     spent: int = 0
     deaths: int = 0
     degradation: int = 0
+    recovered: bool = False
     waiting_for: set[str] = field(default_factory=set)
     children: tuple[str, ...] = ()
     failure: Failure | None = None
@@ -176,8 +177,9 @@ class Ledger:
 
     def _count_quality(self, record: TaskRecord, *, sign: int = 1) -> None:
         if not record.task.parent:
-            recovered = record.spent > 0 or any(self.records[name].spent > 0 for name in record.children)
-            self.quality.add(record.task.task_type.value, record.metrics, recovered=recovered, sign=sign)
+            if sign > 0:
+                record.recovered = record.spent > 0 or any(self.records[name].spent > 0 for name in record.children)
+            self.quality.add(record.task.task_type.value, record.metrics, recovered=record.recovered, sign=sign)
 
     def _count_input(self, entry: _Input, state: TaskState, *, tasks: int = 0, before: TaskState | None = None) -> None:
         old = entry.verdict() if entry.tasks else None

@@ -57,7 +57,7 @@ class RetryPolicy:
     memory_factor: int = 2
 
     def __post_init__(self) -> None:
-        _require(self.max_retries >= 0, f"expected max_retries of 0 or more, got {self.max_retries}")
+        _require(self.max_retries >= 0, f"max_retries (--max-retries): expected 0 or more, got {self.max_retries}")
         _require(0 <= self.base_s <= self.cap_s, f"expected 0 <= base_s <= cap_s, got {self.base_s}, {self.cap_s}")
         _require(self.priority_step >= 0, f"expected a priority step of 0 or more, got {self.priority_step}")
         _require(self.aging_s > 0, f"expected aging_s above 0, got {self.aging_s}")
@@ -82,12 +82,15 @@ class Limits:
     cpu_limit_percent: float = DEFAULT_CPU_LIMIT_PERCENT
 
     def __post_init__(self) -> None:
-        _require(self.max_workers >= 1, f"expected 1 worker or more, got {self.max_workers}")
-        _require(self.queue_size >= 1, f"expected a queue size of 1 or more, got {self.queue_size}")
-        _require(self.memory_limit_mb >= 1, f"expected a memory limit above 0 MB, got {self.memory_limit_mb}")
+        _require(self.max_workers >= 1, f"max_workers (--workers): expected 1 or more, got {self.max_workers}")
+        _require(self.queue_size >= 1, f"queue_size: expected 1 or more, got {self.queue_size}")
+        _require(
+            self.memory_limit_mb >= 1,
+            f"memory_limit_mb (--memory-limit): expected more than 0, got {self.memory_limit_mb}",
+        )
         _require(
             0 < self.cpu_limit_percent <= 100,
-            f"expected a CPU limit above 0 and up to 100 percent, got {self.cpu_limit_percent:g}",
+            f"cpu_limit_percent (--cpu-limit): expected 1 to 100, got {self.cpu_limit_percent:g}",
         )
 
 
@@ -131,14 +134,19 @@ class BatchSpec:
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
-        _require(self.chunk_size_s >= 10, f"expected a chunk size of 10 seconds or more, got {self.chunk_size_s}")
-        _require(self.progress_interval_s > 0, f"expected a progress interval above 0, got {self.progress_interval_s}")
+        _require(
+            self.chunk_size_s >= 10, f"chunk_size (--chunk-size): expected 10 seconds or more, got {self.chunk_size_s}"
+        )
+        _require(
+            self.progress_interval_s > 0,
+            f"progress_interval (--progress-interval): expected more than 0 seconds, got {self.progress_interval_s:g}",
+        )
         _require(self.stall_timeout_s > 0, f"expected a stall time-out above 0, got {self.stall_timeout_s}")
         _require(self.report_interval_s > 0, f"expected a report interval above 0, got {self.report_interval_s}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(
             not unknown and bool(self.formats),
-            f"expected output formats of {', '.join(OUTPUT_FORMATS)}, got {', '.join(unknown) or 'none'}",
+            f"formats (--output-format): expected {', '.join(OUTPUT_FORMATS)} or all, got {', '.join(unknown) or 'none'}",
         )
         object.__setattr__(self, "formats", tuple(dict.fromkeys(self.formats)))
         if not self.name:

@@ -38,12 +38,13 @@ class TableFile:
     Args:
         path: Of the table, in a folder that exists.
         table: Which of the four tables.
+        extra: Names of text columns that come after its own.
     """
 
-    def __init__(self, path: Path, table: str) -> None:
+    def __init__(self, path: Path, table: str, extra: Iterable[str] = ()) -> None:
         self.path = path
         self.count = 0
-        self._schema = schema(table)
+        self._schema = schema(table, extra)
         self._rows: list[Mapping[str, Any]] = []
         self._characters = 0
         # The name is one that `store.files.remove_leftovers` knows, should we be killed.

@@ -3,11 +3,15 @@
 `warnings` is text, the codes joined by commas and empty where there are none, rather than a list: every
 reader can filter it (`warnings LIKE '%no_speech%'`, `df.warnings.str.contains("no_speech")`), write it to CSV
 and group by it. Lists can't do the last two in pandas. Codes hold no commas.
+
+Columns of a manifest that mean nothing to us follow ours in files, in the order in which they were first seen.
+All are text, whatever they were, and null where a recording has no value: 3 is `3`, true is `true`, lists and
+objects are JSON. One whose name is taken, case folded since SQL doesn't tell, gets `input_` before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
@@ -119,14 +123,16 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
 """Columns by table, with their types, in order."""
 
 
-def schema(table: str) -> pa.Schema:
+def schema(table: str, extra: Iterable[str] = ()) -> pa.Schema:
     """The Arrow schema of a table, with `schema_version` in its metadata.
 
     Args:
         table: A name of TABLES.
+        extra: Names of text columns that come after its own.
     """
+    columns = {**TABLES[table], **dict.fromkeys(extra, _TEXT)}
     return pa.schema(
-        list(TABLES[table].items()), metadata={"schema_version": str(SCHEMA_VERSION), "table": f"trax_ray.{table}"}
+        list(columns.items()), metadata={"schema_version": str(SCHEMA_VERSION), "table": f"trax_ray.{table}"}
     )
 
 

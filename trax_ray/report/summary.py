@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from trax_ray.report.parquet import read_columns
 from trax_ray.store.layout import Layout
 
-__all__ = ["summary_rows"]
+__all__ = ["summary_rows", "texts"]
 
 _COLUMNS = {
     "file_id": "file_id",
@@ -46,3 +47,13 @@ def summary_rows(output_dir: str | Path) -> list[dict[str, Any]]:
     """
     rows = read_columns(Layout(Path(output_dir)).table("files"), _COLUMNS).to_pylist()
     return [{ours: row[theirs] for theirs, ours in _COLUMNS.items()} for row in rows]
+
+
+def texts(output_dir: str | Path, file_ids: Collection[str]) -> dict[str, str]:
+    """The transcripts of a few inputs as the report has them, by file id.
+
+    Raises:
+        FileError: There is no report; permanent.
+    """
+    rows = read_columns(Layout(Path(output_dir)).table("files"), ("file_id", "text")).to_pylist()
+    return {row["file_id"]: row["text"] or "" for row in rows if row["file_id"] in file_ids}

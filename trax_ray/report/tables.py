@@ -6,9 +6,10 @@ ten. What is missing from a row is null.
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +24,19 @@ from trax_ray.core.quality import (
 )
 from trax_ray.core.task import Failure, TaskState, TaskType
 from trax_ray.report.fold import History
-from trax_ray.report.schemas import join_warnings
+from trax_ray.report.schemas import TABLES, join_warnings
 from trax_ray.report.text import clean
 
-__all__ = ["Entry", "attempt_rows", "entries", "file_row", "owners", "segment_rows", "task_rows"]
+__all__ = [
+    "Entry",
+    "attempt_rows",
+    "entries",
+    "extra_columns",
+    "file_row",
+    "owners",
+    "segment_rows",
+    "task_rows",
+]
 
 ARTIFACT_MISSING = "artifact_missing"
 """Warning of a file whose transcript should be among the artifacts and is not, or is damaged."""
@@ -112,13 +122,30 @@ def entries(history: History) -> list[Entry]:
     return list(found.values())
 
 
-def file_row(entry: Entry, ledger: Ledger, text: str | None) -> dict[str, Any]:
+def extra_columns(inputs: Iterable[Entry]) -> dict[str, str]:
+    """The columns of files for what a manifest said besides: by its name for them, in the order of appearance."""
+    taken = {name.casefold() for name in TABLES["files"]}
+    columns: dict[str, str] = {}
+    for entry in inputs:
+        for name in entry.given("extra") or ():
+            if name in columns:
+                continue
+            column = clean(name)
+            while column.casefold() in taken:
+                column = f"input_{column}"
+            taken.add(column.casefold())
+            columns[name] = column
+    return columns
+
+
+def file_row(entry: Entry, ledger: Ledger, text: str | None, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
     """One row of files.
 
     Args:
         entry: The input.
         ledger: The ledger that counts it.
         text: Its transcript; None where there is none (yet), or where its artifact can't be read.
+        extra: From `extra_columns`; None leaves these columns out.
     """
     row: dict[str, Any] = {
         "file_id": entry.file_id,
@@ -139,7 +166,10 @@ def file_row(entry: Entry, ledger: Ledger, text: str | None) -> dict[str, Any]:
     if failed is not None:
         row["failed_step"] = _origin(failed, ledger).task.task_type.value
         row |= _failure_columns(failed.failure)
-    return row | _result_columns(entry, missing=text is None)
+    row |= _result_columns(entry, missing=text is None)
+    if extra:
+        row |= {extra[name]: _passed_on(value) for name, value in (entry.given("extra") or {}).items()}
+    return row
 
 
 def task_rows(history: History) -> Iterator[dict[str, Any]]:
@@ -259,6 +289,11 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "cached": bool(metrics["cached"]) if "cached" in metrics else None,
         "artifact_key": (entry.transcript.artifact_key or None) if entry.transcript else None,
     }
+
+
+def _passed_on(value: Any) -> str | None:
+    """A value of a manifest as text."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _failure_columns(failure: Failure | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from trax_ray.report.tables import (
     Entry,
     attempt_rows,
     entries,
+    extra_columns,
     file_row,
     owners,
     segment_rows,
@@ -137,15 +138,16 @@ def run_facts(history: History) -> dict[str, Any]:
 def _write_files(layout: Layout, history: History, inputs: list[Entry], *, final: bool) -> int | None:
     """Write files, and segments if it is the final report. Returns the number of segments, None without."""
     ledger, store = history.state.ledger, ArtifactStore(layout.artifacts)
+    extra = extra_columns(inputs)
     with ExitStack() as stack:
-        files = stack.enter_context(TableFile(layout.table("files"), "files"))
+        files = stack.enter_context(TableFile(layout.table("files"), "files", extra.values()))
         segments = stack.enter_context(TableFile(layout.table("segments"), "segments")) if final else None
         earlier = None if final else stack.enter_context(closing(EarlierTexts(layout.table("files"))))
         for entry in inputs:
             key = entry.transcript.artifact_key if entry.transcript else ""
             text = earlier.get(entry.file_id, key) if key and earlier else None
             payload = read_payload(store, key) if key and text is None else None
-            files.add(file_row(entry, ledger, text_of(payload) if text is None else text))
+            files.add(file_row(entry, ledger, text_of(payload) if text is None else text, extra))
             if segments is not None and payload is not None:
                 for row in segment_rows(entry.file_id, payload):
                     segments.add(row)

@@ -238,9 +238,7 @@ def _walk(folder: str, excluded: str, unreadable: dict[str, str]) -> Iterator[st
                 yield os.path.join(here, name)
 
 
-def _walk_folders(
-    folder: str, excluded: str, unreadable: dict[str, str]
-) -> Iterator[tuple[str, list[str], list[str]]]:
+def _walk_folders(folder: str, excluded: str, unreadable: dict[str, str]) -> Iterator[tuple[str, list[str], list[str]]]:
     def note(error: OSError) -> None:
         unreadable[shown(error.filename)] = error.strerror or str(error)
 

@@ -65,6 +65,12 @@ class Row:
     reference: str = ""
     extra: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
 
+    @property
+    def settings(self) -> dict[str, Scalar | Mapping[str, Scalar]]:
+        """What it says besides the recording's name; empty where that is all."""
+        said = {name: getattr(self, name) for name in (*OBEYED, "extra")}
+        return {name: value for name, value in said.items() if value not in (None, "", {})}
+
 
 def is_manifest(path: str) -> bool:
     """Whether a path's suffix is one of a manifest: `.csv`, `.jsonl`, `.ndjson`, `.parquet`, in any case."""
@@ -196,7 +202,9 @@ def _json_records(text: str, name: str) -> Records:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{where}: no valid JSON: {error}: each line is one object") from error
         if not isinstance(value, dict):
-            raise UsageError(f'{where}: expected an object such as {{"file_name": "talk.mp3"}}, got {line.strip()[:40]}')
+            raise UsageError(
+                f'{where}: expected an object such as {{"file_name": "talk.mp3"}}, got {line.strip()[:40]}'
+            )
         yield where, dict(zip(_columns(list(value), where), value.values(), strict=True))
 
 
