@@ -80,9 +80,8 @@ class TestPoolAndConfiguration:
 
     async def test_a_model_that_fits_no_limit_says_what_it_needs(self, tmp_path: Path, samples: Path) -> None:
         batch = processor(tmp_path, memory_limit_mb=256)
-        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(samples / "first_test.wav")})
         with pytest.raises(SetupError, match="512 MB"):
-            await batch.start()
+            await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(samples / "first_test.wav")})
 
 
 class TestProcessingAndErrors:

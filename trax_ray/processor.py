@@ -174,6 +174,7 @@ class BatchProcessor:
                 )
             self._changed.clear()
             await self._changed.wait()
+        self._check_memory([task.resources])
         self._known.add(task.id)
         self._waiting.append(task)
         self._changed.set()
@@ -188,6 +189,7 @@ class BatchProcessor:
         """
         self._feed = iter(tasks)
         self._requests = set(requests)
+        self._check_memory(self._requests)
         self._fed = True
 
     async def start(self, progress_callback: ProgressCallback | None = None) -> BatchResult:
@@ -282,6 +284,16 @@ class BatchProcessor:
         return plan_file(
             entry, self.spec, provider.name, provider.resources(self.spec.model), depends_on=depends_on, repeat=repeat
         )
+
+    def _check_memory(self, requests: Iterable[ResourceRequest]) -> None:
+        """A request above the limit would never be admitted but alone, and then break the limit."""
+        limit_mb = self.spec.limits.memory_limit_mb
+        wanted_mb = max((request.memory_mb for request in requests), default=0)
+        if wanted_mb > limit_mb:
+            raise SetupError(
+                f"the model {self.spec.model} needs {wanted_mb} MB for a task, the memory limit is {limit_mb} MB: "
+                f"give --memory-limit {wanted_mb} (memory_limit_mb) or a smaller model"
+            )
 
     # Running
 

@@ -77,12 +77,21 @@ def test_the_rule_for_slots(cores: int, percent: float) -> None:
     assert 1 <= cpu_slots(cores, percent) <= max(1, cores)
 
 
+def test_an_idle_node_has_one_slot_at_least() -> None:
+    free = ResourceRequest(num_cpus=0.0, memory_mb=256)
+    assert admit(replace(ROOMY, cpu_limit_percent=10), idle(1), [free], [ONE]) == 1
+    assert admit(replace(ROOMY, cpu_limit_percent=10), idle(1, foreign_cpu_percent=95), [free], [ONE]) == 0
+
+
 def test_twelve_workers_on_two_cores_is_no_error() -> None:
     twelve = Limits(max_workers=12, memory_limit_mb=99_999)
     assert admit(twelve, idle(2), [], [ONE] * 20) == 2
     assert admit(twelve, idle(2), [ONE, ONE], [ONE] * 20) == 0
     assert admit(twelve, idle(2), [], [TINY] * 20) == 8
     assert admit(twelve, idle(64), [], [TINY] * 20) == 12
+    assert admit(twelve, idle(64), [TINY] * 9, [TINY] * 20) == 3
+    assert admit(twelve, idle(64), [TINY] * 12, [TINY] * 20) == 0
+    assert admit(twelve, idle(64), [TINY] * 15, [TINY] * 20) == 0, "the ceiling was lowered meanwhile"
 
 
 def test_nothing_waits_nothing_starts() -> None:
@@ -120,6 +129,8 @@ def test_priority_is_strict_none_is_passed_over_for_a_smaller_one() -> None:
     big = ResourceRequest(num_cpus=4.0, memory_mb=256)
     assert admit(ROOMY, idle(4), [ONE], [big, ONE, ONE]) == 0
     assert admit(ROOMY, idle(4), [ONE], [ONE, big, ONE]) == 1
+    gpu = ResourceRequest(num_cpus=1.0, memory_mb=256, num_gpus=1.0)
+    assert admit(ROOMY, idle(8), [ONE], [gpu, ONE, ONE]) == 0
 
 
 def test_gpus() -> None:

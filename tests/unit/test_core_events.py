@@ -17,6 +17,8 @@ from trax_ray.core.events import (
     Event,
     Expanded,
     InputsClosed,
+    Known,
+    Known,
     Paused,
     Resumed,
     Revived,
@@ -84,10 +86,12 @@ some_tasks = st.lists(tasks, max_size=2).map(tuple)
 numbers = st.integers(0, 99)
 all_events: dict[type[Any], st.SearchStrategy[Any]] = {
     CoordinatorStarted: st.builds(
-        CoordinatorStarted, numbers, st.builds(BatchSpec, names.filter(bool)).map(BatchSpec.to_dict), numbers
+        CoordinatorStarted, numbers, st.builds(BatchSpec, names.filter(bool)).map(BatchSpec.to_dict), numbers, names
     ),
     TasksAdded: st.builds(TasksAdded, some_tasks),
     Revived: st.builds(Revived, some_tasks),
+    Known: st.builds(Known, st.lists(names, max_size=3).map(tuple)),
+    Known: st.builds(Known, st.lists(names, max_size=3).map(tuple)),
     InputsClosed: st.builds(InputsClosed),
     Started: st.builds(Started, st.lists(st.tuples(names, numbers), max_size=3).map(tuple)),
     AttemptEnded: st.builds(AttemptEnded, names, numbers, numbers, outcomes, st.floats(0, 1, exclude_max=True)),

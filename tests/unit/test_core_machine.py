@@ -54,6 +54,7 @@ class Batch:
         self.log: list[dict[str, Any]] = []
         self.policy = policy
         self.largest_node_mb = largest_node_mb
+        self.run = ""
         self.epoch = 0
         self.take_over()
 
@@ -63,22 +64,17 @@ class Batch:
         self.log.append(encode_event(event, self.clock()))
         return commands
 
-    def take_over(self) -> list[Command]:
-        """Another coordinator, with the next epoch, on a state that the journal gave."""
+    def take_over(self, run: str | None = None) -> list[Command]:
+        """Another coordinator, with the next epoch, on a state that the journal gave; in the same run by default."""
+        self.run = self.run if run is None else run
         self.epoch += 1
         self.clock.advance(1.0)
         spec = BatchSpec(output_dir="/out", retry=self.policy).to_dict()
-        return self.do(CoordinatorStarted(self.epoch, spec, self.largest_node_mb))
+        return self.do(CoordinatorStarted(self.epoch, spec, self.largest_node_mb, self.run))
 
     def add(self, *tasks: BatchTask) -> list[Command]:
-        """Add tasks as the coordinator does: new ones, then ended ones that are to be done again."""
-        new, again = self.state.sort_additions(tasks)
-        commands: list[Command] = []
-        if new:
-            commands += self.do(TasksAdded(tuple(new)))
-        if again:
-            commands += self.do(Revived(tuple(again)))
-        return commands
+        """Add tasks as the coordinator does."""
+        return [command for event in self.state.additions(tasks) for command in self.do(event)]
 
     def start(self, count: int = 1) -> list[Dispatch]:
         """Start the best candidates."""
@@ -376,11 +372,11 @@ def test_a_chain_of_any_length_ends_with_its_head() -> None:
 def test_a_dependency_must_have_been_added() -> None:
     batch = Batch()
     with pytest.raises(UsageError, match="task b depends on a, which has not been added"):
-        batch.state.sort_additions([make_task("b", depends_on=("a",)), make_task("a")])
+        batch.state.additions([make_task("b", depends_on=("a",)), make_task("a")])
     with pytest.raises(UsageError, match="depends on a"):
-        batch.state.sort_additions([make_task("a", depends_on=("a",))])
-    new, again = batch.state.sort_additions([make_task("a"), make_task("b", depends_on=("a",))])
-    assert ([task.id for task in new], again) == (["a", "b"], [])
+        batch.state.additions([make_task("a", depends_on=("a",))])
+    a, b = make_task("a"), make_task("b", depends_on=("a",))
+    assert batch.state.additions([a, b]) == [TasksAdded((a, b))]
 
 
 def test_a_revived_task_learns_of_a_dependency_that_it_did_not_have() -> None:
@@ -412,8 +408,9 @@ def test_which_tasks_are_done_again() -> None:
 
     def sorted_out(fingerprint: str) -> tuple[list[str], list[str]]:
         tasks = [make_task(name, fingerprint=fingerprint) for name in ("good", "bad", "open", "new")]
-        new, again = batch.state.sort_additions(tasks)
-        return [task.id for task in new], [task.id for task in again]
+        events = batch.state.additions(tasks)
+        new = [task.id for event in events if isinstance(event, TasksAdded) for task in event.tasks]
+        return new, [task.id for event in events if isinstance(event, Revived) for task in event.tasks]
 
     assert sorted_out("1") == (["new"], [])
     assert sorted_out("2") == (["new"], ["good", "bad"])
@@ -450,12 +447,31 @@ def test_the_estimate_counts_what_this_run_has_done() -> None:
     for dispatch in batch.start(2):
         batch.end(dispatch)
     batch.do(Stopped())
-    batch.take_over()
+    batch.take_over("the next run")
     batch.add(*(make_task(name, size_bytes=10, fingerprint="changed") for name in "abcd"))
     batch.clock.advance(0.5)
     assert fold(batch.state, batch.clock(), {}).estimated_remaining_s is None
     batch.end(batch.start()[0])
-    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == pytest.approx(1.5)
+    progress = fold(batch.state, batch.clock(), {})
+    assert progress.estimated_remaining_s == pytest.approx(1.5)
+    assert progress.quality_metrics["x_realtime"] == 0.0
+
+
+def test_the_speed_counts_what_this_run_has_done() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    for dispatch in batch.start(2):
+        batch.end(dispatch, Outcome(artifact_key="k", metrics={"duration_s": 60.0}))
+    batch.take_over("the next run")
+    batch.add(make_task("a", fingerprint="changed"), make_task("c"))
+    batch.clock.advance(10.0)
+
+    def speed() -> float:
+        return float(fold(batch.state, batch.clock(), {}).quality_metrics["x_realtime"])
+
+    assert speed() == 0.0
+    batch.end(batch.start(1)[0], Outcome(artifact_key="k", metrics={"duration_s": 30.0}))
+    assert speed() == 3.0
 
 
 # Children
@@ -710,3 +726,39 @@ def test_a_replay_of_the_journal_gives_the_same_state() -> None:
         state.candidates(1, batch.clock())
     assert replayed.dump() == batch.state.dump()
     assert json.loads(json.dumps(replayed.dump())) == replayed.dump()
+
+
+# Runs
+
+
+def test_another_run_does_what_it_is_given_and_counts_nothing_else() -> None:
+    batch = Batch()
+    batch.add(*(make_task(name, fingerprint="1") for name in ("done", "failed", "running", "waiting")))
+    done, failed, _ = batch.start(3)
+    batch.end(done, Outcome(artifact_key="k", metrics={"duration_s": 60.0}))
+    batch.end(failed, failure("permanent"))
+    batch.take_over("the next run")
+    assert batch.states() == {"done": "succeeded", "failed": "failed", "running": "cancelled", "waiting": "cancelled"}
+    assert fold(batch.state, batch.clock(), {}).total_tasks == 0
+    batch.add(make_task("done", fingerprint="1"), make_task("running", fingerprint="1"), make_task("new"))
+    progress = fold(batch.state, batch.clock(), {})
+    assert (progress.total_tasks, progress.completed_tasks, progress.failed_tasks) == (3, 1, 0)
+    assert progress.quality_metrics["audio_s"] == 60.0
+    assert progress.quality_metrics["x_realtime"] == 0.0
+    assert failures_of(batch.state) == []
+    batch.do(InputsClosed())
+    started = batch.start(9)
+    assert [dispatch.task.id for dispatch in started] == ["running", "new"]
+    commands = [command for dispatch in started for command in batch.end(dispatch)]
+    assert commands == [Finish("complete")]
+    assert batch.state.ledger.total.verdicts[TaskState.FAILED] == 1
+
+
+def test_a_coordinator_that_replaces_a_dead_one_goes_on_with_everything() -> None:
+    batch = Batch()
+    batch.take_over("a run")
+    batch.add(make_task("a"), make_task("b"))
+    batch.start()
+    batch.take_over()
+    assert batch.states() == {"a": "queued", "b": "queued"}
+    assert fold(batch.state, batch.clock(), {}).total_tasks == 2

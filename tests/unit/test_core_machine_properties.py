@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,11 +26,10 @@ from trax_ray.core.events import (
     Revived,
     Started,
     Stopped,
-    TasksAdded,
 )
-from trax_ray.core.ledger import TaskRecord
+from trax_ray.core.ledger import Tally, TaskRecord
 from trax_ray.core.progress import failures_of, fold
-from trax_ray.core.quality import QualityTotals
+from trax_ray.core.quality import QualityTotals, audio_us
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
 from trax_ray.testing.factories import make_task
@@ -74,7 +74,6 @@ class Shell(RuleBasedStateMachine):
         self.dispatches: list[Dispatch] = []
         self.finishes: Counter[int] = Counter()
         self.attempts: Counter[str] = Counter()
-        self.ended_in: dict[str, int] = {}
         self.before: dict[str, TaskState] = {}
         self.revivable: set[str] = set()
         self.succeeded: set[str] = set()
@@ -119,22 +118,13 @@ class Shell(RuleBasedStateMachine):
         assert task.resources.memory_mb <= LARGEST_NODE_MB
 
     def check_changes(self) -> None:
-        """Terminal states stay; ends are noted."""
+        """Terminal states stay."""
         for task_id, record in self.batch.state.records.items():
             before = self.before.get(task_id)
             if before is not None and before.terminal and task_id not in self.revivable:
                 assert record.state is before, record.tell()
             if record.state is TaskState.SUCCEEDED:
                 self.succeeded.add(task_id)
-            if not record.state.terminal:
-                self.ended_in.pop(task_id, None)
-            elif before is not record.state or task_id in self.revivable:
-                # A task that is revived and ends at once, for what it depends on has failed, ends now.
-                self.ended_in[task_id] = self.batch.state.epoch if before is not record.state else self._kept(record)
-
-    def _kept(self, record: TaskRecord) -> int:
-        ended_now = record.ended_at >= self.batch.state.started_at
-        return self.batch.state.epoch if ended_now else self.ended_in[record.task.id]
 
     def running(self) -> list[TaskRecord]:
         return [record for record in self.batch.state.records.values() if record.state is TaskState.RUNNING]
@@ -166,11 +156,8 @@ class Shell(RuleBasedStateMachine):
         )
 
     def _give(self, tasks: list[BatchTask]) -> None:
-        new, again = self.batch.state.sort_additions(tasks)
-        if new:
-            self.do(TasksAdded(tuple(new)))
-        if again:
-            self.do(Revived(tuple(again)))
+        for event in self.batch.state.additions(tasks):
+            self.do(event)
 
     @rule(data=st.data(), count=st.integers(1, 3))
     def add(self, data: st.DataObject, count: int) -> None:
@@ -228,8 +215,9 @@ class Shell(RuleBasedStateMachine):
         state = self.batch.state
         if not self.running():
             if state.finished:
-                self.take_over()
+                self.next_run()
                 state = self.batch.state
+                self._give([record.task for record in state.records.values() if not record.task.parent])
             if state.paused:
                 self.resume()
             if not state.candidates(1, self.batch.clock()):
@@ -313,7 +301,7 @@ class Shell(RuleBasedStateMachine):
         self.do(Expanded(stale.task.id, stale.epoch, stale.attempt, Outcome(children=(make_task("never"),))))
         assert self.batch.state.dump() == before
 
-    @rule(what=st.sampled_from(["pause", "resume", "close", "take_over", "retry_failed", "stop"]))
+    @rule(what=st.sampled_from(["pause", "resume", "close", "take_over", "next_run", "retry_failed", "stop"]))
     def command(self, what: str) -> None:
         """One rule for all that is rare in life, else most sequences were stopped before anything had run."""
         {
@@ -321,6 +309,7 @@ class Shell(RuleBasedStateMachine):
             "resume": self.resume,
             "close": lambda: self.do(InputsClosed()),
             "take_over": self.take_over,
+            "next_run": self.next_run,
             "retry_failed": self.retry_failed,
             "stop": self.stop,
         }[what]()
@@ -343,13 +332,19 @@ class Shell(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.batch.clock.advance(seconds)
 
-    def take_over(self) -> None:
+    def next_run(self) -> None:
+        """Somebody starts anew: what was left open isn't done unless it is given again."""
+        self.take_over(f"run {self.batch.epoch}")
+        assert all(record.state.terminal for record in self.batch.state.records.values())
+        assert not self.batch.state.ledger.run.members
+
+    def take_over(self, run: str | None = None) -> None:
         """The coordinator dies; the next one has what the journal tells."""
         self._check_replay()
         self.batch.state = self.batch.replayed()
         self.before = {task_id: record.state for task_id, record in self.batch.state.records.items()}
         self.revivable = set()
-        commands = self.batch.take_over()
+        commands = self.batch.take_over(run)
         assert [type(command) for command in commands] in ([], [Finish])
         self.check_changes()
         assert not self.running()
@@ -363,6 +358,24 @@ class Shell(RuleBasedStateMachine):
         roots = [record for record in records if not record.task.parent]
         assert +ledger.counts == Counter(record.state for record in records)
         assert [record.sequence for record in records] == list(range(len(records)))
+        assert ledger.open_count == sum(not record.state.terminal for record in records)
+        assert ledger.run.members <= ledger.total.members == {record.task.id for record in roots}
+        assert all(record.task.id in ledger.run.members for record in roots if not record.state.terminal)
+        self._recount(ledger.total, roots, began_at=0.0)
+        given = [record for record in roots if record.task.id in ledger.run.members]
+        inputs = self._recount(ledger.run, given, began_at=ledger.run_began_at)
+        progress = fold(state, self.batch.clock(), {record.task.id: 0.5 for record in self.running()})
+        assert progress.total_tasks == len(inputs)
+        told = (progress.completed_tasks, progress.failed_tasks, progress.cancelled_tasks)
+        assert told == tuple(
+            ledger.run.verdicts[each] for each in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+        )
+        assert {failure["file_id"] for failure in failures_of(state)} == {
+            file_id for file_id, states in inputs.items() if TaskState.FAILED in states
+        }
+
+    def _recount(self, tally: Tally, roots: list[TaskRecord], *, began_at: float) -> dict[str, list[TaskState]]:
+        """Count from scratch what a tally has kept up to date; gives the states of each input's tasks."""
         inputs: dict[str, list[TaskState]] = {}
         for record in roots:
             inputs.setdefault(record.task.file_id, []).append(record.state)
@@ -374,28 +387,23 @@ class Shell(RuleBasedStateMachine):
                 verdicts[TaskState.CANCELLED] += 1
             elif set(states) == {TaskState.SUCCEEDED}:
                 verdicts[TaskState.SUCCEEDED] += 1
-        assert +ledger.verdicts == verdicts
-        assert set(ledger.inputs) == set(inputs)
-        assert ledger.open_count == sum(not record.state.terminal for record in records)
-        assert ledger.work_total == sum(record.work for record in roots)
+        assert +tally.verdicts == verdicts
+        assert set(tally.inputs) == set(inputs)
+        assert tally.work_total == sum(record.work for record in roots)
         ended = [record for record in roots if record.state.terminal]
-        assert ledger.work_ended == sum(record.work for record in ended)
-        earlier = [record for record in ended if self.ended_in[record.task.id] < state.epoch]
-        assert state.work_ended_before == sum(record.work for record in earlier)
+        assert tally.work_ended == sum(record.work for record in ended)
+        earlier = [record for record in ended if record.ended_at < began_at]
+        assert tally.work_ended_before == sum(record.work for record in earlier)
         quality = QualityTotals()
+        done_before_us = 0
         for record in roots:
             if record.state is TaskState.SUCCEEDED:
+                done_before_us += record in earlier and audio_us(record.metrics)
                 quality.add(record.task.task_type.value, record.metrics, recovered=record.recovered)
+        assert tally.audio_us_before == done_before_us
         asked = {"succeeded": 1, "failed": 2, "elapsed_s": 3.0}
-        assert ledger.quality.metrics(**asked) == quality.metrics(**asked)
-        progress = fold(state, self.batch.clock(), {record.task.id: 0.5 for record in self.running()})
-        assert progress.total_tasks == len(inputs)
-        assert (progress.completed_tasks, progress.failed_tasks, progress.cancelled_tasks) == tuple(
-            verdicts[each] for each in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
-        )
-        assert {told["file_id"] for told in failures_of(state)} == {
-            file_id for file_id, states in inputs.items() if TaskState.FAILED in states
-        }
+        assert tally.quality.metrics(**asked) == quality.metrics(**asked)
+        return inputs
 
     @invariant()
     def records_fit_their_states(self) -> None:
@@ -490,9 +498,10 @@ class Shell(RuleBasedStateMachine):
 
 
 TestShell = Shell.TestCase
+TestShell.pytestmark = [pytest.mark.timeout(600)]  # what it finds takes minutes to be made small
 TestShell.settings = settings(
-    max_examples=100,
-    stateful_step_count=40,
+    max_examples=60,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

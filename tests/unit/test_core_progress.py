@@ -190,6 +190,19 @@ def test_the_estimate_of_a_batch_goes_by_size_and_by_what_running_attempts_have_
     assert remaining() == 0.0
 
 
+def test_a_running_chunk_is_no_work_of_its_own_in_the_estimate() -> None:
+    batch = Batch()
+    batch.add(make_task("done", size_bytes=10), make_task("long", size_bytes=30))
+    done, long = batch.start(2)
+    batch.clock.advance(1.0)
+    batch.end(done)
+    batch.expand(long, [child(long.task, number) for number in range(3)])
+    batch.start(1)
+    progress = fold(batch.state, batch.clock(), {"long/0": 0.5})
+    assert progress.estimated_remaining_s == pytest.approx(3.0)
+    assert (progress.active_workers, progress.queued_tasks) == (1, 0)
+
+
 def test_elapsed_is_of_this_run_and_pauses_and_figures_show() -> None:
     batch = Batch()
     batch.add(make_task("a"), make_task("b"))
@@ -203,7 +216,7 @@ def test_elapsed_is_of_this_run_and_pauses_and_figures_show() -> None:
     assert progress.quality_metrics["x_realtime"] == pytest.approx(3.0)
     assert progress.quality_metrics["avg_accuracy"] == 80.0
     assert not progress.paused
-    batch.take_over()
+    batch.take_over("the next run")
     batch.clock.advance(2.0)
     batch.do(Paused())
     progress = fold(batch.state, batch.clock(), {})
@@ -225,10 +238,3 @@ def test_how_a_failure_names_its_input(data: dict[str, Any], name: str) -> None:
     batch.do(InputsClosed())
     batch.end(batch.start()[0], failure("permanent"))
     assert failures_of(batch.state)[0]["file_name"] == name
-
-
-def test_the_tables_of_a_batch_without_a_report_are_a_clear_error(tmp_path: Any) -> None:
-    from trax_ray.errors import FileError
-
-    with pytest.raises(FileError):
-        BatchResult(output_dir=str(tmp_path)).to_pandas()

@@ -35,11 +35,20 @@ def relatives(found: Scan) -> list[str]:
 
 
 def test_folders_are_searched_all_the_way_down_in_a_stable_order(folder: Path, out: Path) -> None:
-    touch(folder, "b.mp3", "a.wav", "sub/deep/er/z.flac", "sub/a.m4a", "another/x.ogg")
+    touch(folder, "b.mp3", "a.wav", "sub/deep/er/z.flac", "sub/a.m4a", "another/x.ogg", "m/x.ogg", "c/x.ogg", "z/x.ogg")
     found = scan([str(folder)], out)
-    assert relatives(found) == ["a.wav", "b.mp3", "another/x.ogg", "sub/a.m4a", "sub/deep/er/z.flac"]
+    assert relatives(found) == [
+        "a.wav",
+        "b.mp3",
+        "another/x.ogg",
+        "c/x.ogg",
+        "m/x.ogg",
+        "sub/a.m4a",
+        "sub/deep/er/z.flac",
+        "z/x.ogg",
+    ]
     assert found.found[0] == Found(str(folder / "a.wav"), PurePath("a.wav"))
-    assert (found.ignored, found.unreadable, found.present) == (0, {}, 5)
+    assert (found.ignored, found.unreadable, found.present) == (0, {}, 8)
 
 
 def test_other_files_are_counted_and_hidden_ones_are_not_even_that(folder: Path, out: Path) -> None:

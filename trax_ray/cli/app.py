@@ -200,3 +200,22 @@ def batch(
             again=shlex.join(["trax-ray", *sys.argv[1:]]),
         )
         raise typer.Exit(command.run(options))
+
+
+@app.command()
+def doctor(
+    output_dir: Annotated[
+        str, typer.Option("--output-dir", "-o", help="Folder that a batch would write to.")
+    ] = "trax_ray_output",
+    address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the Ray cluster that a batch would join.", show_default=False)
+    ] = None,
+) -> None:
+    """Say what is there, what is missing, and the way out. Takes up to ten seconds where models must be looked for.
+
+    Exit codes: 0 a batch can run, 3 something necessary is missing.
+    """
+    with reporting_errors():
+        from trax_ray.cli import doctor as command
+
+        raise typer.Exit(command.run(output_dir, address))

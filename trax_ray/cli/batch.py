@@ -69,6 +69,10 @@ def run(options: Options) -> int:
     """
     if not 0 <= options.priority <= MAX_PRIORITY:
         raise UsageError(f"expected a --priority from 0 (first) to {MAX_PRIORITY}, got {options.priority}")
+    if not options.inputs and not options.lists:
+        raise UsageError(
+            "nothing to transcribe: give an INPUT (a file, a folder, a manifest, or - for a list on stdin)"
+        )
     if options.enhance:
         raise SetupError("--enhance isn't in this version of trax_ray yet: leave it out")
     output_dir = Path(options.output_dir).absolute()
@@ -159,8 +163,6 @@ def _reference_folder(given: str | None, output_dir: Path) -> Path | None:
 
 def _scan(options: Options, output_dir: Path) -> Scan:
     given = (*options.inputs, *options.lists)
-    if not given:
-        raise UsageError("nothing to transcribe: name recordings, folders or a manifest, or give --input-list FILE")
     found = scan(options.inputs, output_dir, lists=options.lists)
     if not found.present:
         reasons = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
@@ -186,7 +188,8 @@ def _plan(found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec)
     for given, entry in zip(found, entries, strict=True):
         model, language = entry.model or spec.model, entry.language or spec.language
         if (model, language) not in known:
-            known[model, language] = _provider(model, language, given.row.where if given.row else "")
+            blamed = given.row if entry.model or entry.language else None
+            known[model, language] = _provider(model, language, blamed.where if blamed else "")
         models.setdefault(model, len(models))
         tasks.append(plan_file(entry, spec, *known[model, language]))
     return sorted(tasks, key=lambda task: (task.priority, models[task.data.get("model") or spec.model]))

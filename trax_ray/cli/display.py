@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ __all__ = ["LineDisplay", "LiveDisplay", "NoDisplay", "make_display", "say", "sh
 
 MAX_ROWS = 40
 PLAIN_WIDTH = 120
+PREVIEW_CHARACTERS = 34
 
 
 class NoDisplay:
@@ -156,7 +158,7 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
     for name, justify in (("file", "left"), ("audio", "right"), ("took", "right"), ("accuracy", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     table.add_column("status", overflow="fold")
-    table.add_column("transcript", overflow="ellipsis", no_wrap=True)
+    table.add_column("transcript")
     shown_ids = {row["file_id"] for row in rows[:MAX_ROWS]}
     spoken = texts(result.output_dir, shown_ids) if shown_ids else {}
     for row in rows[:MAX_ROWS]:
@@ -166,7 +168,7 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
             _seconds(row["processing_s"]),
             _accuracy(row),
             Text(one_line(_status(row))),
-            Text(one_line(spoken.get(row["file_id"], ""))),
+            Text(shorten(one_line(spoken.get(row["file_id"], "")), PREVIEW_CHARACTERS, placeholder=" ...")),
         )
     if rows:
         console.print(table)

@@ -121,12 +121,12 @@ class Coordinator:
 
     # What the driver calls, from other threads than the loop's
 
-    def open(self, spec: dict[str, Any], holder: str, driver_pid: int) -> Opened | TraxRayError:
+    def open(self, spec: dict[str, Any], run: str, driver_pid: int) -> Opened | TraxRayError:
         """Take the output folder: its lock, the next epoch, and what the journal says has happened.
 
         Args:
             spec: The batch, as `BatchSpec.to_dict` writes it.
-            holder: Who takes it, for people.
+            run: Names the driver's run; a coordinator that replaces a dead one continues it.
             driver_pid: The driver's process, on this node.
 
         Returns:
@@ -134,7 +134,7 @@ class Coordinator:
             arrives as itself).
         """
         try:
-            self._open(spec, holder, driver_pid)
+            self._open(spec, run, driver_pid)
         except TraxRayError as error:
             return error
         records = self._state.records.values()
@@ -180,12 +180,13 @@ class Coordinator:
 
     # The loop
 
-    def _open(self, spec: dict[str, Any], holder: str, driver_pid: int) -> None:
+    def _open(self, spec: dict[str, Any], run: str, driver_pid: int) -> None:
         self._spec = BatchSpec.from_dict(spec)
         self._spec_data = spec
         remote.configure_logging(self._spec.log_level)
         self._layout = Layout(Path(self._spec.output_dir))
         self._lease = Lease(self._layout.lock)
+        holder = f"batch {self._spec.name}"
         self._lease.acquire(holder)
         self._journal: OpenedJournal = open_journal(self._layout.journal, holder, time.time())
         for record in self._journal.records:
@@ -201,7 +202,7 @@ class Coordinator:
         self._look_at_nodes()
         largest = max((node.get("memory", 0.0) for node in self._nodes.values()), default=0.0)
         self._measure()
-        self._commit([CoordinatorStarted(self._journal.epoch, spec, int(largest / 2**20))])
+        self._commit([CoordinatorStarted(self._journal.epoch, spec, int(largest / 2**20), run)])
         self._reported_at = time.monotonic()
         self._publish()
 
@@ -241,25 +242,21 @@ class Coordinator:
     def _drain(self, answers: list[tuple[_Addition, int | TraxRayError]]) -> list[Event]:
         """The messages in the inbox as events; `answers` takes what is to be said once they are committed."""
         events: list[Event] = []
-        pending = 0
         with suppress(queue.Empty):
             while True:
                 message = self._inbox.get_nowait()
                 if isinstance(message, str):
                     events.append(_COMMANDS[message]())
                     continue
+                spoilt = self._spoilt(message.tasks)
                 try:
-                    new, again = self._state.sort_additions(message.tasks)
+                    additions = self._state.additions(message.tasks, spoilt)
                 except TraxRayError as error:
                     answers.append((message, error))
                     continue
                 # One addition a turn: the next one may depend on what this one adds.
-                again += self._spoilt(message.tasks)
-                if new:
-                    events.append(TasksAdded(tuple(new)))
-                if again:
-                    events.append(Revived(tuple(again)))
-                pending += len(new) + len(again)
+                events += additions
+                pending = sum(len(event.tasks) for event in additions if isinstance(event, TasksAdded | Revived))
                 answers.append((message, self._room(pending)))
                 break
         return events
@@ -267,20 +264,20 @@ class Coordinator:
     def _room(self, pending: int = 0) -> int:
         return max(0, self._spec.limits.queue_size - self._state.ready_count - pending)
 
-    def _spoilt(self, tasks: Iterable[BatchTask]) -> list[BatchTask]:
-        """Unchanged tasks that succeeded, but whose artifact or output files are gone; they are made again."""
+    def _spoilt(self, tasks: Iterable[BatchTask]) -> set[str]:
+        """Ids of tasks that succeeded, but whose artifact or output files are gone."""
         artifacts = ArtifactStore(self._layout.artifacts)
-        spoilt = []
+        spoilt = set()
         for task in tasks:
             record = self._state.records.get(task.id)
             if record is None or record.state is not TaskState.SUCCEEDED:
                 continue
-            if record.task.fingerprint != task.fingerprint or "outputs" not in record.metrics:
+            if "outputs" not in record.metrics:
                 continue
             names = record.metrics["outputs"]
             there = all((self._layout.output_dir / name).exists() for name in names)
             if not there or not artifacts.has(record.artifact_key):
-                spoilt.append(task)
+                spoilt.add(task.id)
         return spoilt
 
     def _startable(self, now: float) -> Started | None:

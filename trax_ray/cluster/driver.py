@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,6 +46,7 @@ class Driver:
         self._closed = False
         self._paused = False
         self._coordinators = 0
+        self._run_id = uuid.uuid4().hex
         self._snapshot = BatchProgress()
 
     def connect(self, requests: Iterable[ResourceRequest]) -> Connection:
@@ -53,18 +55,11 @@ class Driver:
         Raises:
             SetupError: No cluster, or no node that could ever run a task.
         """
-        limits = self.spec.limits
-        wanted = max((request.memory_mb for request in requests), default=0)
-        if wanted > limits.memory_limit_mb:
-            raise SetupError(
-                f"the model {self.spec.model} needs {wanted} MB for a task, the memory limit is "
-                f"{limits.memory_limit_mb} MB: give --memory-limit {wanted} or a smaller model"
-            )
         self.connection = connect(
             name=self.spec.name,
             address=self._address,
             lean=self._lean,
-            memory_limit_mb=limits.memory_limit_mb,
+            memory_limit_mb=self.spec.limits.memory_limit_mb,
         )
         for request in requests:
             self._check_fits(request)
@@ -81,15 +76,14 @@ class Driver:
         assert self.connection is not None
         self._coordinators += 1
         self._actor = coordinator.create(self.connection.node_id)
-        holder = f"batch {self.spec.name}"
         try:
-            opened = ray.get(self._actor.open.remote(self.spec.to_dict(), holder, os.getpid()))
+            opened = ray.get(self._actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid()))
         except ray.exceptions.RayError as error:
             raise SetupError(f"the coordinator couldn't be started: {' '.join(str(error).split())[:300]}") from error
         if not isinstance(opened, coordinator.Opened):
             raise opened
         self._run = self._actor.run.remote()
-        logger.debug("%s: epoch %d on %s", holder, opened.epoch, platform.node())
+        logger.debug("batch %s: epoch %d on %s", self.spec.name, opened.epoch, platform.node())
         return opened
 
     def add(self, tasks: list[BatchTask]) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "Expanded",
     "Finish",
     "InputsClosed",
+    "Known",
     "Paused",
     "Resumed",
     "Revived",
@@ -39,11 +40,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorStarted:
-    """A coordinator took over. What ran under an earlier epoch was interrupted and is queued again."""
+    """A coordinator took over.
+
+    In the same run, what ran under an earlier epoch was interrupted and is queued again. In another run all that
+    was left open is cancelled: a run does what it is given, and being given revives.
+    """
 
     epoch: int
     spec: Mapping[str, Any]
     largest_node_mb: int = 0
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,13 @@ class Revived:
     """Tasks that had ended and are to be done again: changed, cancelled earlier, or retried by request."""
 
     tasks: tuple[BatchTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Tasks that were given to this run and have nothing to do: they ended in an earlier one, unchanged since."""
+
+    task_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,7 @@ Event = (
     CoordinatorStarted
     | TasksAdded
     | Revived
+    | Known
     | InputsClosed
     | Started
     | AttemptEnded
@@ -212,6 +226,8 @@ def decode_event(record: Mapping[str, Any]) -> tuple[Event, float]:
     at = float(values.pop("at"))
     if kind in (TasksAdded, Revived):
         values["tasks"] = tuple(decode_task(task) for task in values["tasks"])
+    elif kind is Known:
+        values["task_ids"] = tuple(values["task_ids"])
     elif kind is Started:
         values["starts"] = tuple((str(task_id), int(attempt)) for task_id, attempt in values["starts"])
     elif kind in (AttemptEnded, Expanded):

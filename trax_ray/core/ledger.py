@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from trax_ray.core.quality import QualityTotals
+from trax_ray.core.quality import QualityTotals, audio_us
 from trax_ray.core.task import BatchTask, Failure, TaskState
 from trax_ray.errors import IllegalTransition
 
-__all__ = ["TRANSITIONS", "Cause", "Ledger", "TaskRecord"]
+__all__ = ["TRANSITIONS", "Cause", "Ledger", "Tally", "TaskRecord", "work_of"]
 
 STORY_LENGTH = 8
 
@@ -51,6 +51,11 @@ TRANSITIONS: Mapping[tuple[TaskState, Cause], TaskState] = {
 }
 
 
+def work_of(task: BatchTask) -> float:
+    """What a task weighs in the estimate of the time still to go: bytes where known, else 1."""
+    return float(task.data.get("size_bytes") or 1)
+
+
 @dataclass(slots=True)
 class TaskRecord:
     """What the machine knows of one task. Times are seconds since the epoch, 0.0 when not yet."""
@@ -76,8 +81,8 @@ class TaskRecord:
 
     @property
     def work(self) -> float:
-        """What the task weighs in the estimate of the time still to go: bytes where known, else 1."""
-        return float(self.task.data.get("size_bytes") or 1)
+        """What the task weighs in the estimate of the time still to go."""
+        return work_of(self.task)
 
     def tell(self) -> str:
         """The task's last changes, oldest first."""
@@ -98,22 +103,101 @@ class _Input:
         return TaskState.SUCCEEDED if self.states[TaskState.SUCCEEDED] == self.tasks else None
 
 
-class Ledger:
-    """Every task of a batch, and the counts of tasks and inputs that follow from their states.
+class Tally:
+    """Counts of inputs, quality and work over some of the records, kept up to date move by move.
 
     Inputs are counted, not tasks: an input's verdict is failed or cancelled as soon as one of its tasks is,
-    and succeeded when all of them are. Children are work inside their parent and change no count of inputs.
+    and succeeded when all of them are. Children are work inside their parent and aren't counted.
     """
 
     def __init__(self) -> None:
-        self.now = 0.0
-        self.records: dict[str, TaskRecord] = {}
-        self.counts: Counter[TaskState] = Counter()
+        self.members: set[str] = set()
         self.inputs: dict[str, _Input] = {}
         self.verdicts: Counter[TaskState] = Counter()
         self.quality = QualityTotals()
         self.work_total = 0.0
         self.work_ended = 0.0
+        self.work_ended_before = 0.0
+        self.audio_us_before = 0
+
+    def enter(self, record: TaskRecord) -> None:
+        """Count a record as it stands, if it isn't counted yet. What it has done already was done before."""
+        if record.task.parent or record.task.id in self.members:
+            return
+        self.members.add(record.task.id)
+        entry = self.inputs.setdefault(record.task.file_id, _Input())
+        old = entry.verdict() if entry.tasks else None
+        entry.tasks += 1
+        entry.states[record.state] += 1
+        self._note_verdict(old, entry.verdict())
+        self.work_total += record.work
+        if record.state.terminal:
+            self.work_ended += record.work
+            self.work_ended_before += record.work
+        if record.state is TaskState.SUCCEEDED:
+            self._count_quality(record)
+            self.audio_us_before += audio_us(record.metrics)
+
+    def moved(self, record: TaskRecord, target: TaskState, *, before: bool) -> None:
+        """Follow a change of state, while the record still has the old one.
+
+        Args:
+            record: Whose.
+            target: The new state.
+            before: Whether what it leaves, if it had ended, was done before this tally's time.
+        """
+        if record.task.id not in self.members:
+            return
+        entry = self.inputs[record.task.file_id]
+        old = entry.verdict()
+        entry.states[record.state] -= 1
+        entry.states[target] += 1
+        self._note_verdict(old, entry.verdict())
+        ended = record.work * (target.terminal - record.state.terminal)
+        self.work_ended += ended
+        if before and record.state.terminal:
+            self.work_ended_before += ended
+        if record.state is TaskState.SUCCEEDED:
+            self._count_quality(record, sign=-1)
+            self.audio_us_before -= audio_us(record.metrics) if before else 0
+        elif target is TaskState.SUCCEEDED:
+            self._count_quality(record)
+
+    def reweigh(self, record: TaskRecord, work: float) -> None:
+        """An open record is about to weigh `work`."""
+        if record.task.id in self.members:
+            self.work_total += work - record.work
+
+    def _count_quality(self, record: TaskRecord, *, sign: int = 1) -> None:
+        self.quality.add(record.task.task_type.value, record.metrics, recovered=record.recovered, sign=sign)
+
+    def _note_verdict(self, old: TaskState | None, new: TaskState | None) -> None:
+        if old is not None:
+            self.verdicts[old] -= 1
+        if new is not None:
+            self.verdicts[new] += 1
+
+
+class Ledger:
+    """Every task of an output folder: its state, and the counts that follow.
+
+    Attributes:
+        total: Everything that the folder has.
+        run: What the present run was given, new or known: what its user asked for and is told about.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.run_began_at = 0.0
+        self.records: dict[str, TaskRecord] = {}
+        self.counts: Counter[TaskState] = Counter()
+        self.total = Tally()
+        self.run = Tally()
+
+    def begin_run(self) -> None:
+        """Another run: nothing has been given to it yet."""
+        self.run = Tally()
+        self.run_began_at = self.now
 
     def add(self, task: BatchTask) -> TaskRecord:
         """A new record, blocked.
@@ -126,9 +210,8 @@ class Ledger:
         record = TaskRecord(task, sequence=len(self.records))
         self.records[task.id] = record
         self.counts[TaskState.BLOCKED] += 1
-        if not task.parent:
-            self._count_input(self.inputs.setdefault(task.file_id, _Input()), TaskState.BLOCKED, tasks=1)
-            self.work_total += record.work
+        self.total.enter(record)
+        self.run.enter(record)
         record.story.append((self.now, "added", record.state.value))
         return record
 
@@ -148,15 +231,13 @@ class Ledger:
             raise IllegalTransition(
                 f"task {record.task.id} is {record.state.value} and can't {cause.value}: {record.tell()}"
             )
-        if record.state is TaskState.SUCCEEDED:
-            self._count_quality(record, sign=-1)
-        elif target is TaskState.SUCCEEDED:
-            self._count_quality(record)
+        if target is TaskState.SUCCEEDED:
+            record.recovered = record.spent > 0 or any(self.records[name].spent > 0 for name in record.children)
+        before = record.ended_at < self.run_began_at
+        self.total.moved(record, target, before=False)
+        self.run.moved(record, target, before=before)
         self.counts[record.state] -= 1
         self.counts[target] += 1
-        if not record.task.parent:
-            self._count_input(self.inputs[record.task.file_id], target, before=record.state)
-            self.work_ended += record.work * (target.terminal - record.state.terminal)
         at = self.now if at is None else at
         record.ended_at = at if target.terminal else 0.0
         record.state = target
@@ -164,31 +245,11 @@ class Ledger:
 
     def replace_task(self, record: TaskRecord, task: BatchTask) -> None:
         """Give an open record another description of its task, as after a change of the input."""
-        if not task.parent:
-            self.work_total -= record.work
+        self.total.reweigh(record, work_of(task))
+        self.run.reweigh(record, work_of(task))
         record.task = task
-        if not task.parent:
-            self.work_total += record.work
 
     @property
     def open_count(self) -> int:
         """Tasks that haven't ended."""
         return sum(count for state, count in self.counts.items() if not state.terminal)
-
-    def _count_quality(self, record: TaskRecord, *, sign: int = 1) -> None:
-        if not record.task.parent:
-            if sign > 0:
-                record.recovered = record.spent > 0 or any(self.records[name].spent > 0 for name in record.children)
-            self.quality.add(record.task.task_type.value, record.metrics, recovered=record.recovered, sign=sign)
-
-    def _count_input(self, entry: _Input, state: TaskState, *, tasks: int = 0, before: TaskState | None = None) -> None:
-        old = entry.verdict() if entry.tasks else None
-        entry.tasks += tasks
-        if before is not None:
-            entry.states[before] -= 1
-        entry.states[state] += 1
-        new = entry.verdict()
-        if old is not None:
-            self.verdicts[old] -= 1
-        if new is not None:
-            self.verdicts[new] += 1

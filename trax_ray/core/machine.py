@@ -6,8 +6,9 @@ journal gives the same state to the bit. What can happen to a task stands in `le
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from trax_ray.core.events import (
@@ -20,6 +21,7 @@ from trax_ray.core.events import (
     Expanded,
     Finish,
     InputsClosed,
+    Known,
     Paused,
     Resumed,
     Revived,
@@ -55,8 +57,7 @@ class BatchState:
         self.finished = ""
         self.parked: dict[str, Failure] = {}
         self.ledger = Ledger()
-        self.work_ended_before = 0.0
-        self.audio_us_before = 0
+        self.run: str | None = None
         self._policy = RetryPolicy()
         self._largest_node_mb = 0
         self._queue = TaskQueue(self._policy.aging_s)
@@ -95,28 +96,39 @@ class BatchState:
         """The number that the task's next attempt has, from 1."""
         return self.records[task_id].attempt + 1
 
-    def sort_additions(self, tasks: Iterable[BatchTask]) -> tuple[list[BatchTask], list[BatchTask]]:
-        """Split tasks that are given (again) into new ones and ones to be done again; drop the rest.
+    def additions(self, tasks: Iterable[BatchTask], spoilt: Collection[str] = ()) -> list[Event]:
+        """What it means that tasks are given to this run: some are new, some to be done again, some known.
 
         A task that succeeded or failed is done again only when its fingerprint differs, a cancelled one always.
+
+        Args:
+            tasks: In the order in which they were given, which the events keep.
+            spoilt: Ids of tasks whose results are gone although they succeeded.
 
         Raises:
             UsageError: A task depends on one that doesn't exist.
         """
-        new: dict[str, BatchTask] = {}
-        again: dict[str, BatchTask] = {}
+        sorted_tasks: dict[str, tuple[type[TasksAdded] | type[Revived] | type[Known], BatchTask]] = {}
         for task in tasks:
-            record = self.records.get(task.id)
-            missing = [name for name in task.depends_on if name not in self.records and name not in new]
+            missing = [name for name in task.depends_on if name not in self.records and name not in sorted_tasks]
             if missing:
                 raise UsageError(f"task {task.id} depends on {missing[0]}, which has not been added")
+            record = self.records.get(task.id)
+            if task.id in sorted_tasks:
+                continue
             if record is None:
-                new.setdefault(task.id, task)
+                sorted_tasks[task.id] = (TasksAdded, task)
             elif record.state is TaskState.CANCELLED or (
-                record.state.terminal and record.task.fingerprint != task.fingerprint
+                record.state.terminal and (record.task.fingerprint != task.fingerprint or task.id in spoilt)
             ):
-                again.setdefault(task.id, task)
-        return list(new.values()), list(again.values())
+                sorted_tasks[task.id] = (Revived, task)
+            elif task.id not in self.ledger.run.members:
+                sorted_tasks[task.id] = (Known, task)
+        events: list[Event] = []
+        for kind, group in groupby(sorted_tasks.values(), key=lambda entry: entry[0]):
+            given = tuple(task for _, task in group)
+            events.append(Known(tuple(task.id for task in given)) if kind is Known else kind(given))
+        return events
 
     # What happens
 
@@ -156,6 +168,9 @@ class BatchState:
         elif isinstance(event, Revived):
             for task in event.tasks:
                 self._revive(task)
+        elif isinstance(event, Known):
+            for task_id in event.task_ids:
+                self.ledger.run.enter(self.records[task_id])
         elif isinstance(event, InputsClosed):
             self.closed = True
         elif isinstance(event, CoordinatorStarted):
@@ -182,16 +197,20 @@ class BatchState:
     def _on_coordinator_started(self, event: CoordinatorStarted) -> None:
         spec = BatchSpec.from_dict(event.spec)
         self.epoch = event.epoch
-        self.started_at = self.now
         self.paused = self.closed = False
         self.finished = ""
         self._largest_node_mb = event.largest_node_mb
         self._policy = spec.retry
-        self.work_ended_before = self.ledger.work_ended
-        self.audio_us_before = self.ledger.quality.audio_us
+        another = self.run is not None and event.run != self.run
         for record in self.records.values():
-            if record.state is TaskState.RUNNING:
+            if another and not record.state.terminal:
+                self.ledger.move(record, Cause.CANCEL)
+            elif record.state is TaskState.RUNNING:
                 self.ledger.move(record, Cause.REQUEUE)
+        if another or self.run is None:
+            self.run = event.run
+            self.started_at = self.now
+            self.ledger.begin_run()
         self._requeue_all()
 
     def _requeue_all(self) -> None:
@@ -227,9 +246,8 @@ class BatchState:
 
     def _revive(self, task: BatchTask) -> None:
         record = self.records[task.id]
-        if record.ended_at < self.started_at and not record.task.parent:
-            self.work_ended_before -= record.work
         self.ledger.move(record, Cause.REVIVE)
+        self.ledger.run.enter(record)
         self.ledger.replace_task(record, task)
         self._note_dependencies(task)
         record.spent = record.deaths = record.degradation = 0
@@ -443,9 +461,16 @@ class BatchState:
             "flags": [self.paused, self.closed, self.finished],
             "parked": encode(self.parked),
             "held": list(self._held),
-            "verdicts": {state.value: count for state, count in sorted(self.ledger.verdicts.items()) if count},
-            "quality": encode(self.ledger.quality),
-            "work": [self.ledger.work_total, self.ledger.work_ended, self.work_ended_before],
+            "run": self.run,
+            "tallies": [
+                {
+                    "members": sorted(tally.members),
+                    "verdicts": {state.value: count for state, count in sorted(tally.verdicts.items()) if count},
+                    "quality": encode(tally.quality),
+                    "work": [tally.work_total, tally.work_ended, tally.work_ended_before, tally.audio_us_before],
+                }
+                for tally in (self.ledger.total, self.ledger.run)
+            ],
             "queue": self._queue.peek(len(self._queue)),
             "records": [
                 encode(record) | {"waiting_for": sorted(record.waiting_for), "story": record.tell()}

@@ -180,47 +180,48 @@ def format_progress(progress: BatchProgress) -> str:
 
 
 def fold(state: BatchState, now: float, fractions: Mapping[str, float]) -> BatchProgress:
-    """How a batch stands, apart from what is measured of memory and load.
+    """How the present run of a batch stands, apart from what is measured of memory and load.
 
     Args:
         state: The batch.
         now: Seconds since the epoch.
         fractions: Per running task how much of its attempt is done, 0-1.
     """
-    ledger = state.ledger
+    run = state.ledger.run
     elapsed_s = max(0.0, now - state.started_at)
     roots = {task_id: fraction for task_id, fraction in fractions.items() if not state.records[task_id].task.parent}
     partial = sum(state.records[task_id].work * fraction for task_id, fraction in roots.items())
-    succeeded = ledger.verdicts[TaskState.SUCCEEDED]
-    failed = ledger.verdicts[TaskState.FAILED]
-    cancelled = ledger.verdicts[TaskState.CANCELLED]
+    succeeded = run.verdicts[TaskState.SUCCEEDED]
+    failed = run.verdicts[TaskState.FAILED]
+    cancelled = run.verdicts[TaskState.CANCELLED]
     active = len({state.records[task_id].task.file_id for task_id in fractions})
     return BatchProgress(
-        total_tasks=len(ledger.inputs),
+        total_tasks=len(run.inputs),
         completed_tasks=succeeded,
         failed_tasks=failed,
         cancelled_tasks=cancelled,
         active_workers=len(fractions),
         elapsed_s=elapsed_s,
         estimated_remaining_s=estimate_remaining_s(
-            ledger.work_ended - state.work_ended_before + partial,
-            ledger.work_total - ledger.work_ended - partial,
+            run.work_ended - run.work_ended_before + partial,
+            run.work_total - run.work_ended - partial,
             elapsed_s,
         ),
-        quality_metrics=ledger.quality.metrics(
-            succeeded=succeeded, failed=failed, elapsed_s=elapsed_s, audio_us_before=state.audio_us_before
+        quality_metrics=run.quality.metrics(
+            succeeded=succeeded, failed=failed, elapsed_s=elapsed_s, audio_us_before=run.audio_us_before
         ),
-        queued_tasks=max(0, len(ledger.inputs) - succeeded - failed - cancelled - active),
+        queued_tasks=max(0, len(run.inputs) - succeeded - failed - cancelled - active),
         paused=state.paused,
         parked={provider: failure.message for provider, failure in state.parked.items()},
     )
 
 
 def failures_of(state: BatchState) -> list[dict[str, Any]]:
-    """One mapping per input that failed for good, in the order of adding: what `BatchResult.failures` holds."""
+    """One mapping per input of this run that failed for good, in the order of adding: `BatchResult.failures`."""
     failed = []
     for record in state.records.values():
-        if record.state is not TaskState.FAILED or record.task.parent or record.failure is None:
+        given = record.task.id in state.ledger.run.members
+        if not given or record.state is not TaskState.FAILED or record.failure is None:
             continue
         data = record.task.data
         failed.append(

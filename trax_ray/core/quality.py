@@ -17,6 +17,7 @@ __all__ = [
     "QualityTotals",
     "accuracy_percent",
     "assess",
+    "audio_us",
     "compression_ratio",
     "word_error_rate",
 ]
@@ -97,6 +98,11 @@ def assess(
     }
 
 
+def audio_us(metrics: Mapping[str, Any]) -> int:
+    """Microseconds of audio in an outcome's metrics."""
+    return round(1e6 * float(metrics.get("duration_s") or 0.0))
+
+
 @dataclass(slots=True)
 class QualityTotals:
     """Sums over the inputs that succeeded, from the metrics of their outcomes.
@@ -119,9 +125,9 @@ class QualityTotals:
 
     def add(self, task_type: str, metrics: Mapping[str, Any], *, recovered: bool, sign: int = 1) -> None:
         """Count one input that succeeded; `sign=-1` takes it away again."""
-        audio_us = round(1e6 * float(metrics.get("duration_s") or 0.0))
+        heard_us = audio_us(metrics)
         processing_us = round(1e6 * float(metrics.get("processing_s") or 0.0))
-        self.audio_us += sign * audio_us
+        self.audio_us += sign * heard_us
         self.processing_us += sign * processing_us
         if metrics.get("estimated_accuracy") is not None:
             speech_us = round(1e6 * float(metrics.get("speech_s") or 0.0))
@@ -138,7 +144,7 @@ class QualityTotals:
                 del self.warnings[warning]
         kind = self.by_task_type.setdefault(task_type, {"count": 0, "audio_us": 0, "processing_us": 0})
         kind["count"] += sign
-        kind["audio_us"] += sign * audio_us
+        kind["audio_us"] += sign * heard_us
         kind["processing_us"] += sign * processing_us
 
     def metrics(self, *, succeeded: int, failed: int, elapsed_s: float, audio_us_before: int = 0) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class BatchSpec:
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(
             not unknown and bool(self.formats),
-            f"formats (--output-format): expected {', '.join(OUTPUT_FORMATS)} or all, got {', '.join(unknown) or 'none'}",
+            f"formats (--output-format): expected {', '.join(OUTPUT_FORMATS)}, got {', '.join(unknown) or 'none'}",
         )
         object.__setattr__(self, "formats", tuple(dict.fromkeys(self.formats)))
         if not self.name:

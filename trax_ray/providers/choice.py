@@ -10,7 +10,8 @@ from trax_ray.providers.weights import NO_WEIGHTS, PROBE_S, weights_at_hand, wei
 __all__ = ["LOCAL_DEFAULT", "choose_model", "weights_at_hand", "weights_to_be_had"]
 
 LOCAL_DEFAULT = "base"
-"""The faster-whisper model without a key: the largest that keeps up with speech on one core."""
+"""The faster-whisper model without a key. Measured with random weights of its shape: it takes a fifth of the speech's
+length on one core; `small` takes four fifths."""
 
 
 def choose_model() -> str:

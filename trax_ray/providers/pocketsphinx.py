@@ -1,13 +1,16 @@
 """pocketsphinx: speech recognition offline, in English, rough; the model is inside its wheel.
 
-Measured on 110 s of recorded English (10 clips, 258 words; 2 cores): word error rate pooled 0.43 to 0.48 depending
-on where pauses are cut, real time factor 0.2 on one core, 220 MB with the model. What mattered and what didn't:
+Measured on 112 s of recorded English (10 clips, 258 words; 2 cores): word error rate pooled 0.44 (0.40 to 0.50 when
+the same clips are shifted by 9 ms, made softer or given faint noise, so differences below 0.03 mean little), real
+time factor 0.2 to 0.25 on one core, 210 MB with the model. What mattered and what didn't:
 
-- Whole utterances (`full_utt`) let it normalise by the utterance's own mean: 0.49 becomes 0.43 to 0.47, and nothing
-  of one utterance is left for the next. Live normalisation, also when started from the file's mean, gives 0.50-0.60.
-- Phrases rather than minutes: spans are cut at pauses and after at most 20 s.
-- Language weight 5 or 8 instead of 6.5, 8 Gaussians instead of 4, no second pass, no best path: all worse by
-  0.01 to 0.05. Wider beams and other word and silence penalties: no difference.
+- Whole utterances (`full_utt`), normalised by their own mean: 0.44. Live normalisation gives 0.50 to 0.64, also
+  when it starts from the mean of the whole file.
+- Phrases rather than minutes: pauses of 0.2 s end one, and 20 s do. Pauses of 1 s: 0.51.
+- The estimate of the noise lives on from phrase to phrase of a file (without: 0.45), and ends with it: otherwise
+  results depend on what was decoded before.
+- Language weight 5 or 8 instead of 6.5, 8 Gaussians instead of 4, no second pass, no best path, no noise removal:
+  worse by 0.01 to 0.05. Wider beams, other word and silence penalties, gain and dither: no gain.
 """
 
 from __future__ import annotations
@@ -89,19 +92,22 @@ class PocketsphinxEngine:
         return self._segments(audio, speech, word_timestamps=options.word_timestamps)
 
     def _segments(self, audio: Audio, speech: Sequence[Span], *, word_timestamps: bool) -> Iterator[Segment]:
+        first = True
         for span in speech:
             words: list[Word] = []
             for start, end in _pieces(audio, span):
-                words += self._words(audio[start:end], start / SAMPLE_RATE_HZ)
+                words += self._words(audio[start:end], start / SAMPLE_RATE_HZ, forget=first)
+                first = False
             for segment in segments_of(words):
                 yield segment if word_timestamps else replace(segment, words=())
 
-    def _words(self, audio: Audio, offset_s: float) -> list[Word]:
-        """Decode one utterance on its own."""
+    def _words(self, audio: Audio, offset_s: float, *, forget: bool) -> list[Word]:
+        """Decode one utterance; `forget` drops the noise estimate of what came before."""
         samples = np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
         decoder = self._decoder
         try:
-            decoder.reinit_feat()  # 0.1 ms; else the noise estimate of the utterance before shifts this one's result
+            if forget:
+                decoder.reinit_feat()  # 0.1 ms
             decoder.start_utt()
             try:
                 decoder.process_raw(samples.tobytes(), full_utt=True)

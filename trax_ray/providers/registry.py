@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, UsageError
+from trax_ray.providers.weights import WHISPER_REPOSITORIES
 
 if TYPE_CHECKING:
     from trax_ray.providers.base import SpeechEngine
@@ -33,6 +34,7 @@ class SpeechProvider:
         memory_mb: What a process with the model needs, MiB, by model name.
         key_variable: Environment variable of the key; None for local models.
         languages: Codes that it knows; None for many.
+        gpu: Whether it can use a GPU.
     """
 
     name: str
@@ -42,10 +44,21 @@ class SpeechProvider:
     memory_mb: Callable[[str], int]
     key_variable: str | None = None
     languages: frozenset[str] | None = None
+    gpu: bool = False
 
-    def resources(self, model: str) -> ResourceRequest:
-        """What an attempt with this model asks of a node: one core for local models, a quarter for services."""
-        return ResourceRequest(num_cpus=0.25 if self.key_variable else 1.0, memory_mb=self.memory_mb(model))
+    def resources(self, model: str, *, gpus: float = 0.0) -> ResourceRequest:
+        """What an attempt with this model asks of a node: one core for local models, a quarter for services.
+
+        Args:
+            model: Its name or folder.
+            gpus: What the cluster's best node has of GPUs; 0 asks for none. At most one is asked for, and only
+                where the provider can use it.
+        """
+        return ResourceRequest(
+            num_cpus=0.25 if self.key_variable else 1.0,
+            memory_mb=self.memory_mb(model),
+            num_gpus=min(1.0, gpus) if self.gpu else 0.0,
+        )
 
     def check(self, *, language: str | None) -> None:
         """See before any work that the provider can do what is asked.
@@ -61,15 +74,31 @@ class SpeechProvider:
             raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
 
 
-_WHISPER_MB = {"tiny": 768, "base": 768, "small": 1280, "medium": 2560, "large": 4352, "turbo": 2560}
-"""Memory of a process with an int8 model, MiB: the weights (a byte a parameter), as much again while they are
-loaded and quantised, and 500 for Python, decoding and speech detection."""
+_WHISPER_MB = {
+    "turbo": 2048,
+    "distil-large": 2048,
+    "distil-medium": 1280,
+    "large": 3840,
+    "medium": 2048,
+    "small": 1024,
+    "base": 768,
+    "tiny": 768,
+}
+"""Memory of a process with an int8 model on the CPU, MiB, by the first that the name contains: a tenth and 40 (ten
+minutes of audio) above what is needed, rounded up to what Ray is asked for.
 
-_WHISPER_SIZES = ("tiny", "base", "small", "medium", "large", "turbo", "distil")
+Measured: peak resident memory of the whole process (decoding, speech detection, one thread, beam 5, and as many
+windows at once as `faster_whisper` takes) with random weights of the published shapes: tiny 489, base 563, small 854,
+medium 1603, turbo 1698. That is 175 for Python and its libraries and the larger of: while loading, the float16 file
+of two bytes a parameter (39, 74, 244, 769 and 809 million) and, for small models, half as much again; while decoding,
+a byte a parameter and, per window, two attention matrices (heads x 1500 x 1500 x 4 bytes) and the decoder's view of
+the audio (layers x 2 x 1500 x width x 4 bytes). Computed from that, not measured: large (1,550 million) 3,310,
+distil-large (756) 1,620, distil-medium (394) 1,080. On a GPU: not measured.
+"""
 
 
 def _is_whisper(model: str) -> bool:
-    return model.split(".")[0].split("-")[0] in _WHISPER_SIZES or _is_folder(model)
+    return model in WHISPER_REPOSITORIES or _is_folder(model)
 
 
 def _is_folder(model: str) -> bool:
@@ -80,10 +109,8 @@ def _whisper_memory_mb(model: str) -> int:
     if _is_folder(model):
         weights = Path(model) / "model.bin"
         size = weights.stat().st_size if weights.is_file() else 0
-        return 512 + 2 * size // 2**20
-    if "turbo" in model:
-        return _WHISPER_MB["turbo"]
-    return max((_WHISPER_MB[size] for size in _WHISPER_MB if size in model), default=_WHISPER_MB["large"])
+        return 512 + 11 * size // (10 * 2**20)  # float16 assumed; covers every size above
+    return next(figure for name, figure in _WHISPER_MB.items() if name in model)
 
 
 def _always(memory_mb: int) -> Callable[[str], int]:
@@ -105,6 +132,7 @@ SPEECH_PROVIDERS = (
         has=_is_whisper,
         module="trax_ray.providers.faster_whisper",
         memory_mb=_whisper_memory_mb,
+        gpu=True,
     ),
     SpeechProvider(
         name="openai",

@@ -85,7 +85,9 @@ def cached_weights(model: str) -> Path | None:
 
 def weights_at_hand(model: str) -> bool:
     """Whether a model, by name or folder, can be loaded without the internet. Takes milliseconds."""
-    return cached_weights(model) is not None or (Path(model).is_dir() and not missing_files(Path(model)))
+    if model in WHISPER_REPOSITORIES:
+        return cached_weights(model) is not None
+    return Path(model).is_dir() and not missing_files(Path(model))
 
 
 def weights_to_be_had(model: str, timeout_s: float = PROBE_S) -> bool:
@@ -115,10 +117,10 @@ def weights_to_be_had(model: str, timeout_s: float = PROBE_S) -> bool:
 
 def _ask(repository: str) -> bool:
     """One HEAD request for the weights, the way that a download begins."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata
 
     try:
-        found = get_hf_file_metadata(hf_hub_url(repository, "model.bin"), timeout=PROBE_S)
+        found = get_hf_file_metadata(f"{constants.ENDPOINT}/{repository}/resolve/main/model.bin", timeout=PROBE_S)
     except Exception:  # noqa: BLE001 - whatever the reason, there is no way to the weights
         return False
     # Whatever else answers here, such as the sign-in page of a hotel, has no commit to name.

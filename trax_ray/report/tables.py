@@ -87,7 +87,7 @@ class Entry:
 
     def status(self, ledger: Ledger) -> str:
         """The input's verdict; while it has none, the state of what is furthest: running, queued, delayed, blocked."""
-        verdict = ledger.inputs[self.file_id].verdict()
+        verdict = ledger.total.inputs[self.file_id].verdict()
         if verdict is not None:
             return verdict.value
         states = {record.state for record in (*self.steps, *self.planned)}

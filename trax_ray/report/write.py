@@ -94,8 +94,10 @@ def run_facts(history: History) -> dict[str, Any]:
     has no end yet: the batch is at work, or its coordinator died.
     """
     state, ledger = history.state, history.state.ledger
-    verdicts = {kind: ledger.verdicts[kind] for kind in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)}
-    total = len(ledger.inputs)
+    verdicts = {
+        kind: ledger.total.verdicts[kind] for kind in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+    }
+    total = len(ledger.total.inputs)
     facts = {
         "schema_version": SCHEMA_VERSION,
         "name": history.spec.get("name", ""),
@@ -113,7 +115,7 @@ def run_facts(history: History) -> dict[str, Any]:
         "attempts": len(history.attempts),
         "retries": history.retries,
         "parked": {provider: failure.message for provider, failure in state.parked.items()},
-        "quality_metrics": ledger.quality.metrics(
+        "quality_metrics": ledger.total.quality.metrics(
             succeeded=verdicts[TaskState.SUCCEEDED], failed=verdicts[TaskState.FAILED], elapsed_s=history.worked_s
         ),
         "spec": history.spec,

@@ -68,7 +68,7 @@ def make_tiny_whisper(
     n_mels: int = 80,
     n_decoder_layers: int | None = None,
     end_logit: float | None = None,
-    seed: int = 0,
+    seed: int = 6,
 ) -> Path:
     """Write a Whisper model with random weights in CTranslate2's format (float16, as published models are).
 
@@ -81,7 +81,7 @@ def make_tiny_whisper(
         n_mels: Mel bands: 80, or 128 as of large-v3.
         n_decoder_layers: Layers of the decoder.
         end_logit: The higher, the shorter the text; 40 makes a model that never says anything.
-        seed: The same seed gives the same bytes.
+        seed: The same seed gives the same bytes. With 6 the smallest model says several segments a window.
 
     Returns:
         `folder`.

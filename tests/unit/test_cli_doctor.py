@@ -1,0 +1,296 @@
+"""`trax-ray doctor`: every check by its facts, and the whole of it as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from trax_ray.cli import doctor
+from trax_ray.cli.app import app
+from trax_ray.cli.doctor import Check, Verdict
+from trax_ray.errors import SetupError
+from trax_ray.providers.shutdowns import SHUTDOWNS, shutdown_of
+
+OK, NOTE, MISSING = Verdict.OK, Verdict.NOTE, Verdict.MISSING
+TODAY = date(2026, 11, 20)
+
+
+class TestWhatRunsTheBatch:
+    @pytest.mark.parametrize(
+        ("version", "verdict"), [((3, 9, 19), MISSING), ((3, 10, 0), OK), ((3, 11, 7), OK), ((4, 0, 0), OK)]
+    )
+    def test_python(self, version: tuple[int, ...], verdict: Verdict) -> None:
+        check = doctor.check_python(version)
+        assert check.verdict is verdict
+        assert ".".join(map(str, version)) in check.text
+
+    def test_packages(self) -> None:
+        installed = {"ray": "2.60.0", "numpy": "2.0.0rc1", "av": "13.1", "openai": "3"}
+        required = ["ray[default]>=2.59", "numpy>=1.26", "av>=14", "openai>=3.0", "jiwer>=4.0", "plain"]
+        checks = {check.topic: check for check in doctor.check_packages(required, installed.get)}
+        assert {topic: check.verdict for topic, check in checks.items()} == {
+            "Ray": OK, "av": MISSING, "jiwer": MISSING, "plain": MISSING, "packages": OK,
+        }  # fmt: skip
+        assert checks["packages"].text == "numpy 2.0.0rc1, openai 3"
+        assert checks["Ray"].text == "version 2.60.0"
+        assert checks["av"].line.endswith("13.1, and 14 or newer is needed: pip install 'av>=14'")
+
+    def test_versions_are_numbers_not_text(self) -> None:
+        (check,) = doctor.check_packages(["yt-dlp>=2026.6"], {"yt-dlp": "2026.10.26"}.get)
+        assert check.verdict is OK
+
+    def test_the_requirements_are_those_of_the_package(self) -> None:
+        checks = list(doctor.check_packages(doctor._requirements(), doctor._version))
+        assert [check.verdict for check in checks] == [OK, OK]
+        names = {doctor._parsed(requirement)[0] for requirement in doctor._requirements()}
+        assert {"ray", "pocketsphinx", "av"} <= names
+
+    def test_not_installed_itself(self) -> None:
+        (check,) = doctor.check_packages([], {}.get)
+        assert check.verdict is NOTE
+
+
+class TestKeysAndModels:
+    def test_no_value_of_a_key_is_shown(self) -> None:
+        environ = {"OPENAI_API_KEY": "sk-verysecret", "DEEPSEEK_API_KEY": "ds-very\nsecret"}
+        checks = list(doctor.check_keys(environ))
+        assert [check.verdict for check in checks] == [OK, NOTE]
+        assert "white space" in checks[1].text
+        assert "secret" not in "".join(check.line for check in checks)
+
+    def test_no_keys(self) -> None:
+        assert [check.verdict for check in doctor.check_keys({})] == [NOTE, NOTE]
+
+    @pytest.mark.parametrize(
+        ("pocketsphinx", "weights", "others", "verdicts"),
+        [
+            (True, ["tiny", "base"], True, [OK, OK]),
+            (True, [], False, [OK, NOTE]),
+            (False, ["base"], True, [NOTE, OK]),
+            (False, [], True, [NOTE, NOTE]),
+            (False, [], False, [MISSING, NOTE]),
+        ],
+    )
+    def test_models(self, pocketsphinx: bool, weights: list[str], others: bool, verdicts: list[Verdict]) -> None:
+        checks = list(doctor.check_models(pocketsphinx, weights, others=others))
+        assert [check.verdict for check in checks] == verdicts
+        if weights:
+            assert ", ".join(weights) in checks[1].text
+
+    def test_the_model_of_the_wheel_is_found_without_importing_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert doctor._pocketsphinx_files()
+        monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+        assert not doctor._pocketsphinx_files()
+
+    def test_the_default_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert doctor.check_default_model("base", "").verdict is OK
+        assert doctor.check_default_model(None, "").way_out.count("--model") == 3
+
+        def nothing() -> str:
+            raise SetupError("nothing is at hand")
+
+        monkeypatch.setattr(doctor, "choose_model", nothing)
+        assert doctor._default_model() == (None, "")
+        monkeypatch.setattr(doctor, "choose_model", lambda: "nobodys-model")
+        model, problem = doctor._default_model()
+        assert model == "nobodys-model"
+        assert doctor.check_default_model(model, problem).verdict is NOTE
+
+    @pytest.mark.parametrize(
+        ("today", "verdict", "words"),
+        [
+            (date(2026, 1, 1), OK, "in 421 days"),
+            (date(2026, 8, 30), NOTE, "in 180 days"),
+            (date(2027, 2, 25), NOTE, "in 1 days"),
+            (date(2027, 2, 26), NOTE, "was to end on 2027-02-26"),
+        ],
+    )
+    def test_announced_shutdowns(self, today: date, verdict: Verdict, words: str) -> None:
+        shutdown = shutdown_of("whisper-1")
+        assert shutdown is not None
+        check = doctor.check_shutdown(shutdown, today)
+        assert (check.verdict, words in check.text) == (verdict, True)
+
+    def test_which_models_are_shut_down(self) -> None:
+        assert {each.on for each in SHUTDOWNS} == {date(2027, 2, 26)}
+        ending = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+        assert all(shutdown_of(model) for model in ending)
+        assert not any(shutdown_of(model) for model in ("gpt-transcribe", "base", "pocketsphinx", "gpt-4o"))
+
+
+class TestTheMachine:
+    def test_memory_and_cores(self) -> None:
+        assert doctor.check_memory(2048).verdict is OK
+        short = doctor.check_memory(2047)
+        assert (short.verdict, "--memory-limit" in short.way_out) == (NOTE, True)
+        assert "up to 7 local" in doctor.check_cores(8, 15.0).text
+        assert doctor.check_cores(8, 15.0).verdict is OK
+        assert doctor.check_cores(8, 17.0).verdict is NOTE
+        assert 0 < doctor._memory_mb() <= psutil.virtual_memory().total // 2**20
+        assert 1 <= doctor._cores() <= (os.cpu_count() or 1)
+
+    def test_a_folder_that_is_still_to_be_made(self, tmp_path: Path) -> None:
+        check = doctor._check_folder("output folder", tmp_path / "a" / "b")
+        assert check.verdict is OK
+        assert re.search(r"\d\.\d GB free$", check.text)
+        assert not list(tmp_path.iterdir()), "looking changes nothing"
+
+    def test_a_file_in_the_way(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        check = doctor._check_folder("output folder", tmp_path / "file" / "out")
+        assert (check.verdict, check.way_out) == (MISSING, "give another --output-dir")
+
+    def test_little_room(self, tmp_path: Path) -> None:
+        check = doctor.check_folder("Ray's files", tmp_path, "", 2**29)
+        assert (check.verdict, "0.5 GB free" in check.text) == (NOTE, True)
+        assert "RAY_TMPDIR" in check.way_out
+
+
+@pytest.fixture
+def listening() -> Any:
+    """A port of this machine that takes connections."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+class TestRay:
+    def test_reachable_or_not(self, listening: int) -> None:
+        assert doctor._reachable(f"127.0.0.1:{listening}")
+        assert doctor._reachable(f"ray://127.0.0.1:{listening}")
+        for nothing in ("127.0.0.1:1", "no port", "127.0.0.1:port", "127.0.0.1:99999999", "", "name.invalid:6379"):
+            assert not doctor._reachable(nothing), nothing
+        assert doctor._reachable("local")
+
+    def test_a_named_cluster(self) -> None:
+        assert doctor.check_address("RAY_ADDRESS", "head:6379", True).verdict is OK
+        check = doctor.check_address("--address", "head:6379", False)
+        assert (check.verdict, check.text.startswith("--address is head:6379")) == (MISSING, True)
+
+    def test_auto_is_the_head_of_this_machine(
+        self, listening: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(doctor, "LOCAL_HEAD_NOTE", tmp_path / "note")
+        assert not doctor._reachable("auto")
+        (tmp_path / "note").write_text(f"127.0.0.1:{listening}\n")
+        assert doctor._reachable("auto")
+
+    def test_a_head_on_this_machine(self) -> None:
+        assert doctor.check_local_head("", False).verdict is OK
+        assert "joins" in doctor.check_local_head("127.0.0.1:6379", True).text
+        assert doctor.check_local_head("127.0.0.1:6379", False).verdict is NOTE
+
+    def test_a_taken_port_is_only_a_note(self) -> None:
+        assert doctor.check_port(8265, taken=True).verdict is NOTE
+        assert doctor.check_port(8265, taken=False).verdict is OK
+
+    @pytest.mark.parametrize(
+        ("mode", "given", "permissions", "verdict"),
+        [
+            ("token", False, 0o600, OK),
+            ("token", False, 0o644, NOTE),
+            ("token", False, 0o640, NOTE),
+            ("token", False, None, OK),
+            ("token", True, 0o644, OK),
+            ("disabled", False, 0o600, NOTE),
+        ],
+    )
+    def test_the_token(self, mode: str, given: bool, permissions: int | None, verdict: Verdict) -> None:
+        assert doctor.check_token(mode, given, Path("/home/x/.ray/auth_token"), permissions).verdict is verdict
+
+    def test_the_tokens_file_is_looked_at_and_not_into(self, tmp_path: Path) -> None:
+        path = tmp_path / "token"
+        path.write_text("verysecret")
+        path.chmod(0o644)
+        check = doctor._check_token({"RAY_AUTH_TOKEN_PATH": str(path)})
+        assert (check.verdict, check.way_out) == (NOTE, f"chmod 600 {path}")
+        check = doctor._check_token({"RAY_AUTH_TOKEN": "verysecret"})
+        assert "verysecret" not in check.line
+
+    def test_processes_that_were_left_behind(self, tmp_path: Path) -> None:
+        assert doctor._orphans(tmp_path / "nowhere") == 0
+        own = psutil.Process()
+        alive = [own.pid, own.create_time()]
+        dead = [own.pid, own.create_time() - 1000]
+        (tmp_path / "1.json").write_text(json.dumps({"driver": dead, "processes": [alive, dead, alive]}))
+        (tmp_path / "2.json").write_text(json.dumps({"driver": alive, "processes": [alive]}))
+        (tmp_path / "3.json").write_text("{")
+        assert doctor._orphans(tmp_path) == 2
+        assert doctor.check_orphans(2).verdict is NOTE
+        assert doctor.check_orphans(0).verdict is OK
+        assert len(list(tmp_path.iterdir())) == 3, "looking changes nothing"
+
+
+def test_a_line_is_one_line() -> None:
+    check = Check(NOTE, "output folder", "a\nb\x1b[2J", "do\tthis")
+    assert check.line == r"note     output folder  a\nb\x1b[2J: do\tthis"
+
+
+Doctor = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    """Runs the command in this process; where models must be looked for, nothing is found."""
+
+    def nothing() -> str:
+        raise SetupError("nothing is at hand")
+
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(doctor, "choose_model", nothing)
+        done = CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+        return done.exit_code, done.output
+
+    return call
+
+
+def test_all_is_there(run: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecret")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "verysecret")
+    code, output = run("-o", tmp_path / "out")
+    lines = output.splitlines()
+    assert (code, lines[-1]) == (0, "A batch can run.")
+    assert all(re.match(r"(OK|note)  +\S", line) for line in lines[:-1]), output
+    assert "verysecret" not in output
+    topics = {line[9:23].strip() for line in lines[:-1]}
+    assert topics >= {"Python", "Ray", "packages", "key", "pocketsphinx", "faster-whisper", "shutdown", "memory", "CPU"}
+    assert topics >= {"output folder", "Ray's files", "Ray cluster", "dashboard", "Ray token", "left behind"}
+    assert not (tmp_path / "out").exists()
+
+
+def test_something_necessary_is_missing(run: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    code, output = run("-o", tmp_path / "file" / "out")
+    assert code == 3
+    assert output.splitlines()[-1] == "No batch can run yet; missing: output folder, Ray cluster"
+
+
+def test_the_address_that_is_given_comes_first(run: Doctor, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    code, output = run("--address", f"127.0.0.1:{listening}")
+    assert code == 0, output
+
+
+def test_it_loads_neither_ray_nor_anything_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom trax_ray.cli.app import app\n"
+        f"sys.argv = ['trax-ray', 'doctor', '-o', {str(tmp_path)!r}]\n"
+        "try: app()\nexcept SystemExit as end: assert end.code == 0, end.code\n"
+        "heavy = {'ray', 'pandas', 'pyarrow', 'numpy', 'openai', 'faster_whisper', 'pocketsphinx', 'av', 'librosa'}\n"
+        "print('loaded', sorted(heavy & set(sys.modules)))"
+    )
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60)
+    assert done.stdout.splitlines()[-1] == "loaded []", done.stdout + done.stderr

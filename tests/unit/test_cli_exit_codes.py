@@ -1,0 +1,120 @@
+"""Exit codes, contradictions and messages: a row each. What needs Ray stands in tests/ray/test_command_line.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from trax_ray.cli.app import app
+from trax_ray.store.layout import Layout
+
+POCKETSPHINX = ("--model", "pocketsphinx")
+
+# Arguments (IN is a folder with one recording, OUT a folder that isn't there yet), exit code, what the line names.
+ROWS = [
+    # A value that makes no sense: 2, and the flag is named.
+    (("IN", *POCKETSPHINX, "--workers", "0"), 2, "--workers"),
+    (("IN", *POCKETSPHINX, "--workers", "many"), 2, "--workers"),
+    (("IN", *POCKETSPHINX, "--memory-limit", "0"), 2, "--memory-limit"),
+    (("IN", *POCKETSPHINX, "--cpu-limit", "0"), 2, "--cpu-limit"),
+    (("IN", *POCKETSPHINX, "--cpu-limit", "101"), 2, "--cpu-limit"),
+    (("IN", *POCKETSPHINX, "--progress-interval", "0"), 2, "--progress-interval"),
+    (("IN", *POCKETSPHINX, "--chunk-size", "1"), 2, "--chunk-size"),
+    (("IN", *POCKETSPHINX, "--max-retries", "-1"), 2, "--max-retries"),
+    (("IN", *POCKETSPHINX, "--priority", "-1"), 2, "--priority"),
+    (("IN", *POCKETSPHINX, "-f", "doc"), 2, "doc"),
+    (("IN", "--model", "eloquent"), 2, "eloquent"),
+    (("IN", *POCKETSPHINX, "--reference", "IN/nothing"), 2, "IN/nothing"),
+    (("IN", *POCKETSPHINX, "--shout"), 2, "--shout"),
+    # Contradictions: 2.
+    (("IN", *POCKETSPHINX, "--language", "de"), 2, "pocketsphinx only knows en"),
+    (("IN", *POCKETSPHINX, "--quiet", "--verbose"), 2, "--quiet and --verbose"),
+    (("IN", *POCKETSPHINX, "-o", "IN"), 2, "output folder"),
+    (("IN", *POCKETSPHINX, "-o", "IN/out", "--reference", "IN/out/x"), 2, "reference"),
+    # Nothing to do: 2, and it says why.
+    ((), 2, "INPUT"),
+    (("IN/gone.wav", *POCKETSPHINX), 2, "IN/gone.wav"),
+    (("IN/empty", *POCKETSPHINX), 2, "IN/empty"),
+    (("IN/papers", *POCKETSPHINX), 2, "no recordings"),
+    # Set-up: 3, and it says the way out.
+    (("IN",), 3, "--model pocketsphinx"),
+    (("IN", "--model", "whisper-1"), 3, "openai"),
+    (("IN", *POCKETSPHINX, "--enhance"), 3, "--enhance"),
+    (("IN", *POCKETSPHINX, "--memory-limit", "256"), 3, "--memory-limit 512"),
+    (("IN", *POCKETSPHINX, "-o", "IN/talk.wav"), 3, "talk.wav"),
+    (("https://example.org/talk.mp3", *POCKETSPHINX), 3, "https://example.org/talk.mp3"),
+    # Fine.
+    (("IN", *POCKETSPHINX, "--dry-run"), 0, ""),
+    (("IN", *POCKETSPHINX, "--dry_run", "--chunk_size", "60", "--language", "EN"), 0, ""),
+    (("IN", *POCKETSPHINX, "--dry-run", "--workers", "12"), 0, ""),
+]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, samples: Path) -> Path:
+    folder = tmp_path / "in"
+    (folder / "empty").mkdir(parents=True)
+    (folder / "papers").mkdir()
+    (folder / "papers" / "notes.pdf").write_text("no sound")
+    (folder / "talk.wav").write_bytes((samples / "first_test.wav").read_bytes())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No weights at hand and none to be had, whatever the machine has."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+
+@pytest.mark.parametrize(("arguments", "code", "named"), ROWS, ids=[" ".join(row[0]) or "nothing" for row in ROWS])
+def test_the_table(arguments: tuple[str, ...], code: int, named: str, inputs: Path, tmp_path: Path) -> None:
+    def there(text: str) -> str:
+        return str(inputs) if text == "IN" else text.replace("IN/", f"{inputs}/", 1)
+
+    given = [there(argument) for argument in arguments]
+    if "-o" not in given:
+        given += ["-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["batch", *given])
+    assert done.exit_code == code, done.output
+    assert there(named) in done.stderr if named else not done.stderr
+    assert "Traceback" not in done.output
+    if code and "Usage:" not in done.stderr:
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("trax-ray: ")
+    if code != 3:
+        assert not (tmp_path / "out").exists(), "a batch that didn't start leaves no traces"
+
+
+def test_another_model_than_the_one_that_is_there(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = Layout(tmp_path / "out").model_pin
+    pin.parent.mkdir(parents=True)
+    pin.write_text(json.dumps({"model": "pocketsphinx"}))
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
+    done = CliRunner().invoke(app, ["batch", str(inputs), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 3
+    assert "--model pocketsphinx to go on" in done.stderr
+    assert "--model whisper-1 to do them again" in done.stderr
+    assert "not-a-key" not in done.output
+
+
+def test_the_version() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("trax-ray ")
+
+
+def test_a_defect_is_no_failed_input(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fall_over(*_: object) -> int:
+        raise LookupError("nobody expected this")
+
+    monkeypatch.setattr("trax_ray.cli.batch.run", fall_over)
+    done = CliRunner().invoke(app, ["batch", str(inputs)])
+    assert done.exit_code == 70
+    assert "LookupError" in done.stderr

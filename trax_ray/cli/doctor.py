@@ -1,0 +1,487 @@
+"""`trax-ray doctor`: what is there, what is missing, and the way out.
+
+Facts are gathered in one place, `examine`; each check is a function of facts. Neither Ray nor a model is loaded:
+versions come from the metadata of what is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from enum import Enum
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import platformdirs
+import psutil
+
+from trax_ray.core.admission import cpu_slots
+from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
+from trax_ray.errors import SetupError, TraxRayError
+from trax_ray.providers.choice import choose_model
+from trax_ray.providers.registry import provider_of
+from trax_ray.providers.shutdowns import SHUTDOWNS, Shutdown
+from trax_ray.providers.weights import NO_WEIGHTS, WHISPER_REPOSITORIES, weights_at_hand
+from trax_ray.report.text import one_line
+from trax_ray.store.files import shown
+
+__all__ = ["Check", "Verdict", "examine", "exit_code", "run"]
+
+EXIT_MISSING = 3
+OLDEST_PYTHON = (3, 10)
+DASHBOARD_PORT = 8265
+LOW_DISK_BYTES = 2**30
+HIGH_LOAD_PER_CORE = 2.0
+SHUTDOWN_NOTICE_DAYS = 180
+CONNECT_TIMEOUT_S = 2.0
+
+# The same places as in `trax_ray.cluster.connect`, which imports Ray; a test compares them.
+LOCAL_HEAD_NOTE = Path("/tmp/ray/ray_current_cluster")
+
+
+def _heads_folder() -> Path:
+    return Path(platformdirs.user_state_dir("trax_ray")) / "heads"
+
+
+class Verdict(str, Enum):
+    """What a check comes to."""
+
+    OK = "OK"
+    NOTE = "note"
+    MISSING = "MISSING"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line.
+
+    Args:
+        verdict: MISSING means that no batch can run before it is mended; a note stops none.
+        topic: What was looked at.
+        text: What was found.
+        way_out: What to do; empty where there is nothing to do.
+    """
+
+    verdict: Verdict
+    topic: str
+    text: str
+    way_out: str = ""
+
+    @property
+    def line(self) -> str:
+        """The check as it is printed."""
+        text = f"{self.text}: {self.way_out}" if self.way_out else self.text
+        return one_line(f"{self.verdict.value:<8} {self.topic:<14} {text}")
+
+
+def run(output_dir: str, address: str | None) -> int:
+    """Print all checks and what they come to.
+
+    Args:
+        output_dir: Where a batch would write.
+        address: `HOST:PORT` of a Ray cluster; None looks where a batch would look.
+
+    Returns:
+        The exit code.
+    """
+    checks = []
+    for check in examine(Path(output_dir).absolute(), address, os.environ, datetime.now(timezone.utc).date()):
+        print(check.line, flush=True)
+        checks.append(check)
+    missing = [check.topic for check in checks if check.verdict is Verdict.MISSING]
+    print(f"No batch can run yet; missing: {', '.join(missing)}" if missing else "A batch can run.")
+    return exit_code(checks)
+
+
+def exit_code(checks: Sequence[Check]) -> int:
+    """0 where a batch can run, 3 where something necessary is missing."""
+    return EXIT_MISSING if any(check.verdict is Verdict.MISSING for check in checks) else 0
+
+
+def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], today: date) -> Iterator[Check]:
+    """Gather the facts and check them, one after another.
+
+    Args:
+        output_dir: Absolute path of the folder that a batch would write to.
+        address: As it was given; None where it wasn't.
+        environ: The environment's variables.
+        today: For announced shutdowns.
+    """
+    yield check_python(sys.version_info[:3])
+    yield from check_packages(_requirements(), _version)
+    yield from check_keys(environ)
+    chosen, problem = _default_model()
+    weights = [name for name in WHISPER_REPOSITORIES if weights_at_hand(name)]
+    yield from check_models(_pocketsphinx_files(), weights, others=bool(chosen) and not problem)
+    yield check_default_model(chosen, problem)
+    yield from (check_shutdown(each, today) for each in SHUTDOWNS)
+    yield check_memory(_memory_mb())
+    yield check_cores(_cores(), os.getloadavg()[0])
+    yield _check_folder("output folder", output_dir)
+    yield _check_folder("Ray's files", Path(environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
+    yield from _check_ray(address, environ)
+
+
+# What runs the batch
+
+
+def check_python(version: Sequence[int]) -> Check:
+    """Whether this Python is young enough."""
+    text = ".".join(map(str, version))
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    if tuple(version) < OLDEST_PYTHON:
+        return Check(Verdict.MISSING, "Python", text, f"trax_ray needs {oldest} or newer")
+    return Check(Verdict.OK, "Python", f"{text} ({oldest} or newer is needed)")
+
+
+def check_packages(requirements: Sequence[str], installed: Callable[[str], str | None]) -> Iterator[Check]:
+    """Whether all that the package depends on is installed, and young enough.
+
+    Args:
+        requirements: As in the metadata, such as `ray[default]>=2.59`; empty where trax-ray isn't installed.
+        installed: Gives the version of a distribution; None where it isn't installed.
+    """
+    good = []
+    for requirement in requirements:
+        name, oldest = _parsed(requirement)
+        version = installed(name)
+        way_out = f"pip install '{requirement}'"
+        if version is None:
+            yield Check(Verdict.MISSING, name, "not installed", way_out)
+        elif _numbers(version) < _numbers(oldest):
+            yield Check(Verdict.MISSING, name, f"{version}, and {oldest} or newer is needed", way_out)
+        elif name == "ray":
+            yield Check(Verdict.OK, "Ray", f"version {version}")
+        else:
+            good.append(f"{name} {version}")
+    if good:
+        yield Check(Verdict.OK, "packages", ", ".join(good))
+    if not requirements:
+        text = "trax-ray isn't installed, so what it needs is unknown"
+        yield Check(Verdict.NOTE, "packages", text, "pip install --editable . in its folder")
+
+
+def _parsed(requirement: str) -> tuple[str, str]:
+    """Name and oldest version of a requirement of ours."""
+    found = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:.*?>=\s*([0-9.]+))?", requirement)
+    return (found[1], found[2] or "0") if found else (requirement, "0")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release part of a version, for comparing; zeros at its end don't count."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = [int(part) for part in found[0].split(".")] if found else []
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _requirements() -> list[str]:
+    try:
+        return [line for line in metadata.requires("trax-ray") or () if ";" not in line]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+# Keys and models
+
+
+def check_keys(environ: Mapping[str, str]) -> Iterator[Check]:
+    """Which keys are set. Their values are looked at and never shown."""
+    for name, use in (("OPENAI_API_KEY", "OpenAI's models"), ("DEEPSEEK_API_KEY", "--enhance")):
+        value = environ.get(name, "")
+        if not value:
+            yield Check(Verdict.NOTE, "key", f"{name} isn't set; only {use} will need it")
+        elif value.split() != [value]:
+            yield Check(Verdict.NOTE, "key", f"{name} is set and holds white space", "set it again, without line ends")
+        else:
+            yield Check(Verdict.OK, "key", f"{name} is set")
+
+
+def check_models(pocketsphinx: bool, weights: Sequence[str], *, others: bool) -> Iterator[Check]:
+    """Which models can be loaded without the internet.
+
+    Args:
+        pocketsphinx: Whether the model files of its wheel are there.
+        weights: Names of the Whisper models whose weights are in the cache.
+        others: Whether another model can be had: by a download, or from a service.
+    """
+    if pocketsphinx:
+        yield Check(Verdict.OK, "pocketsphinx", "its English model is there (offline, rough)")
+    else:
+        way_out = "pip install --force-reinstall pocketsphinx"
+        verdict = Verdict.NOTE if weights or others else Verdict.MISSING
+        yield Check(verdict, "pocketsphinx", "its model files are not there", way_out)
+    if weights:
+        yield Check(Verdict.OK, "faster-whisper", f"weights at hand: {', '.join(weights)}")
+    else:
+        text = "no weights at hand; a named model is downloaded at its first use"
+        yield Check(Verdict.NOTE, "faster-whisper", text)
+
+
+def _default_model() -> tuple[str | None, str]:
+    """What a batch takes that names no model, and why this version can't run it, if it can't.
+
+    Where there is neither key nor weights the hub is asked, for up to ten seconds.
+    """
+    try:
+        model = choose_model()
+    except SetupError:
+        return None, ""
+    try:
+        provider_of(model).check(language=None)
+    except TraxRayError as error:
+        return model, error.message
+    return model, ""
+
+
+def check_default_model(model: str | None, problem: str) -> Check:
+    """Whether a batch may leave out `--model`.
+
+    Args:
+        model: What it would take; None where nothing is at hand.
+        problem: Why this version can't run it; empty where it can.
+    """
+    if model is None:
+        return Check(Verdict.NOTE, "default model", "none is at hand for a batch without --model", NO_WEIGHTS)
+    if problem:
+        return Check(Verdict.NOTE, "default model", f"a batch without --model would take {model}", problem)
+    return Check(Verdict.OK, "default model", f"a batch without --model takes {model}")
+
+
+def check_shutdown(shutdown: Shutdown, today: date) -> Check:
+    """Whether a model is near its announced end."""
+    days = (shutdown.on - today).days
+    way_out = f"plan for {shutdown.successor}"
+    if days <= 0:
+        return Check(Verdict.NOTE, "shutdown", f"{shutdown.models} was to end on {shutdown.on}", way_out)
+    text = f"{shutdown.models} ends on {shutdown.on}, in {days} days"
+    if days <= SHUTDOWN_NOTICE_DAYS:
+        return Check(Verdict.NOTE, "shutdown", text, way_out)
+    return Check(Verdict.OK, "shutdown", text)
+
+
+def _pocketsphinx_files() -> bool:
+    """Whether the wheel's English model is there; found without importing it."""
+    found = find_spec("pocketsphinx")
+    if found is None or found.origin is None:
+        return False
+    model = Path(found.origin).parent / "model" / "en-us"
+    return all((model / name).exists() for name in ("en-us/mdef", "en-us.lm.bin", "cmudict-en-us.dict"))
+
+
+# The machine
+
+
+def check_memory(available_mb: int) -> Check:
+    """Whether there is as much memory as a batch may take."""
+    text = f"{available_mb} MB available"
+    if available_mb < DEFAULT_MEMORY_LIMIT_MB:
+        text += f", less than the default --memory-limit of {DEFAULT_MEMORY_LIMIT_MB} MB"
+        return Check(Verdict.NOTE, "memory", text, "give a lower --memory-limit, and --lean")
+    return Check(Verdict.OK, "memory", f"{text} (default --memory-limit: {DEFAULT_MEMORY_LIMIT_MB} MB)")
+
+
+def check_cores(cores: int, load: float) -> Check:
+    """How many CPU-bound tasks a batch runs at once on this machine.
+
+    Args:
+        cores: Cores that this process may use.
+        load: Load average of the last minute.
+    """
+    slots = cpu_slots(cores, DEFAULT_CPU_LIMIT_PERCENT)
+    text = f"{cores} cores: up to {slots} local transcriptions at the same time"
+    if load > HIGH_LOAD_PER_CORE * cores:
+        text += f"; load average {load:.1f}, others are at work"
+        return Check(Verdict.NOTE, "CPU", text, "Ray may not come up within its 30 s; try again later if so")
+    return Check(Verdict.OK, "CPU", text)
+
+
+def check_folder(topic: str, folder: Path, problem: str, free_bytes: int) -> Check:
+    """Whether a folder can be written to, and has room.
+
+    Args:
+        topic: What is kept there.
+        folder: Its path.
+        problem: Why it can't be written to; empty where it can.
+        free_bytes: Room on its file system.
+    """
+    other = "another --output-dir" if topic == "output folder" else "another RAY_TMPDIR"
+    if problem:
+        return Check(Verdict.MISSING, topic, f"{shown(folder)} can't be written to: {problem}", f"give {other}")
+    text = f"{shown(folder)}, {free_bytes / 2**30:.1f} GB free"
+    if free_bytes < LOW_DISK_BYTES:
+        return Check(Verdict.NOTE, topic, text, f"make room, or give {other}")
+    return Check(Verdict.OK, topic, text)
+
+
+def _check_folder(topic: str, folder: Path) -> Check:
+    """Try the folder, or the one above it that exists: a batch makes what is missing."""
+    existing = folder
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"\0" * 4096)
+        return check_folder(topic, folder, "", shutil.disk_usage(existing).free)
+    except OSError as error:
+        return check_folder(topic, folder, f"{shown(existing)}: {error.strerror or error}", 0)
+
+
+def _memory_mb() -> int:
+    """Memory that is available, MiB; no more than a container's limit."""
+    limits: list[int] = [psutil.virtual_memory().available]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no such limit, or the word `max`
+            limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
+    return min(limits) // 2**20
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+# Ray
+
+
+def _check_ray(address: str | None, environ: Mapping[str, str]) -> Iterator[Check]:
+    name = "--address" if address else "RAY_ADDRESS"
+    address = address or environ.get("RAY_ADDRESS")
+    if address:
+        yield check_address(name, address, _reachable(address))
+    else:
+        noted = _noted_head()
+        yield check_local_head(noted, bool(noted) and _reachable(noted))
+        yield check_port(DASHBOARD_PORT, taken=_reachable(f"127.0.0.1:{DASHBOARD_PORT}"))
+    yield _check_token(environ)
+    yield check_orphans(_orphans(_heads_folder()))
+
+
+def check_address(name: str, address: str, reachable: bool) -> Check:
+    """Whether the cluster that was named answers."""
+    if reachable:
+        return Check(Verdict.OK, "Ray cluster", f"{name} is {address}, and it answers")
+    text = f"{name} is {address}, and nothing answers there"
+    return Check(Verdict.MISSING, "Ray cluster", text, "start the cluster, correct the address, or leave it out")
+
+
+def check_local_head(address: str, reachable: bool) -> Check:
+    """What a batch does that names no cluster.
+
+    Args:
+        address: Of the head that `ray start` started last on this machine; empty where there is none.
+        reachable: Whether it answers.
+    """
+    if address and reachable:
+        return Check(Verdict.OK, "Ray cluster", f"a batch joins the head at {address}, which `ray start` started")
+    if address:
+        text = f"the head at {address} doesn't answer; a batch starts one of its own"
+        return Check(Verdict.NOTE, "Ray cluster", text, "`ray stop` clears up what is left of it")
+    return Check(Verdict.OK, "Ray cluster", "none is named or running; a batch starts one on this machine")
+
+
+def check_port(port: int, *, taken: bool) -> Check:
+    """Whether the dashboard has its usual port."""
+    if taken:
+        return Check(Verdict.NOTE, "dashboard", f"port {port} is taken; it takes the next free one")
+    return Check(Verdict.OK, "dashboard", f"port {port} is free")
+
+
+def check_token(mode: str, given: bool, path: Path, permissions: int | None) -> Check:
+    """Whether Ray's token is on, and nobody else's to read.
+
+    Args:
+        mode: RAY_AUTH_MODE, or `token` where it isn't set.
+        given: Whether RAY_AUTH_TOKEN is set.
+        path: The token's file.
+        permissions: The file's mode bits; None where there is no file.
+    """
+    if mode != "token":
+        text = f"RAY_AUTH_MODE is {mode}: whoever reaches Ray's ports can run code here"
+        return Check(Verdict.NOTE, "Ray token", text, "leave RAY_AUTH_MODE unset")
+    if given:
+        return Check(Verdict.OK, "Ray token", "RAY_AUTH_TOKEN is set")
+    if permissions is None:
+        return Check(Verdict.OK, "Ray token", f"none yet; a batch makes {shown(path)}")
+    if permissions & 0o077:
+        text = f"others may read {shown(path)} (mode {permissions:04o})"
+        return Check(Verdict.NOTE, "Ray token", text, f"chmod 600 {shown(path)}")
+    return Check(Verdict.OK, "Ray token", f"{shown(path)} is its owner's alone (mode {permissions:04o})")
+
+
+def check_orphans(count: int) -> Check:
+    """Whether a killed batch left processes of Ray behind."""
+    if count:
+        return Check(Verdict.NOTE, "left behind", f"{count} processes of a killed batch; the next batch ends them")
+    return Check(Verdict.OK, "left behind", "no processes of a killed batch")
+
+
+def _check_token(environ: Mapping[str, str]) -> Check:
+    path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    try:
+        permissions = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        permissions = None
+    return check_token(environ.get("RAY_AUTH_MODE", "token"), bool(environ.get("RAY_AUTH_TOKEN")), path, permissions)
+
+
+def _noted_head() -> str:
+    try:
+        return LOCAL_HEAD_NOTE.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _reachable(address: str) -> bool:
+    """Whether something takes connections at `host:port` or `ray://host:port`; `auto` and `local` name nobody."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host:
+        return address == "local" or (address == "auto" and _reachable(_noted_head() or ":"))
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+def _orphans(folder: Path) -> int:
+    """Processes that live on although the batch that started them is dead."""
+    count = 0
+    for path in folder.glob("*.json"):
+        try:
+            note = json.loads(path.read_text())
+            if not _lives(*note["driver"]):
+                count += sum(_lives(*process) for process in note["processes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # whoever starts a head drops notes that can't be read
+    return count
+
+
+def _lives(pid: int, created_at: float) -> bool:
+    """Whether a process is still the one that was noted."""
+    try:
+        return bool(abs(psutil.Process(pid).create_time() - created_at) < 1.0)
+    except psutil.Error:
+        return False
