@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, 
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trax_ray.core.plan import file_id_of, plan_call, plan_file
 from trax_ray.core.progress import BatchProgress, BatchResult
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchProcessor", "create_batch_processor", "known_outputs", "resolve_model"]
 
+T = TypeVar("T")
 ProgressCallback = Callable[[BatchProgress], Any]
 
 PACK = 200
@@ -51,6 +52,9 @@ PACK = 200
 
 FEED_PERIOD_S = 0.2
 """How often a full queue is asked for room."""
+
+LAST_TASK_S = 0.5
+"""A batch whose tasks have all ended goes on for so long after an `add_task`: another one may follow."""
 
 REQUIRED_KEYS: Mapping[TaskType, str] = {
     TaskType.TRANSCRIBE: "file_path",
@@ -165,7 +169,9 @@ class BatchProcessor:
             QueueFull: The batch hasn't started and `queue_size` tasks are waiting.
         """
         task = self._plan(TaskType(task_type), data, priority, tuple(depends_on))
-        room = min(self.spec.limits.queue_size, PACK) if self._running else self.spec.limits.queue_size
+        room = self.spec.limits.queue_size
+        if not self._running and len(self._waiting) >= room:
+            await asyncio.sleep(0)  # a start() that was scheduled just now gets its turn
         while len(self._waiting) >= room:
             if not self._running:
                 raise QueueFull(
@@ -279,10 +285,18 @@ class BatchProcessor:
         if repeat:
             entry = replace(entry, output=f"{entry.output}-{repeat + 1}")
         self._names[file_id_of(path, repeat)] = entry.output
-        entry = replace(entry, language=data.get("language"), reference=str(data.get("reference") or ""))
-        provider = provider_of(self.spec.model)
+        entry = replace(
+            entry,
+            language=data.get("language"),
+            reference=str(data.get("reference") or ""),
+            model=data.get("model"),
+            prompt=data.get("prompt"),
+        )
+        model = entry.model or self.spec.model
+        provider = provider_of(model)
+        provider.check(language=entry.language or self.spec.language)
         return plan_file(
-            entry, self.spec, provider.name, provider.resources(self.spec.model), depends_on=depends_on, repeat=repeat
+            entry, self.spec, provider.name, provider.resources(model), depends_on=depends_on, repeat=repeat
         )
 
     def _check_memory(self, requests: Iterable[ResourceRequest]) -> None:
@@ -315,9 +329,9 @@ class BatchProcessor:
             first = list(islice(self._feed, PACK))
             self._feed = _chain(first, self._feed)
             requests = self._requests | {task.resources for task in [*self._waiting, *first]}
-            connection = await asyncio.to_thread(driver.connect, requests)
+            connection = await _to_its_end(driver.connect, requests)
             self.dashboard_url = connection.dashboard_url
-            await asyncio.to_thread(driver.open)
+            await _to_its_end(driver.open)
             if self.spec.model:
                 pin_model(self.spec.output_dir, self.spec.model)
             self._driver = driver
@@ -326,7 +340,7 @@ class BatchProcessor:
             return await self._to_the_end(driver, progress_callback)
         finally:
             self._driver = None
-            await asyncio.to_thread(driver.close)
+            await _to_its_end(driver.close)
 
     async def _to_the_end(self, driver: Driver, progress_callback: ProgressCallback | None) -> BatchResult:
         feeding = asyncio.create_task(self._feed_driver(driver))
@@ -360,20 +374,40 @@ class BatchProcessor:
                 self._changed.set()
                 room = await asyncio.to_thread(driver.add, pack)
                 continue
-            if not closed and room > 0:
-                closed = True
-                driver.command("close")
-            if room > 0:
-                self._changed.clear()
-                if not self._waiting:
-                    await self._changed.wait()
-            else:
+            if room <= 0:
                 await asyncio.sleep(FEED_PERIOD_S)
                 room = await asyncio.to_thread(driver.add, [])
+            elif not await self._more_tasks(None if closed else 0.0 if self._fed else LAST_TASK_S) and not closed:
+                closed = True
+                driver.command("close")
+
+    async def _more_tasks(self, timeout_s: float | None) -> bool:
+        """Wait for a task that isn't brought to the coordinator yet; False where none comes in time."""
+        self._changed.clear()
+        if self._waiting:
+            return True
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return False
+        return bool(self._waiting)
 
     def _take(self, count: int) -> list[BatchTask]:
         taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
         return taken + list(islice(self._feed, count - len(taken)))
+
+
+async def _to_its_end(function: Callable[..., T], *arguments: Any) -> T:
+    """Call something that blocks, in a thread; whoever is cancelled meanwhile waits for it all the same.
+
+    Half a connection to Ray can't be closed.
+    """
+    call = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
 
 
 async def _until_ended(driver: Driver) -> BatchResult:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +28,8 @@ def tone(tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (tmp_path / "providers").mkdir()
     (tmp_path / "providers" / "tone.py").write_text(MODULE)
     monkeypatch.setattr(trax_ray.providers, "__path__", [*trax_ray.providers.__path__, str(tmp_path / "providers")])
-    entry = eval(f"({textwrap.dedent(ENTRY)})", dict(vars(registry)))
-    monkeypatch.setattr(registry, "SPEECH_PROVIDERS", (*registry.SPEECH_PROVIDERS, *entry))
+    entry = eval(ENTRY, dict(vars(registry)))
+    monkeypatch.setattr(registry, "SPEECH_PROVIDERS", (*registry.SPEECH_PROVIDERS, entry))
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "samples").symlink_to(samples)
     monkeypatch.chdir(tmp_path / "work")

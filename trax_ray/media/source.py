@@ -6,6 +6,7 @@ absolute path, a list of real media containers and the protocol `file`, so that 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -26,6 +27,9 @@ FORMATS = (
 descriptions (sdp, rtsp), generators (lavfi) or text."""
 
 _OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+
+_DISCARD_ALL = 48
+"""AVDISCARD_ALL of libavcodec/defs.h."""
 
 _WAV_UNKNOWN_BYTES = 0x7FFF_F000
 """Programs that write WAV into a pipe state a size at or above this (sox 0x7FFFF..., ffmpeg 0xFFFFFFFF)."""
@@ -107,7 +111,8 @@ def open_audio(path: str | os.PathLike[str]) -> tuple[Any, Any, int]:
         raise undecodable(path, "no decoder for its audio codec")
     for other in container.streams:
         if other is not audio:
-            other.discard = "all"
+            with contextlib.suppress(AttributeError):  # an older PyAV reads their packets and drops them
+                other.discard = _DISCARD_ALL
     audio.codec_context.thread_count = 1
     return container, audio, status.st_size
 
