@@ -157,7 +157,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     head: Connection, samples: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    own = command(samples, "-o", out, "--progress-interval", "0.2", address=head.address)
+    own = command(samples / "talks", "-o", out, "--progress-interval", "0.2", address=head.address)
     process = subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while not any(out.glob("*.json")) and time.monotonic() < end:
@@ -170,7 +170,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     assert shlex.split(continues[0].partition("this continues: ")[2])[-2:] == ["--address", head.address]
     finished = written(out)
     assert finished
-    done = trax_ray(samples, "-o", out, address=head.address)
+    done = trax_ray(samples / "talks", "-o", out, address=head.address)
     assert done.returncode == 0, done.stderr
     assert {path: now for path, now in written(out).items() if path in finished} == finished
 

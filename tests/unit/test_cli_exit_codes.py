@@ -9,7 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from trax_ray.cli.app import app
+from trax_ray.core.events import CoordinatorStarted, TasksAdded, encode_event
+from trax_ray.core.spec import BatchSpec
+from trax_ray.store.epochs import open_journal
 from trax_ray.store.layout import Layout
+from trax_ray.testing.factories import make_task
 
 POCKETSPHINX = ("--model", "pocketsphinx")
 
@@ -118,3 +122,17 @@ def test_a_defect_is_no_failed_input(inputs: Path, monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(app, ["batch", str(inputs)])
     assert done.exit_code == 70
     assert "LookupError" in done.stderr
+
+
+def test_the_report_is_rebuilt_without_ray(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "nothing")])
+    assert done.exit_code == 3
+    assert "nothing" in done.stderr
+    journal = open_journal(Layout(tmp_path / "out").journal, "a test", 0.0)
+    journal.append([encode_event(CoordinatorStarted(1, BatchSpec("/out").to_dict()), 1.0)])
+    journal.append([encode_event(TasksAdded((make_task("a", name="a.wav"),)), 2.0)])
+    journal.close()
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("1 inputs, 0 attempts: ")
+    assert Layout(tmp_path / "out").table("files").is_file()

@@ -762,3 +762,28 @@ def test_a_coordinator_that_replaces_a_dead_one_goes_on_with_everything() -> Non
     batch.take_over()
     assert batch.states() == {"a": "queued", "b": "queued"}
     assert fold(batch.state, batch.clock(), {}).total_tasks == 2
+
+
+def test_what_failed_for_another_task_is_given_another_chance() -> None:
+    batch = Batch()
+    batch.add(make_task("first", fingerprint="1"), make_task("second", depends_on=("first",), fingerprint="1"))
+    batch.end(batch.start()[0], failure("permanent"))
+    assert batch.states() == {"first": "failed", "second": "failed"}
+    batch.take_over("the next run")
+    batch.add(make_task("first", fingerprint="2"), make_task("second", depends_on=("first",), fingerprint="1"))
+    assert batch.states() == {"first": "queued", "second": "blocked"}
+    batch.end(batch.start()[0])
+    batch.end(batch.start()[0])
+    assert batch.states() == {"first": "succeeded", "second": "succeeded"}
+
+
+def test_finished_chunks_count_towards_the_estimate() -> None:
+    batch = Batch()
+    batch.add(make_task("long", size_bytes=100))
+    children = tuple(make_task(f"long/{number}", parent="long", file_id="long", size_bytes=25) for number in range(4))
+    batch.expand(batch.start()[0], children)
+    batch.clock.advance(10.0)
+    batch.end(batch.start()[0])
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == pytest.approx(30.0)
+    half = fold(batch.state, batch.clock(), {"long/1": 0.5})
+    assert half.estimated_remaining_s == pytest.approx(10.0 * 62.5 / 37.5)

@@ -190,7 +190,7 @@ def test_the_estimate_of_a_batch_goes_by_size_and_by_what_running_attempts_have_
     assert remaining() == 0.0
 
 
-def test_a_running_chunk_is_no_work_of_its_own_in_the_estimate() -> None:
+def test_a_running_chunk_is_its_share_of_the_recording_in_the_estimate() -> None:
     batch = Batch()
     batch.add(make_task("done", size_bytes=10), make_task("long", size_bytes=30))
     done, long = batch.start(2)
@@ -199,7 +199,7 @@ def test_a_running_chunk_is_no_work_of_its_own_in_the_estimate() -> None:
     batch.expand(long, [child(long.task, number) for number in range(3)])
     batch.start(1)
     progress = fold(batch.state, batch.clock(), {"long/0": 0.5})
-    assert progress.estimated_remaining_s == pytest.approx(3.0)
+    assert progress.estimated_remaining_s == pytest.approx(25.0 / 15.0)
     assert (progress.active_workers, progress.queued_tasks) == (1, 0)
 
 

@@ -137,3 +137,13 @@ def test_what_nobody_knows_is_unknown_and_named(error: Exception, message: str) 
 def test_endless_messages_are_cut() -> None:
     for error in (ValueError("x" * 10_000), ConnectionResetError(errno.ECONNRESET, "x" * 10_000)):
         assert len(failure_of(error).message) == MESSAGE_CHARACTERS
+
+
+@pytest.mark.parametrize("error", [TimeoutError("slow"), ConnectionResetError("gone"), ConnectionError()])
+def test_lost_connections_are_transient_even_without_a_number(error: OSError) -> None:
+    failure = failure_of(error)
+    assert (failure.failure_class, failure.category) == (FailureClass.TRANSIENT, Category.NETWORK)
+
+
+def test_an_error_about_a_descriptor_names_no_file() -> None:
+    assert failure_of(OSError(errno.EIO, "Input/output error", 7)).code == "unreadable"

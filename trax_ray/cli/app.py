@@ -219,3 +219,18 @@ def doctor(
         from trax_ray.cli import doctor as command
 
         raise typer.Exit(command.run(output_dir, address))
+
+
+@app.command()
+def report(
+    output_dir: Annotated[str, typer.Argument(metavar="OUT", help="Output folder of a batch.", show_default=False)],
+) -> None:
+    """Rebuild the report of an output folder from its journal and artifacts. Needs no Ray.
+
+    Exit codes: 0 written, 3 there is no batch in the folder, or the report can't be written.
+    """
+    with reporting_errors():
+        from trax_ray.report.write import write_report
+
+        written = write_report(output_dir, final=True)
+        typer.echo(f"{written['files']} inputs, {written['attempts']} attempts: {written['report']}")

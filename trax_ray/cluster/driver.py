@@ -45,6 +45,7 @@ class Driver:
         self._run: Any = None
         self._closed = False
         self._paused = False
+        self._stopped = False
         self._coordinators = 0
         self._run_id = uuid.uuid4().hex
         self._snapshot = BatchProgress()
@@ -109,6 +110,7 @@ class Driver:
     def command(self, name: str) -> None:
         """`pause`, `resume`, `stop` or `close`; takes effect within a turn of the coordinator."""
         self._closed = self._closed or name == "close"
+        self._stopped = self._stopped or name == "stop"
         if name in ("pause", "resume"):
             self._paused = name == "pause"
         self._actor.command.remote(name)
@@ -167,6 +169,8 @@ class Driver:
         self.open()
         if self._paused:
             self._actor.command.remote("pause")
+        if self._stopped:
+            self._actor.command.remote("stop")
         if self._closed:
             self._actor.command.remote("close")
 

@@ -58,6 +58,7 @@ class BatchState:
         self.parked: dict[str, Failure] = {}
         self.ledger = Ledger()
         self.run: str | None = None
+        self.expanded: dict[str, None] = {}
         self._policy = RetryPolicy()
         self._largest_node_mb = 0
         self._queue = TaskQueue(self._policy.aging_s)
@@ -99,7 +100,8 @@ class BatchState:
     def additions(self, tasks: Iterable[BatchTask], spoilt: Collection[str] = ()) -> list[Event]:
         """What it means that tasks are given to this run: some are new, some to be done again, some known.
 
-        A task that succeeded or failed is done again only when its fingerprint differs, a cancelled one always.
+        A task that succeeded or failed is done again only when its fingerprint differs; one that was cancelled, or
+        given up because of another one, always.
 
         Args:
             tasks: In the order in which they were given, which the events keep.
@@ -118,9 +120,7 @@ class BatchState:
                 continue
             if record is None:
                 sorted_tasks[task.id] = (TasksAdded, task)
-            elif record.state is TaskState.CANCELLED or (
-                record.state.terminal and (record.task.fingerprint != task.fingerprint or task.id in spoilt)
-            ):
+            elif record.state.terminal and (self._left_undone(record) or self._outdated(record, task, spoilt)):
                 sorted_tasks[task.id] = (Revived, task)
             elif task.id not in self.ledger.run.members:
                 sorted_tasks[task.id] = (Known, task)
@@ -129,6 +129,16 @@ class BatchState:
             given = tuple(task for _, task in group)
             events.append(Known(tuple(task.id for task in given)) if kind is Known else kind(given))
         return events
+
+    @staticmethod
+    def _left_undone(record: TaskRecord) -> bool:
+        """It ended without an attempt of its own: cancelled, or given up for one that it depends on."""
+        failure = record.failure
+        return record.state is TaskState.CANCELLED or (failure is not None and failure.code == DEPENDENCY_FAILED)
+
+    @staticmethod
+    def _outdated(record: TaskRecord, task: BatchTask, spoilt: Collection[str]) -> bool:
+        return record.task.fingerprint != task.fingerprint or task.id in spoilt
 
     # What happens
 
@@ -260,6 +270,7 @@ class BatchState:
             raise IllegalTransition(f"task {task_id} can't start attempt {attempt}: {record.tell()}")
         self.ledger.move(record, Cause.START)
         self._queue.remove(task_id)
+        self.expanded.pop(task_id, None)
         record.epoch, record.attempt, record.started_at = self.epoch, attempt, self.now
         children = {name: self.records[name].artifact_key for name in record.children}
         return Dispatch(record.task, self.epoch, attempt, children)
@@ -319,9 +330,12 @@ class BatchState:
         if record is None:
             return
         children = event.outcome.children
+        if not children:
+            raise IllegalTransition(f"task {record.task.id} can't expand into nothing: {record.tell()}")
         # Known only when all are there: a child that fails while it is added must not judge its parent.
         record.children = ()
         self.ledger.move(record, Cause.EXPAND)
+        self.expanded[record.task.id] = None
         for child in children:
             known = self.records.get(child.id)
             if known is None:

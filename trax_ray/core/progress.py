@@ -191,6 +191,7 @@ def fold(state: BatchState, now: float, fractions: Mapping[str, float]) -> Batch
     elapsed_s = max(0.0, now - state.started_at)
     roots = {task_id: fraction for task_id, fraction in fractions.items() if not state.records[task_id].task.parent}
     partial = sum(state.records[task_id].work * fraction for task_id, fraction in roots.items())
+    partial += sum(_work_of_chunks(state, parent, fractions) for parent in state.expanded)
     succeeded = run.verdicts[TaskState.SUCCEEDED]
     failed = run.verdicts[TaskState.FAILED]
     cancelled = run.verdicts[TaskState.CANCELLED]
@@ -214,6 +215,16 @@ def fold(state: BatchState, now: float, fractions: Mapping[str, float]) -> Batch
         paused=state.paused,
         parked={provider: failure.message for provider, failure in state.parked.items()},
     )
+
+
+def _work_of_chunks(state: BatchState, parent: str, fractions: Mapping[str, float]) -> float:
+    """What the chunks of a recording have done so far, in the recording's own measure."""
+    record = state.records[parent]
+    if record.state is not TaskState.BLOCKED or record.task.parent:
+        return 0.0
+    chunks = [state.records[name] for name in record.children]
+    done = sum(chunk.work * (1.0 if chunk.state.terminal else fractions.get(chunk.task.id, 0.0)) for chunk in chunks)
+    return record.work * done / sum(chunk.work for chunk in chunks)
 
 
 def failures_of(state: BatchState) -> list[dict[str, Any]]:

@@ -56,6 +56,7 @@ _FILES = {
     "low_confidence_segments": _INT,
     "wer_errors": _LONG,  # pooled WER: sum(wer_errors) / sum(wer_words)
     "wer_words": _LONG,
+    "duplicate_of": _TEXT,  # name of the input with the same content that was transcribed
     "cached": _BOOL,  # the transcript was there already
     "ended_at": _UTC,
     "artifact_key": _TEXT,  # of the transcript

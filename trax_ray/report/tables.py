@@ -286,6 +286,7 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "low_confidence_segments": _whole(metrics.get("low_confidence_segments")),
         "wer_errors": errors if words else None,
         "wer_words": words or None,
+        "duplicate_of": metrics.get("duplicate_of"),
         "cached": bool(metrics["cached"]) if "cached" in metrics else None,
         "artifact_key": (entry.transcript.artifact_key or None) if entry.transcript else None,
     }

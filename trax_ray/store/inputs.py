@@ -304,7 +304,8 @@ def find_reference(folder: Path, relative: PurePath) -> Path | None:
     """
     for name in (f"{relative.name}.txt", f"{relative.stem}.txt"):
         path = folder / relative.parent / name
-        if path.is_file():
+        # Not Path.is_file: it raises where the name with its suffix is longer than a file system takes.
+        if os.path.isfile(path):
             return path
     return None
 

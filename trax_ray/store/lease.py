@@ -106,7 +106,7 @@ class Lease:
             who = "a process that hasn't said its name yet"  # it has the lock and is about to write
         return BusyError(
             f"{files.shown(self.path)} is held by another batch ({who}): "
-            "wait for it, stop it (`trax-ray stop OUT`), or give another --output-dir"
+            "wait for it, stop it, or give another --output-dir"
         )
 
 

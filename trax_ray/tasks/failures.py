@@ -6,6 +6,7 @@ The one place where exceptions of libraries become failures; what our own errors
 from __future__ import annotations
 
 import errno
+import os
 
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import DiskFull, TraxRayError
@@ -24,10 +25,11 @@ def failure_of(error: BaseException) -> Failure:
             MemoryError asks for more memory; anything else is a defect of ours or of a library: class unknown,
             so it is tried again and named for what it is.
     """
+    if isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno in _NETWORK):
+        return Failure(FailureClass.TRANSIENT, Category.NETWORK, "connection", _sentence(error))
     if isinstance(error, OSError) and error.errno is not None:
-        if error.errno in _NETWORK:
-            return Failure(FailureClass.TRANSIENT, Category.NETWORK, "connection", _sentence(error))
-        error = explain(error, error.filename or "a file", "read")
+        name = error.filename if isinstance(error.filename, str | bytes) else "a file"
+        error = explain(error, os.fsdecode(name), "read")
     if isinstance(error, TraxRayError):
         return Failure.of(error, parks="*" if isinstance(error, DiskFull) else "")
     if isinstance(error, MemoryError):
@@ -37,14 +39,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(FailureClass.UNKNOWN, Category.PROCESSING, "unexpected", _sentence(error))
 
 
-_NETWORK = {
-    errno.ECONNABORTED,
-    errno.ECONNREFUSED,
-    errno.ECONNRESET,
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-    errno.EPIPE,
-}
+_NETWORK = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
 def _sentence(error: BaseException) -> str:

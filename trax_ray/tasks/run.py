@@ -66,6 +66,7 @@ def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:
     logger.debug("%s: attempt %d took %.2f s", task.id, assignment.attempt, time.time() - started_at)
     yield replace(
         outcome,
+        failure=outcome.failure and replace(outcome.failure, retry_after_s=_finite(outcome.failure.retry_after_s)),
         metrics={name: _finite(value) for name, value in outcome.metrics.items()},
         node=platform.node(),
         pid=os.getpid(),
