@@ -80,3 +80,7 @@ constraints: ## Pin the newest versions that fit pyproject.toml (needs uv)
 
 clean: ## Remove the environments and the demo's output
 	rm -rf .venv .venv-pip $(DEMO_OUT)
+
+.PHONY: bench
+bench: $(DEV_STAMP) ## Measure: five minutes of speech against the founding document's 30 seconds
+	$(BIN)/python benchmarks/five_minutes.py

@@ -237,3 +237,30 @@ class TestQueue:
         result = await running
         assert (result.success_count, result.failure_count, result.total_count) == (10_000, 0, 10_000)
         assert max(queued) <= 100
+
+
+class TestMixedKinds:
+    async def test_a_recording_is_prepared_then_transcribed(self, head: object, tmp_path: Path, samples: Path) -> None:
+        batch = processor(tmp_path)
+        source = samples / "talks" / "weather.ogg"
+        prepared = await batch.add_task(TaskType.PREPROCESS, {"file_path": str(source)}, priority=1)
+        audio = tmp_path / "out" / "audio" / "weather.flac"
+        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(audio)}, depends_on=(prepared,))
+        await batch.add_task(TaskType.PREPROCESS, {"file_path": str(tmp_path / "gone.wav")})
+        result = await batch.start()
+        assert (result.success_count, result.failure_count) == (2, 1)
+        assert audio.is_file()
+        assert "weather" in (tmp_path / "out" / "weather.txt").read_text()
+        kinds = result.quality_metrics["by_task_type"]
+        assert {name: kind["count"] for name, kind in kinds.items()} == {"preprocess": 1, "transcribe": 1}
+        assert result.quality_metrics["audio_s"] == pytest.approx(9.1, abs=0.2), "heard once, although done twice"
+
+    async def test_kinds_that_are_still_to_come_say_so_and_burn_nothing(
+        self, head: object, tmp_path: Path, samples: Path
+    ) -> None:
+        batch = processor(tmp_path)
+        await batch.add_task(TaskType.DOWNLOAD, {"url": "https://example.org/talk.mp3"})
+        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(samples / "quiet_room.flac")})
+        result = await batch.start()
+        assert (result.reason, result.success_count, result.failure_count) == ("parked", 1, 0)
+        assert "download" in result.parked["download"]

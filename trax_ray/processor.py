@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trax_ray.core.plan import file_id_of, plan_call, plan_file
+from trax_ray.core.plan import InputFile, file_id_of, plan_call, plan_file
 from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
@@ -136,6 +136,7 @@ class BatchProcessor:
         self._waiting: deque[BatchTask] = deque()
         self._feed: Iterator[BatchTask] = iter(())
         self._requests: set[ResourceRequest] = set()
+        self._gpus = 0.0
         self._fed = False
         self._changed = asyncio.Event()
         self._known: set[str] = set()
@@ -259,6 +260,12 @@ class BatchProcessor:
             raise UsageError(f"depends_on names {missing[0]}, which has not been added to this batch")
         if task_type is TaskType.TRANSCRIBE:
             return self._plan_transcription(data, priority, depends_on)
+        identity = None
+        if task_type is TaskType.PREPROCESS:
+            found = self._found(data["file_path"])
+            entry = self._described(replace(found, relative=PurePath("audio", found.relative)), priority)
+            data = {**data, "file_path": found.path, "name": entry.name, "output": entry.output}
+            identity = [entry.size_bytes, entry.mtime_ns, entry.inode]
         call = f"{task_type.value} {sorted(data.items(), key=str)}"
         self._repeats[call] += 1
         return plan_call(
@@ -268,23 +275,33 @@ class BatchProcessor:
             depends_on=depends_on,
             repeat=self._repeats[call] - 1,
             spec=self.spec,
+            identity=identity,
             provider=task_type.value,
             resources=ResourceRequest() if task_type is TaskType.PREPROCESS else _IO_BOUND,
         )
 
+    @staticmethod
+    def _found(path: Any) -> Found:
+        """A recording that was named, links as they were."""
+        absolute = os.path.abspath(os.fspath(path))  # noqa: PTH100 - Path.resolve follows links
+        return Found(absolute, PurePath(PurePath(absolute).name))
+
+    def _described(self, found: Found, priority: int) -> InputFile:
+        if self._names is None:
+            self._names = known_outputs(self.spec.output_dir)
+        return describe([found], taken=self._names, priority=priority)[0]
+
     def _plan_transcription(self, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]) -> BatchTask:
         if not self.spec.model:
             self.spec = replace(self.spec, model=resolve_model(None, self.spec.output_dir))
-        if self._names is None:
-            self._names = known_outputs(self.spec.output_dir)
-        path = os.path.abspath(os.fspath(data["file_path"]))  # noqa: PTH100 - links stay as they were named
-        self._repeats[path] += 1
-        repeat = self._repeats[path] - 1
-        found = Found(path, PurePath(path).relative_to(PurePath(path).parent))
-        entry = describe([found], taken=self._names, priority=priority)[0]
+        found = self._found(data["file_path"])
+        self._repeats[found.path] += 1
+        repeat = self._repeats[found.path] - 1
+        entry = self._described(found, priority)
         if repeat:
             entry = replace(entry, output=f"{entry.output}-{repeat + 1}")
-        self._names[file_id_of(path, repeat)] = entry.output
+        assert self._names is not None
+        self._names[file_id_of(found.path, repeat)] = entry.output
         entry = replace(
             entry,
             language=data.get("language"),
@@ -331,6 +348,7 @@ class BatchProcessor:
             requests = self._requests | {task.resources for task in [*self._waiting, *first]}
             connection = await _to_its_end(driver.connect, requests)
             self.dashboard_url = connection.dashboard_url
+            self._gpus = await asyncio.to_thread(driver.gpus)
             await _to_its_end(driver.open)
             if self.spec.model:
                 pin_model(self.spec.output_dir, self.spec.model)
@@ -394,7 +412,16 @@ class BatchProcessor:
 
     def _take(self, count: int) -> list[BatchTask]:
         taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-        return taken + list(islice(self._feed, count - len(taken)))
+        taken += islice(self._feed, count - len(taken))
+        return [self._with_gpu(task) for task in taken] if self._gpus else taken
+
+    def _with_gpu(self, task: BatchTask) -> BatchTask:
+        """A task whose model can use a GPU asks for one; whether there is any is known once we are connected."""
+        model = task.data.get("model") or self.spec.model
+        if task.task_type is not TaskType.TRANSCRIBE or not model:
+            return task
+        provider = provider_of(model)
+        return replace(task, resources=provider.resources(model, gpus=self._gpus)) if provider.gpu else task
 
 
 async def _to_its_end(function: Callable[..., T], *arguments: Any) -> T:
@@ -441,7 +468,8 @@ def resolve_model(model: str | None, output_dir: str) -> str:
         SetupError: None was named, and none is at hand or another one made what is there.
     """
     if model:
-        return model
+        # Workers have other working folders.
+        return str(Path(model).absolute()) if os.sep in model and Path(model).is_dir() else model
     from trax_ray.providers.choice import choose_model
 
     pinned = pinned_model(output_dir)

@@ -175,6 +175,35 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     assert {path: now for path, now in written(out).items() if path in finished} == finished
 
 
+def test_what_cannot_be_transcribed_is_a_failed_row_among_others(
+    head: Connection, samples: Path, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("a lone file that is named is taken, whatever it is")
+    gone = tmp_path / "gone.wav"
+    out = tmp_path / "out"
+    done = trax_ray(notes, gone, samples / "quiet_room.flac", "-o", out, address=head.address)
+    assert done.returncode == 1, done.stderr
+    files = pd.read_parquet(out / "report" / "files.parquet").set_index("file_name")
+    assert dict(files["status"]) == {"notes.txt": "failed", "gone.wav": "failed", "quiet_room.flac": "succeeded"}
+    assert dict(files["category"].dropna()) == {"notes.txt": "processing", "gone.wav": "file"}
+    assert set(files["failure_class"].dropna()) == {"permanent"}
+    assert "2 failed" in done.stdout
+    # What failed stays failed, and another batch over the same folder isn't blamed for it.
+    assert trax_ray(gone, samples / "quiet_room.flac", "-o", out, address=head.address).returncode == 1
+    assert trax_ray(samples / "quiet_room.flac", "-o", out, address=head.address).returncode == 0
+    rebuilt = subprocess.run(
+        [sys.executable, "-m", "trax_ray", "report", str(out)], capture_output=True, text=True, timeout=60
+    )
+    assert rebuilt.stdout.startswith("3 inputs, ")
+
+
+def test_a_cluster_that_is_not_there(samples: Path, tmp_path: Path) -> None:
+    done = trax_ray(samples / "quiet_room.flac", "-o", tmp_path / "out", address="127.0.0.1:9")
+    assert done.returncode == 3
+    assert "127.0.0.1:9" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path, samples: Path) -> None:
     locked = tmp_path / "locked"

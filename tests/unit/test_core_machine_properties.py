@@ -398,7 +398,7 @@ class Shell(RuleBasedStateMachine):
         done_before_us = 0
         for record in roots:
             if record.state is TaskState.SUCCEEDED:
-                done_before_us += record in earlier and audio_us(record.metrics)
+                done_before_us += record in earlier and audio_us(record.task.task_type.value, record.metrics)
                 quality.add(record.task.task_type.value, record.metrics, recovered=record.recovered)
         assert tally.audio_us_before == done_before_us
         asked = {"succeeded": 1, "failed": 2, "elapsed_s": 3.0}

@@ -66,6 +66,10 @@ class Driver:
             self._check_fits(request)
         return self.connection
 
+    def gpus(self) -> float:
+        """GPUs that the cluster has for tasks."""
+        return float(ray.cluster_resources().get("GPU", 0.0))
+
     def open(self) -> coordinator.Opened:
         """Make the coordinator and let it take the output folder.
 

@@ -136,7 +136,7 @@ class Tally:
             self.work_ended_before += record.work
         if record.state is TaskState.SUCCEEDED:
             self._count_quality(record)
-            self.audio_us_before += audio_us(record.metrics)
+            self.audio_us_before += audio_us(record.task.task_type.value, record.metrics)
 
     def moved(self, record: TaskRecord, target: TaskState, *, before: bool) -> None:
         """Follow a change of state, while the record still has the old one.
@@ -159,7 +159,7 @@ class Tally:
             self.work_ended_before += ended
         if record.state is TaskState.SUCCEEDED:
             self._count_quality(record, sign=-1)
-            self.audio_us_before -= audio_us(record.metrics) if before else 0
+            self.audio_us_before -= audio_us(record.task.task_type.value, record.metrics) if before else 0
         elif target is TaskState.SUCCEEDED:
             self._count_quality(record)
 

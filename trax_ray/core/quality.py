@@ -22,6 +22,8 @@ __all__ = [
     "word_error_rate",
 ]
 
+TRANSCRIBE = "transcribe"
+
 LOW_CONFIDENCE = 0.5
 """Below this mean word probability a segment is worth a second look (Whisper's -0.7 average log probability)."""
 
@@ -98,9 +100,9 @@ def assess(
     }
 
 
-def audio_us(metrics: Mapping[str, Any]) -> int:
-    """Microseconds of audio in an outcome's metrics."""
-    return round(1e6 * float(metrics.get("duration_s") or 0.0))
+def audio_us(task_type: str, metrics: Mapping[str, Any]) -> int:
+    """Microseconds of audio that an outcome transcribed: a recording that is prepared first is counted once."""
+    return round(1e6 * float(metrics.get("duration_s") or 0.0)) if task_type == TRANSCRIBE else 0
 
 
 @dataclass(slots=True)
@@ -125,9 +127,10 @@ class QualityTotals:
 
     def add(self, task_type: str, metrics: Mapping[str, Any], *, recovered: bool, sign: int = 1) -> None:
         """Count one input that succeeded; `sign=-1` takes it away again."""
-        heard_us = audio_us(metrics)
+        transcribed = task_type == TRANSCRIBE
+        heard_us = round(1e6 * float(metrics.get("duration_s") or 0.0))
         processing_us = round(1e6 * float(metrics.get("processing_s") or 0.0))
-        self.audio_us += sign * heard_us
+        self.audio_us += sign * audio_us(task_type, metrics)
         self.processing_us += sign * processing_us
         if metrics.get("estimated_accuracy") is not None:
             speech_us = round(1e6 * float(metrics.get("speech_s") or 0.0))
@@ -136,7 +139,7 @@ class QualityTotals:
         self.wer_errors += sign * int(metrics.get("wer_errors") or 0)
         self.wer_words += sign * int(metrics.get("wer_words") or 0)
         self.low_confidence_segments += sign * int(metrics.get("low_confidence_segments") or 0)
-        self.no_speech_count += sign * bool(metrics.get("no_speech"))
+        self.no_speech_count += sign * (transcribed and bool(metrics.get("no_speech")))
         self.recovered_count += sign * recovered
         for warning in metrics.get("warnings") or ():
             self.warnings[warning] += sign

@@ -215,7 +215,7 @@ def _is_tone(audio: Audio, span: Span) -> bool:
 @functools.lru_cache(maxsize=1)
 def _session() -> Any:
     """The model, loaded once per process, on one thread."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     found = importlib.util.find_spec("faster_whisper")
     folders = list(found.submodule_search_locations or ()) if found else []

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -227,6 +227,33 @@ def write_atomically(path: Path, data: bytes) -> bool:
     except OSError as error:
         raise explain(error, path, "write") from error
     return True
+
+
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """A temporary file to fill, for what is too large for memory; it gets its name when the block ends well.
+
+    Args:
+        path: The name; a file that has it is replaced. Its folder exists.
+
+    Yields:
+        The temporary path, in the same folder.
+
+    Raises:
+        DiskFull: No space, no quota, read-only.
+        FileError: Any other failure to write.
+    """
+    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            fsync(stream.fileno())
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise explain(error, path, "write") from error
+    finally:
+        _unlink(temporary)
 
 
 def create_exclusively(path: Path, data: bytes) -> bool:

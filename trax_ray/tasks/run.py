@@ -23,7 +23,10 @@ __all__ = ["IMPLEMENTED", "make_attempt", "run"]
 
 logger = logging.getLogger(__name__)
 
-IMPLEMENTED = {TaskType.TRANSCRIBE: "trax_ray.tasks.transcribe:transcribe"}
+IMPLEMENTED = {
+    TaskType.TRANSCRIBE: "trax_ray.tasks.transcribe:transcribe",
+    TaskType.PREPROCESS: "trax_ray.tasks.preprocess:preprocess",
+}
 """The function of each kind, imported in the worker that runs it and nowhere else."""
 
 

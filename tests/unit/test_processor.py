@@ -1,0 +1,60 @@
+"""What the processor does before it needs Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trax_ray import TaskType, create_batch_processor
+from trax_ray.errors import SetupError, UsageError
+from trax_ray.processor import pin_model, pinned_model, resolve_model
+
+
+async def test_on_a_cluster_with_gpus_a_model_that_can_use_one_asks_for_it(tmp_path: Path) -> None:
+    batch = create_batch_processor(output_dir=tmp_path, model="tiny")
+    await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "a.wav"})
+    await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "b.wav", "model": "pocketsphinx"})
+    await batch.add_task(TaskType.PREPROCESS, {"file_path": "a.wav"})
+    batch._gpus = 2.0
+    assert [task.resources.num_gpus for task in batch._take(9)] == [1.0, 0.0, 0.0]
+
+
+async def test_a_model_of_its_own_decides_on_provider_memory_and_language(tmp_path: Path) -> None:
+    batch = create_batch_processor(output_dir=tmp_path, model="pocketsphinx")
+    await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "a.wav", "model": "small", "language": "de"})
+    (task,) = batch._take(9)
+    assert (task.provider, task.resources.memory_mb, task.data["language"]) == ("faster-whisper", 1024, "de")
+    with pytest.raises(UsageError, match="pocketsphinx"):
+        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "b.wav", "language": "de"})
+
+
+async def test_the_same_calls_give_the_same_ids_in_the_next_run(tmp_path: Path) -> None:
+    async def ids() -> list[str]:
+        batch = create_batch_processor(output_dir=tmp_path, model="pocketsphinx")
+        calls = [
+            (TaskType.TRANSCRIBE, {"file_path": "a.wav"}),
+            (TaskType.TRANSCRIBE, {"file_path": "a.wav"}),
+            (TaskType.YOUTUBE, {"url": "https://example.org"}),
+            (TaskType.YOUTUBE, {"url": "https://example.org"}),
+        ]
+        return [await batch.add_task(kind, data) for kind, data in calls]
+
+    first = await ids()
+    assert len(set(first)) == 4
+    assert await ids() == first
+
+
+def test_the_model_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pinned_model(str(tmp_path)) is None
+    assert resolve_model("tiny", str(tmp_path)) == "tiny"
+    monkeypatch.chdir(tmp_path.parent)
+    assert resolve_model(f"./{tmp_path.name}", str(tmp_path)) == str(tmp_path)
+    pin_model(str(tmp_path), "pocketsphinx")
+    assert pinned_model(str(tmp_path)) == "pocketsphinx"
+    monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda: "pocketsphinx")
+    assert resolve_model(None, str(tmp_path)) == "pocketsphinx"
+    monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda: "base")
+    with pytest.raises(SetupError, match="--model pocketsphinx to go on"):
+        resolve_model(None, str(tmp_path))
+    assert resolve_model("base", str(tmp_path)) == "base"

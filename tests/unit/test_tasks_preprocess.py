@@ -1,0 +1,82 @@
+"""PREPROCESS without Ray: conversion and figures on real and on made-up sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask, Outcome, TaskType
+from trax_ray.errors import MediaError
+from trax_ray.media.analysis import Analyser
+from trax_ray.tasks.assignment import Assignment
+from trax_ray.tasks.preprocess import preprocess
+
+RATE = 16_000
+
+
+def prepared(path: Path, out: Path) -> dict[str, Any]:
+    task = BatchTask("p", TaskType.PREPROCESS, {"file_path": str(path), "output": "audio/talk"})
+    *_, outcome = preprocess(Assignment(BatchSpec(str(out)), task))
+    assert isinstance(outcome, Outcome)
+    return dict(outcome.metrics)
+
+
+def test_a_recording_becomes_flac_with_figures(samples: Path, tmp_path: Path) -> None:
+    metrics = prepared(samples / "talks" / "interview.m4a", tmp_path / "out")
+    assert metrics["outputs"] == ["audio/talk.flac"]
+    info = soundfile.info(tmp_path / "out" / "audio" / "talk.flac")
+    assert (info.samplerate, info.channels, info.format) == (RATE, 1, "FLAC")
+    assert info.duration == pytest.approx(metrics["duration_s"], abs=0.001) == pytest.approx(13.2, abs=0.1)
+    assert 8 < metrics["speech_s"] <= metrics["duration_s"]
+    assert -30 < metrics["loudness_dbfs"] < metrics["peak_dbfs"] <= 0
+    assert metrics["snr_db"] > 10
+    assert not metrics["cached"]
+    before = (tmp_path / "out" / "audio" / "talk.flac").stat()
+    assert prepared(samples / "talks" / "interview.m4a", tmp_path / "out")["cached"]
+    assert (tmp_path / "out" / "audio" / "talk.flac").stat().st_mtime_ns == before.st_mtime_ns
+    assert not list((tmp_path / "out").rglob(".tmp-*"))
+
+
+def test_silence_has_no_speech_and_is_called_so(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(3 * RATE), RATE)
+    assert prepared(tmp_path / "silent.wav", tmp_path / "out")["warnings"] == ["no_speech", "silence"]
+
+
+def test_what_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF and so on")
+    with pytest.raises(MediaError):
+        prepared(tmp_path / "bad.wav", tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and ".trax" not in path.parts]
+
+
+def analysed(audio: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:
+    analyser = Analyser()
+    for block in np.array_split(audio.astype(np.float32), 7):
+        analyser.feed(block)
+    return analyser.figures()
+
+
+def test_levels_of_a_known_tone() -> None:
+    time_s = np.arange(4 * RATE) / RATE
+    figures = analysed(0.5 * np.sin(2 * np.pi * 1000 * time_s))
+    assert figures["peak_dbfs"] == pytest.approx(-6.0, abs=0.1)
+    assert figures["loudness_dbfs"] == pytest.approx(-9.0, abs=0.1)
+    assert figures["clipped_share"] == 0.0
+    assert figures["bandwidth_hz"] == pytest.approx(1000, abs=60)
+    assert figures["warnings"] == ["noisy", "telephone_band"], "a steady tone has no pauses, and nothing above it"
+
+
+def test_clipping_and_quiet() -> None:
+    random = np.random.default_rng(1)
+    bursts = random.standard_normal(4 * RATE) * np.repeat([0.001, 1.0, 0.001, 1.0], RATE)
+    assert "clipping" in analysed(np.clip(3 * bursts, -1, 1))["warnings"]
+    quiet = analysed(0.003 * bursts)
+    assert "quiet" in quiet["warnings"]
+    assert quiet["snr_db"] > 40
+    assert quiet["bandwidth_hz"] > 7000
