@@ -139,7 +139,10 @@ def test_killed_in_the_middle_the_same_command_finishes(samples: Path, tmp_path:
     files = pd.read_parquet(out / "report" / "files.parquet")
     assert len(files) == 8
     assert (files["status"] == "succeeded").all()
-    assert files.set_index("file_name").loc["the_river.ogg", "chunks"] >= 3
+    river = files.set_index("file_name").loc["the_river.ogg"]
+    assert river["chunks"] == 3
+    spoken = (samples / "stories" / "the_river.txt").read_text().split()
+    assert len(river["text"].split()) == pytest.approx(len(spoken), rel=0.05), "said twice, or not at all"
 
 
 def test_the_dashboard_lists_the_batch(head: Connection, samples: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trax_ray.core.plan import InputFile, digest, file_id_of, plan_call, plan_chunks, plan_file
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+from trax_ray.testing.factories import make_task
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -251,3 +252,9 @@ def test_digests() -> None:
     assert digest([1, 2]) != digest([2, 1])
     assert digest(["ab", "c"]) != digest(["a", "bc"])
     assert digest("\udce9") != digest("\udcea")
+
+
+@pytest.mark.parametrize("cuts", [[(0.0, 5.0), (0.0, 9.0)], [(0.0, 5.0), (6.0, 9.0)]])
+def test_chunks_neither_overlap_nor_leave_gaps(cuts: list[tuple[float, float]]) -> None:
+    with pytest.raises(ValueError, match="gaps or overlaps"):
+        plan_chunks(make_task("t"), cuts)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["LineDisplay", "LiveDisplay", "NoDisplay", "make_display", "say", "show_plan", "show_result"]
 
 MAX_ROWS = 40
-PLAIN_WIDTH = 120
-PREVIEW_CHARACTERS = 34
+PLAIN_WIDTH = 140
+PREVIEW_CHARACTERS = 44
 
 
 class NoDisplay:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from trax_ray.core.spec import BatchSpec
@@ -179,8 +180,13 @@ def plan_chunks(task: BatchTask, cuts: Sequence[tuple[float, float]]) -> tuple[B
 
     Args:
         task: The recording's own task, which assembles them.
-        cuts: Start and end of each chunk, seconds, in order.
+        cuts: Start and end of each chunk, seconds, in order, each beginning where the one before it ends.
+
+    Raises:
+        ValueError: They overlap or leave gaps: something would be transcribed twice, or not at all.
     """
+    if any(end_s != start_s for (_, end_s), (start_s, _) in pairwise(cuts)):
+        raise ValueError(f"expected chunks without gaps or overlaps, got {list(cuts)}")
     total_s = cuts[-1][1] - cuts[0][0] if cuts else 0.0
     children = []
     for number, (start_s, end_s) in enumerate(cuts):

@@ -8,7 +8,7 @@ them. Everything that took work is an artifact: the content hash, the cuts, each
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from trax_ray.core.plan import plan_chunks
 from trax_ray.core.quality import accuracy_percent, assess
 from trax_ray.core.task import BatchTask, Outcome, ResourceRequest
-from trax_ray.errors import BusyError, FileError, ProcessingError
+from trax_ray.errors import BusyError, FileError
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
@@ -111,7 +111,14 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
 
 
 def _transcribe_chunk(job: _Job, started: float) -> Iterator[Progress | Outcome]:
-    start_s, end_s = float(job.task.data["start_s"]), float(job.task.data["end_s"])
+    span = float(job.task.data["start_s"]), float(job.task.data["end_s"])
+    key, payload = yield from _chunk(job, span, started)
+    yield Outcome(artifact_key=key, metrics=_figures(payload))
+
+
+def _chunk(job: _Job, span: tuple[float, float], started: float) -> Generator[Progress, None, tuple[str, Payload]]:
+    """The artifact of one chunk: the one that is there, else a new one."""
+    start_s, end_s = span
     key = job.key("chunk", start_s=start_s, end_s=end_s)
     payload = job.store.get(key)
     if payload is None:
@@ -124,7 +131,7 @@ def _transcribe_chunk(job: _Job, started: float) -> Iterator[Progress | Outcome]
                 payload = job.store.put(key, payload)[1]
         finally:
             claim.release()
-    yield Outcome(artifact_key=key, metrics=_figures(payload))
+    return key, payload
 
 
 def _transcribe_whole(job: _Job, assignment: Assignment, started: float) -> Iterator[Progress | Outcome]:
@@ -132,7 +139,8 @@ def _transcribe_whole(job: _Job, assignment: Assignment, started: float) -> Iter
     cached = payload is not None
     if payload is None and assignment.children:
         key = job.key("transcript", chunk_size_s=assignment.spec.chunk_size_s)
-        payload = job.store.put(key, _assemble(job, assignment.children))[1]
+        payload = yield from _assemble(job, started)
+        payload = job.store.put(key, payload)[1]
     elif payload is None:
         claim = yield from _claim(job, job.content)
         try:
@@ -219,16 +227,15 @@ def _read(job: _Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str,
         return None, tuple(known["warnings"]), [(start, end) for start, end in known["cuts"]]
     planner = ChunkPlanner(limit_s)
     parts: list[Audio] = []
-    spans = []
     with stream(job.path) as blocks:
         for block in blocks:
-            spans += planner.feed(block)
+            planner.feed(block)
             if blocks.duration_s <= limit_s:
                 parts.append(block)
             else:
                 parts.clear()
             yield Progress(0.0)
-        spans += planner.finish()
+        spans = planner.finish()
         warnings, duration_s = blocks.warnings, blocks.duration_s
     if duration_s <= limit_s:
         return np.concatenate(parts), warnings, []
@@ -307,17 +314,12 @@ def _restored(kept: Payload) -> Segment:
     return Segment(**{name: value for name, value in kept.items() if name != "words"}, words=words)
 
 
-def _assemble(job: _Job, children: Mapping[str, str]) -> Payload:
-    """One transcript from those of the chunks, in order."""
-    cuts = job.store.get(job.key("cuts", chunk_size_s=job.assignment.spec.chunk_size_s))
-    parts = [job.store.get(key) for key in children.values()]
-    if cuts is None or any(part is None for part in parts):
-        raise ProcessingError(
-            f"a chunk of {job.task.data.get('name', job.path)} is no longer among the artifacts; it is done again",
-            failure_class="transient",
-            code="chunk_missing",
-        )
-    chunks = [part for part in parts if part is not None]
+def _assemble(job: _Job, started: float) -> Generator[Progress, None, Payload]:
+    """One transcript from those of the chunks, in order. A chunk whose artifact is gone is made here."""
+    _, warnings, cuts = yield from _read(job)
+    chunks = []
+    for span in cuts:
+        chunks.append((yield from _chunk(job, span, started))[1])
     segments = [segment for chunk in chunks for segment in chunk["segments"]]
     languages = [chunk["language"] for chunk in chunks if chunk["language"]]
     return {
@@ -325,10 +327,10 @@ def _assemble(job: _Job, children: Mapping[str, str]) -> Payload:
         "language": max(languages, key=languages.count) if languages else job.language,
         "model": chunks[0]["model"],
         "provider": chunks[0]["provider"],
-        "duration_s": cuts["duration_s"],
+        "duration_s": cuts[-1][1],
         "speech_s": round(sum(chunk["speech_s"] for chunk in chunks), 3),
         "processing_s": round(sum(chunk["processing_s"] for chunk in chunks), 3),
-        "media_warnings": sorted({*cuts["warnings"], *(name for chunk in chunks for name in chunk["media_warnings"])}),
+        "media_warnings": sorted({*warnings, *(name for chunk in chunks for name in chunk["media_warnings"])}),
         "segments": segments,
         "chunks": len(chunks),
         "source": _source(job),
