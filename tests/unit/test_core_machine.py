@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from trax_ray.core.additions import additions
 from trax_ray.core.events import (
     AttemptEnded,
     Cancel,
@@ -74,7 +75,7 @@ class Batch:
 
     def add(self, *tasks: BatchTask) -> list[Command]:
         """Add tasks as the coordinator does."""
-        return [command for event in self.state.additions(tasks) for command in self.do(event)]
+        return [command for event in additions(self.state.ledger, tasks) for command in self.do(event)]
 
     def start(self, count: int = 1) -> list[Dispatch]:
         """Start the best candidates."""
@@ -372,11 +373,11 @@ def test_a_chain_of_any_length_ends_with_its_head() -> None:
 def test_a_dependency_must_have_been_added() -> None:
     batch = Batch()
     with pytest.raises(UsageError, match="task b depends on a, which has not been added"):
-        batch.state.additions([make_task("b", depends_on=("a",)), make_task("a")])
+        additions(batch.state.ledger, [make_task("b", depends_on=("a",)), make_task("a")])
     with pytest.raises(UsageError, match="depends on a"):
-        batch.state.additions([make_task("a", depends_on=("a",))])
+        additions(batch.state.ledger, [make_task("a", depends_on=("a",))])
     a, b = make_task("a"), make_task("b", depends_on=("a",))
-    assert batch.state.additions([a, b]) == [TasksAdded((a, b))]
+    assert additions(batch.state.ledger, [a, b]) == [TasksAdded((a, b))]
 
 
 def test_a_revived_task_learns_of_a_dependency_that_it_did_not_have() -> None:
@@ -408,7 +409,7 @@ def test_which_tasks_are_done_again() -> None:
 
     def sorted_out(fingerprint: str) -> tuple[list[str], list[str]]:
         tasks = [make_task(name, fingerprint=fingerprint) for name in ("good", "bad", "open", "new")]
-        events = batch.state.additions(tasks)
+        events = additions(batch.state.ledger, tasks)
         new = [task.id for event in events if isinstance(event, TasksAdded) for task in event.tasks]
         return new, [task.id for event in events if isinstance(event, Revived) for task in event.tasks]
 

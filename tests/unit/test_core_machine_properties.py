@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_core_machine import Batch
 
+from trax_ray.core.additions import additions
 from trax_ray.core.events import (
     AttemptEnded,
     Cancel,
@@ -156,7 +157,7 @@ class Shell(RuleBasedStateMachine):
         )
 
     def _give(self, tasks: list[BatchTask]) -> None:
-        for event in self.batch.state.additions(tasks):
+        for event in additions(self.batch.state.ledger, tasks):
             self.do(event)
 
     @rule(data=st.data(), count=st.integers(1, 3))

@@ -33,6 +33,8 @@ workers_logger = logging.getLogger("trax_ray.workers")
 LOCAL_HEAD_NOTE = Path("/tmp/ray/ray_current_cluster")
 """Where `ray start` writes the address of the head that it started; heads inside a driver don't."""
 
+CONNECT_TIMEOUT_S = 10.0
+
 OBJECT_STORE_BYTES = 256 * 2**20
 """Tasks return paths and figures, so the object store of a head of ours stays nearly empty."""
 
@@ -83,6 +85,8 @@ def connect(
             already=True,
         )
     address = address or os.environ.get("RAY_ADDRESS") or _live_head()
+    if address:
+        _see_that_it_answers(address)
     common: dict[str, Any] = {
         "job_config": ray.job_config.JobConfig(metadata={"batch": name, "job_name": f"trax-ray {name}"}),
         "log_to_driver": _debugging(),
@@ -172,6 +176,21 @@ def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: in
     )
     _note_processes([process for process in _descendants() if process not in before])
     return context
+
+
+def _see_that_it_answers(address: str) -> None:
+    """Ray ends the whole process, without an exception, where nobody answers at an address."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in address:
+        return  # `auto` and the like: Ray says itself what is wrong with them
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):
+            return
+    except OSError as error:
+        raise SetupError(
+            f"nobody answers at the Ray cluster's address {address} ({error.strerror or error}): "
+            "is the cluster up, and --address or RAY_ADDRESS right? Without one, a local Ray is started"
+        ) from error
 
 
 def _live_head() -> str | None:

@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trax_ray.cluster import failures, remote
 from trax_ray.cluster.sampling import Measurement, Sampler, WorkerReport
+from trax_ray.core.additions import additions
 from trax_ray.core.admission import admit
 from trax_ray.core.events import (
     AttemptEnded,
@@ -250,13 +251,13 @@ class Coordinator:
                     continue
                 spoilt = self._spoilt(message.tasks)
                 try:
-                    additions = self._state.additions(message.tasks, spoilt)
+                    given = additions(self._state.ledger, message.tasks, spoilt)
                 except TraxRayError as error:
                     answers.append((message, error))
                     continue
                 # One addition a turn: the next one may depend on what this one adds.
-                events += additions
-                pending = sum(len(event.tasks) for event in additions if isinstance(event, TasksAdded | Revived))
+                events += given
+                pending = sum(len(event.tasks) for event in given if isinstance(event, TasksAdded | Revived))
                 answers.append((message, self._room(pending)))
                 break
         return events

@@ -6,9 +6,7 @@ journal gives the same state to the bit. What can happen to a task stands in `le
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 from trax_ray.core.events import (
@@ -30,20 +28,17 @@ from trax_ray.core.events import (
     TasksAdded,
     encode,
 )
-from trax_ray.core.ledger import Cause, Ledger, TaskRecord
+from trax_ray.core.ledger import DEPENDENCY_FAILED, Cause, Ledger, TaskRecord
 from trax_ray.core.queue import TaskQueue
 from trax_ray.core.retry import WORKER_DIED, decide
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
-from trax_ray.errors import IllegalTransition, UsageError
+from trax_ray.errors import IllegalTransition
 
 __all__ = ["BatchState"]
 
 EVERYTHING = "*"
 """The provider that stands for all of them: what a full disk parks."""
-
-DEPENDENCY_FAILED = "dependency_failed"
-"""Failure code of a task that never ran, because one before it failed; the message names the first."""
 
 
 class BatchState:
@@ -96,49 +91,6 @@ class BatchState:
     def next_attempt(self, task_id: str) -> int:
         """The number that the task's next attempt has, from 1."""
         return self.records[task_id].attempt + 1
-
-    def additions(self, tasks: Iterable[BatchTask], spoilt: Collection[str] = ()) -> list[Event]:
-        """What it means that tasks are given to this run: some are new, some to be done again, some known.
-
-        A task that succeeded or failed is done again only when its fingerprint differs; one that was cancelled, or
-        given up because of another one, always.
-
-        Args:
-            tasks: In the order in which they were given, which the events keep.
-            spoilt: Ids of tasks whose results are gone although they succeeded.
-
-        Raises:
-            UsageError: A task depends on one that doesn't exist.
-        """
-        sorted_tasks: dict[str, tuple[type[TasksAdded] | type[Revived] | type[Known], BatchTask]] = {}
-        for task in tasks:
-            missing = [name for name in task.depends_on if name not in self.records and name not in sorted_tasks]
-            if missing:
-                raise UsageError(f"task {task.id} depends on {missing[0]}, which has not been added")
-            record = self.records.get(task.id)
-            if task.id in sorted_tasks:
-                continue
-            if record is None:
-                sorted_tasks[task.id] = (TasksAdded, task)
-            elif record.state.terminal and (self._left_undone(record) or self._outdated(record, task, spoilt)):
-                sorted_tasks[task.id] = (Revived, task)
-            elif task.id not in self.ledger.run.members:
-                sorted_tasks[task.id] = (Known, task)
-        events: list[Event] = []
-        for kind, group in groupby(sorted_tasks.values(), key=lambda entry: entry[0]):
-            given = tuple(task for _, task in group)
-            events.append(Known(tuple(task.id for task in given)) if kind is Known else kind(given))
-        return events
-
-    @staticmethod
-    def _left_undone(record: TaskRecord) -> bool:
-        """It ended without an attempt of its own: cancelled, or given up for one that it depends on."""
-        failure = record.failure
-        return record.state is TaskState.CANCELLED or (failure is not None and failure.code == DEPENDENCY_FAILED)
-
-    @staticmethod
-    def _outdated(record: TaskRecord, task: BatchTask, spoilt: Collection[str]) -> bool:
-        return record.task.fingerprint != task.fingerprint or task.id in spoilt
 
     # What happens
 

@@ -1,0 +1,60 @@
+"""What it means that tasks are given to a run: some are new, some to be done again, some known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import groupby
+
+from trax_ray.core.events import Event, Known, Revived, TasksAdded
+from trax_ray.core.ledger import DEPENDENCY_FAILED, Ledger, TaskRecord
+from trax_ray.core.task import BatchTask, TaskState
+from trax_ray.errors import UsageError
+
+__all__ = ["additions"]
+
+_Kind = type[TasksAdded] | type[Revived] | type[Known]
+
+
+def additions(ledger: Ledger, tasks: Iterable[BatchTask], spoilt: Collection[str] = ()) -> list[Event]:
+    """The events of giving tasks to the present run.
+
+    A task that succeeded or failed is done again only when its fingerprint differs; one that was cancelled, or
+    given up because of another one, always. One that is open in this run already isn't touched.
+
+    Args:
+        ledger: What the folder has.
+        tasks: In the order in which they were given, which the events keep.
+        spoilt: Ids of tasks whose results are gone although they succeeded.
+
+    Raises:
+        UsageError: A task depends on one that doesn't exist.
+    """
+    given: dict[str, tuple[_Kind, BatchTask]] = {}
+    for task in tasks:
+        missing = [name for name in task.depends_on if name not in ledger.records and name not in given]
+        if missing:
+            raise UsageError(f"task {task.id} depends on {missing[0]}, which has not been added")
+        if task.id in given:
+            continue
+        record = ledger.records.get(task.id)
+        if record is None:
+            given[task.id] = (TasksAdded, task)
+        elif record.state.terminal and (_left_undone(record) or _outdated(record, task) or task.id in spoilt):
+            given[task.id] = (Revived, task)
+        elif task.id not in ledger.run.members:
+            given[task.id] = (Known, task)
+    events: list[Event] = []
+    for kind, group in groupby(given.values(), key=lambda entry: entry[0]):
+        members = tuple(task for _, task in group)
+        events.append(Known(tuple(task.id for task in members)) if kind is Known else kind(members))
+    return events
+
+
+def _left_undone(record: TaskRecord) -> bool:
+    """It ended without an attempt of its own: cancelled, or given up for one that it depends on."""
+    failure = record.failure
+    return record.state is TaskState.CANCELLED or (failure is not None and failure.code == DEPENDENCY_FAILED)
+
+
+def _outdated(record: TaskRecord, task: BatchTask) -> bool:
+    return record.task.fingerprint != task.fingerprint
