@@ -788,3 +788,15 @@ def test_finished_chunks_count_towards_the_estimate() -> None:
     assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == pytest.approx(30.0)
     half = fold(batch.state, batch.clock(), {"long/1": 0.5})
     assert half.estimated_remaining_s == pytest.approx(10.0 * 62.5 / 37.5)
+
+
+def test_a_recording_that_is_given_again_and_waits_has_no_chunks_yet() -> None:
+    batch = Batch()
+    batch.add(make_task("before", fingerprint="1"), make_task("long", fingerprint="1"))
+    _, long = batch.start(2)
+    batch.expand(long, [make_task("long/0", parent="long", file_id="long")])
+    batch.do(Stopped())
+    batch.take_over("the next run")
+    batch.add(make_task("before", fingerprint="1"), make_task("long", fingerprint="2", depends_on=("before",)))
+    assert batch.is_("long") == "blocked"
+    assert fold(batch.state, batch.clock(), {}).total_tasks == 2

@@ -214,6 +214,7 @@ class BatchState:
         self._note_dependencies(task)
         record.spent = record.deaths = record.degradation = 0
         record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
+        self.expanded.pop(task.id, None)
         self._settle(record)
 
     def _start(self, task_id: str, attempt: int) -> Dispatch:

@@ -220,7 +220,7 @@ def fold(state: BatchState, now: float, fractions: Mapping[str, float]) -> Batch
 def _work_of_chunks(state: BatchState, parent: str, fractions: Mapping[str, float]) -> float:
     """What the chunks of a recording have done so far, in the recording's own measure."""
     record = state.records[parent]
-    if record.state is not TaskState.BLOCKED or record.task.parent:
+    if record.state is not TaskState.BLOCKED or record.task.parent or not record.children:
         return 0.0
     chunks = [state.records[name] for name in record.children]
     done = sum(chunk.work * (1.0 if chunk.state.terminal else fractions.get(chunk.task.id, 0.0)) for chunk in chunks)

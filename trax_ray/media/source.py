@@ -95,7 +95,9 @@ def open_audio(path: str | os.PathLike[str]) -> tuple[Any, Any, int]:
     except OSError as error:
         raise translated(error, path) from error
     try:
-        container: Any = av.open(name, options=dict(_OPTIONS), metadata_errors="replace")
+        # PyAV below 19 fails on tags that aren't UTF-8 unless it is told not to; from 19 on it can't be told.
+        told: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+        container: Any = av.open(name, options=dict(_OPTIONS), **told)
     except Exception as error:
         raise translated(error, path) from error
     audio = container.streams.best("audio")

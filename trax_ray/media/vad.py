@@ -198,7 +198,7 @@ def _peak(audio: Audio) -> float:
 def _is_tone(audio: Audio, span: Span) -> bool:
     """Whether nearly all of a span's energy lies at one frequency (within 60 Hz of it) all the time."""
     samples = audio[round(span.start_s * SAMPLE_RATE_HZ) : round(span.end_s * SAMPLE_RATE_HZ)]
-    power = np.zeros(WINDOW // 2 + 1)
+    power: npt.NDArray[np.float64] = np.zeros(WINDOW // 2 + 1)
     taper = np.hanning(WINDOW).astype(np.float32)
     for at in range(0, len(samples) - WINDOW + 1, WINDOW * _BATCH):
         part = samples[at : at + WINDOW * _BATCH]
@@ -208,7 +208,7 @@ def _is_tone(audio: Audio, span: Span) -> bool:
     total = power.sum()
     if total <= 0:
         return False
-    peak = int(power.argmax())
+    peak = int(np.argmax(power))
     return bool(power[max(0, peak - 2) : peak + 3].sum() / total > _PURE_TONE)
 
 
