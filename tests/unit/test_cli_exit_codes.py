@@ -35,6 +35,8 @@ ROWS = [
     (("IN", *POCKETSPHINX, "--shout"), 2, "--shout"),
     # Contradictions: 2.
     (("IN", *POCKETSPHINX, "--language", "de"), 2, "pocketsphinx only knows en"),
+    (("IN", *POCKETSPHINX, "--base-url", "http://127.0.0.1:1"), 2, "--base-url"),
+    (("IN", "--model", "whisper-1", "--base-url", "http://127.0.0.1:1"), 3, "openai"),
     (("IN", *POCKETSPHINX, "--quiet", "--verbose"), 2, "--quiet and --verbose"),
     (("IN", *POCKETSPHINX, "-o", "IN"), 2, "output folder"),
     (("IN", *POCKETSPHINX, "-o", "IN/out", "--reference", "IN/out/x"), 2, "reference"),

@@ -122,6 +122,12 @@ def batch(
             show_default=False,
         ),
     ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a server that speaks OpenAI's protocol; not in this version yet.", show_default=False
+        ),
+    ] = None,
     language: Annotated[
         str | None, typer.Option(help="Language code such as en; detected if not given.", show_default=False)
     ] = None,
@@ -183,6 +189,7 @@ def batch(
             memory_limit=memory_limit,
             cpu_limit=cpu_limit,
             model=model,
+            base_url=base_url,
             language=language,
             chunk_size=chunk_size,
             output_dir=output_dir,

@@ -40,6 +40,7 @@ class Options:
     memory_limit: int
     cpu_limit: int
     model: str | None
+    base_url: str | None
     language: str | None
     chunk_size: int
     output_dir: str
@@ -78,6 +79,11 @@ def run(options: Options) -> int:
     output_dir = Path(options.output_dir).absolute()
     reference = _reference_folder(options.reference, output_dir)
     spec = _spec(options, output_dir)
+    if options.base_url and provider_of(spec.model).key_variable is None:
+        raise UsageError(
+            f"--base-url is the address of a server, and the model {spec.model} runs on this machine: "
+            "leave one of them out"
+        )
     found = _scan(options, output_dir)
     entries = describe(
         found.found, taken=known_outputs(spec.output_dir), reference_dir=reference, priority=options.priority
