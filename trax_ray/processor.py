@@ -37,7 +37,7 @@ from trax_ray.errors import QueueFull, SetupError, UsageError
 from trax_ray.providers.registry import provider_of
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.inputs import Found, describe
-from trax_ray.store.layout import Layout
+from trax_ray.store.layout import Layout, plan_names
 
 if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
@@ -260,25 +260,29 @@ class BatchProcessor:
             raise UsageError(f"depends_on names {missing[0]}, which has not been added to this batch")
         if task_type is TaskType.TRANSCRIBE:
             return self._plan_transcription(data, priority, depends_on)
-        identity = None
-        if task_type is TaskType.PREPROCESS:
-            found = self._found(data["file_path"])
-            entry = self._described(replace(found, relative=PurePath("audio", found.relative)), priority)
-            data = {**data, "file_path": found.path, "name": entry.name, "output": entry.output}
-            identity = [entry.size_bytes, entry.mtime_ns, entry.inode]
         call = f"{task_type.value} {sorted(data.items(), key=str)}"
         self._repeats[call] += 1
-        return plan_call(
+        found = self._found(data["file_path"]) if task_type is TaskType.PREPROCESS else None
+        entry = self._described(found, priority) if found else None
+        task = plan_call(
             task_type,
             data,
             priority=priority,
             depends_on=depends_on,
             repeat=self._repeats[call] - 1,
             spec=self.spec,
-            identity=identity,
             provider=task_type.value,
-            resources=ResourceRequest() if task_type is TaskType.PREPROCESS else _IO_BOUND,
+            resources=ResourceRequest() if entry else _IO_BOUND,
+            identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
         )
+        return self._with_audio_output(task, entry) if entry else task
+
+    def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
+        """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
+        assert self._names is not None
+        self._names |= plan_names([(task.id, PurePath("audio", PurePath(entry.path).name))], self._names)
+        more = {"file_path": entry.path, "name": entry.name, "output": self._names[task.id]}
+        return replace(task, data={**task.data, **more})
 
     @staticmethod
     def _found(path: Any) -> Found:

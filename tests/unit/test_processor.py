@@ -58,3 +58,18 @@ def test_the_model_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(SetupError, match="--model pocketsphinx to go on"):
         resolve_model(None, str(tmp_path))
     assert resolve_model("base", str(tmp_path)) == "base"
+
+
+async def test_prepared_recordings_overwrite_nothing_and_keep_their_names(tmp_path: Path) -> None:
+    async def plan(names: dict[str, str]) -> dict[str, str]:
+        batch = create_batch_processor(output_dir=tmp_path, model="pocketsphinx")
+        batch._names = names
+        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "a/talk.mp3"})
+        for path in ("a/talk.mp3", "b/talk.mp3", "b/talk.wav"):
+            await batch.add_task(TaskType.PREPROCESS, {"file_path": path})
+        return {task.file_id: task.data["output"] for task in batch._take(9)}
+
+    first = await plan({})
+    assert len(set(first.values())) == len(first) == 4
+    assert sum(output.startswith("audio/") for output in first.values()) == 3
+    assert await plan(dict(first)) == first

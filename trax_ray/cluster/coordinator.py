@@ -118,7 +118,6 @@ class Coordinator:
         self._result: BatchResult | None = None
         self._report: Any = None
         self._report_error = ""
-        self._opened = False
 
     # What the driver calls, from other threads than the loop's
 

@@ -87,8 +87,7 @@ def read(path: str | os.PathLike[str], *, start_s: float = 0.0, end_s: float | N
         float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz.
     """
     with stream(path, start_s=start_s, end_s=end_s) as blocks:
-        parts = list(blocks)
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+        return blocks.rest()
 
 
 class AudioStream(Iterator[Audio]):
@@ -143,6 +142,11 @@ class AudioStream(Iterator[Audio]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def rest(self) -> Audio:
+        """All blocks that are still to come in one array; no samples where there are none."""
+        parts = list(self)
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
     def close(self) -> None:
         """Close the file; safe to repeat."""

@@ -199,14 +199,10 @@ def _find_whole(job: _Job) -> tuple[str, Payload | None]:
 
 def _decode(job: _Job, start_s: float, end_s: float) -> tuple[Audio, tuple[str, ...]]:
     """One chunk's samples, and what the decoder has to say of them."""
-    import numpy as np
-
     from trax_ray.media.decode import stream
 
     with stream(job.path, start_s=start_s, end_s=end_s) as blocks:
-        parts = list(blocks)
-        warnings = blocks.warnings
-    return np.concatenate(parts), warnings
+        return blocks.rest(), blocks.warnings
 
 
 def _read(job: _Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str, ...], list[tuple[float, float]]]]:
