@@ -279,9 +279,8 @@ class BatchProcessor:
 
     def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
         """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
-        assert self._names is not None
-        self._names |= plan_names([(task.id, PurePath("audio", PurePath(entry.path).name))], self._names)
-        more = {"file_path": entry.path, "name": entry.name, "output": self._names[task.id]}
+        output = self._output_of(task.id, PurePath("audio", PurePath(entry.path).name))
+        more = {"file_path": entry.path, "name": entry.name, "output": output}
         return replace(task, data={**task.data, **more})
 
     @staticmethod
@@ -291,9 +290,14 @@ class BatchProcessor:
         return Found(absolute, PurePath(PurePath(absolute).name))
 
     def _described(self, found: Found, priority: int) -> InputFile:
+        return describe([found], taken={}, priority=priority)[0]
+
+    def _output_of(self, each_id: str, relative: PurePath) -> str:
+        """The name of an output: the one of an earlier run, else one that nothing else has."""
         if self._names is None:
             self._names = known_outputs(self.spec.output_dir)
-        return describe([found], taken=self._names, priority=priority)[0]
+        self._names |= plan_names([(each_id, relative)], self._names)
+        return self._names[each_id]
 
     def _plan_transcription(self, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]) -> BatchTask:
         if not self.spec.model:
@@ -301,13 +305,10 @@ class BatchProcessor:
         found = self._found(data["file_path"])
         self._repeats[found.path] += 1
         repeat = self._repeats[found.path] - 1
-        entry = self._described(found, priority)
-        if repeat:
-            entry = replace(entry, output=f"{entry.output}-{repeat + 1}")
-        assert self._names is not None
-        self._names[file_id_of(found.path, repeat)] = entry.output
+        relative = found.relative.with_stem(f"{found.relative.stem}-{repeat + 1}") if repeat else found.relative
         entry = replace(
-            entry,
+            self._described(found, priority),
+            output=self._output_of(file_id_of(found.path, repeat), relative),
             language=data.get("language"),
             reference=str(data.get("reference") or ""),
             model=data.get("model"),

@@ -73,3 +73,12 @@ async def test_prepared_recordings_overwrite_nothing_and_keep_their_names(tmp_pa
     assert len(set(first.values())) == len(first) == 4
     assert sum(output.startswith("audio/") for output in first.values()) == 3
     assert await plan(dict(first)) == first
+
+
+async def test_a_recording_that_is_added_twice_overwrites_no_other(tmp_path: Path) -> None:
+    batch = create_batch_processor(output_dir=tmp_path, model="pocketsphinx")
+    for path in ("talk-2.mp3", "talk.mp3", "talk.mp3"):
+        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": path})
+    outputs = [task.data["output"] for task in batch._take(9)]
+    assert outputs[:2] == ["talk-2", "talk"]
+    assert outputs[2] not in outputs[:2]
