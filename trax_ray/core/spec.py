@@ -114,6 +114,13 @@ class BatchSpec:
         retry: When failed attempts are made again.
         log_level: Name of the level from which on workers and coordinator log.
         runner: `module:function` that makes an attempt; tests put a scripted one here.
+        task_timeout_s: Longest time that one attempt may take, seconds; None sets no limit.
+        grace_s: After a signal, seconds that running attempts are given before they are cancelled.
+        start_at: Nothing starts before, seconds since the epoch; 0.0 means at once.
+        only_between: Daily hours in which attempts may start, `HH:MM-HH:MM` in the coordinator's local time; empty
+            means always.
+        preprocess: Convert each recording to 16 kHz mono FLAC first, and transcribe that.
+        keep_audio: Keep converted audio after what needs it is committed.
     """
 
     output_dir: str
@@ -131,6 +138,12 @@ class BatchSpec:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     log_level: str = "WARNING"
     runner: str = "trax_ray.tasks.run:run"
+    task_timeout_s: float | None = None
+    grace_s: float = 2.0
+    start_at: float = 0.0
+    only_between: str = ""
+    preprocess: bool = False
+    keep_audio: bool = False
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -143,6 +156,11 @@ class BatchSpec:
         )
         _require(self.stall_timeout_s > 0, f"expected a stall time-out above 0, got {self.stall_timeout_s}")
         _require(self.report_interval_s > 0, f"expected a report interval above 0, got {self.report_interval_s}")
+        _require(
+            self.task_timeout_s is None or self.task_timeout_s > 0,
+            f"task_timeout (--task-timeout): expected more than 0 seconds, got {self.task_timeout_s}",
+        )
+        _require(self.grace_s >= 0, f"expected a grace period of 0 seconds or more, got {self.grace_s}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(
             not unknown and bool(self.formats),

@@ -1,0 +1,105 @@
+"""Commands from other terminals: small files that the coordinator journals and then takes away.
+
+Whoever gives a command creates one file in `OUT/.trax/inbox`, whole or not at all. Its name begins with the time,
+so that commands are taken in the order in which they were given. The name is journalled with what it caused: a
+coordinator that dies between journal and deletion leaves a file that its successor knows, and doesn't obey twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from trax_ray.errors import UsageError
+from trax_ray.store import files
+
+__all__ = ["COMMANDS", "Request", "put", "remove", "waiting"]
+
+COMMANDS = ("pause", "resume", "stop", "retry-failed")
+
+_NAME = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command that waits to be taken.
+
+    Args:
+        name: Of its file; unique, and later ones are greater.
+        command: One of COMMANDS.
+        by: Who gave it, for people: user, process and host.
+    """
+
+    name: str
+    command: str
+    by: str
+
+
+def put(folder: Path, command: str) -> str:
+    """Give a command to whoever is, or will next be, at work on a batch.
+
+    Args:
+        folder: `Layout.inbox`; made where it is missing.
+        command: One of COMMANDS.
+
+    Returns:
+        The request's name; it has been taken when it is no longer among `waiting`.
+
+    Raises:
+        UsageError: No such command.
+        DiskFull: No space, no quota, read-only.
+        FileError: Not permitted; permanent.
+    """
+    if command not in COMMANDS:
+        raise UsageError(f"expected one of {', '.join(COMMANDS)}, got {command!r}")
+    files.ensure_folder(folder)
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+    content = {"command": command, "by": _who()}
+    files.create_exclusively(folder / name, json.dumps(content).encode("ascii"))
+    return name
+
+
+def waiting(folder: Path) -> list[Request]:
+    """The requests that wait, in the order in which they were given; files that are none are passed over.
+
+    Raises:
+        FileError: The folder can't be read.
+    """
+    try:
+        names = sorted(filter(_NAME.fullmatch, os.listdir(folder)))  # noqa: PTH208 - asked several times a second
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise files.explain(error, folder, "read") from error
+    return [request for name in names if (request := _read(folder / name)) is not None]
+
+
+def remove(folder: Path, name: str) -> None:
+    """Take a request away, once it is journalled. One that stays, or comes back, is known by its name."""
+    with contextlib.suppress(OSError):
+        (folder / name).unlink()
+
+
+def _read(path: Path) -> Request | None:
+    try:
+        content = json.loads(path.read_bytes())
+        command, by = content["command"], str(content["by"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Request(path.name, command, by) if command in COMMANDS else None
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        user = f"user {os.getuid()}"
+    return f"{user}, process {os.getpid()} on {socket.gethostname()}"
