@@ -1,0 +1,109 @@
+"""A batch's state with the journal that it follows from: what an event asks for is done when the event is on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from trax_ray.core.events import Command, Event, decode_event, encode_event
+from trax_ray.core.machine import BatchState
+from trax_ray.store.epochs import OpenedJournal, open_journal, read_chain
+from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease
+
+__all__ = ["BatchJournal", "read_state"]
+
+
+@dataclass(slots=True)
+class BatchJournal:
+    """The one writer of a batch's state. Made by `open`; for one thread.
+
+    Args:
+        journal: The own segment, and what came before.
+        lease: Says who is at work here.
+        state: What the journal says has happened. Changed by `commit` alone.
+    """
+
+    journal: OpenedJournal
+    lease: Lease
+    state: BatchState = field(default_factory=BatchState)
+
+    @classmethod
+    def open(cls, layout: Layout, holder: str, now: float) -> BatchJournal:
+        """Take an output folder: its lock, the next epoch, and what its journal says has happened.
+
+        Args:
+            layout: The folder.
+            holder: Who takes it, for people.
+            now: Seconds since the epoch.
+
+        Raises:
+            BusyError: Another one is at work there.
+            FencedError: Somebody took a higher epoch in the meantime.
+            JournalError: The journal is damaged.
+            DiskFull: No space, no quota, read-only.
+            FileError: The folder can't be read or written.
+        """
+        lease = Lease(layout.lock)
+        lease.acquire(holder)
+        try:
+            opened = cls(open_journal(layout.journal, holder, now), lease)
+            for record in opened.journal.records:
+                opened.state.handle(*decode_event(record))
+        except BaseException:
+            lease.release()
+            raise
+        return opened
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that was taken."""
+        return self.journal.epoch
+
+    def commit(
+        self, events: Sequence[Event], now: float, then: Callable[[], Sequence[Event]] = tuple
+    ) -> list[Command]:
+        """Change the state, and put the events into the journal in one group.
+
+        Args:
+            events: What happened.
+            now: When, seconds since the epoch.
+            then: Gives what follows from the state after `events`, such as the attempts that may start; it goes
+                into the same group.
+
+        Returns:
+            What is to be done now. Nothing of it may be done where this raises.
+
+        Raises:
+            FencedError: It is somebody else's turn.
+            IllegalTransition: An event doesn't fit the state.
+            DiskFull: No space, no quota, read-only; the journal takes no more.
+            FileError: Any other failure to write; the journal takes no more.
+        """
+        commands: list[Command] = []
+        for event in events:
+            commands += self.state.handle(event, now)
+        following = list(then())
+        for event in following:
+            commands += self.state.handle(event, now)
+        if events or following:
+            self.journal.append([encode_event(event, now) for event in [*events, *following]])
+        return commands
+
+    def close(self) -> None:
+        """Close the journal and let go of the folder. May be called twice."""
+        self.journal.close()
+        self.lease.release()
+
+
+def read_state(layout: Layout) -> BatchState:
+    """What a batch's journal says, whoever is at work there: takes nothing, writes nothing.
+
+    Raises:
+        JournalError: The journal is damaged, or of another version.
+        FileError: It can't be read.
+    """
+    state = BatchState()
+    for record in read_chain(layout.journal):
+        state.handle(*decode_event(record))
+    return state
