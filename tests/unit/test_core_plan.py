@@ -118,6 +118,7 @@ CHANGED_SPEC: dict[str, Any] = {
     "formats": ("txt",),
     "initial_prompt": "Names: Ada.",
     "word_timestamps": True,
+    "preprocess": True,
 }
 OTHER_SPEC: dict[str, Any] = {
     "output_dir": "/elsewhere",
@@ -130,6 +131,12 @@ OTHER_SPEC: dict[str, Any] = {
     "retry": RetryPolicy(max_retries=0),
     "log_level": "DEBUG",
     "runner": "a:b",
+    "caller": "a:b",
+    "task_timeout_s": 60.0,
+    "grace_s": 5.0,
+    "start_at": 1.0,
+    "only_between": "22:00-06:00",
+    "keep_audio": True,
 }
 
 

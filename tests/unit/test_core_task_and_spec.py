@@ -152,6 +152,12 @@ def test_the_founding_defaults() -> None:
         (lambda: RetryPolicy(max_deaths=0), "max deaths", "0"),
         (lambda: RetryPolicy(memory_factor=1), "memory factor", "1"),
         (lambda: BatchSpec("/o", progress_interval_s=float("nan")), "progress interval", "nan"),
+        (lambda: BatchSpec("/o", task_timeout_s=0), "--task-timeout", "0"),
+        (lambda: BatchSpec("/o", task_timeout_s=float("nan")), "--task-timeout", "nan"),
+        (lambda: BatchSpec("/o", grace_s=-1), "grace period", "-1"),
+        (lambda: BatchSpec("/o", start_at=-1), "start at", "-1"),
+        (lambda: BatchSpec("/o", start_at=float("inf")), "start at", "inf"),
+        (lambda: BatchSpec("/o", only_between="night"), "--only-between", "'night'"),
     ],
 )
 def test_what_specs_refuse_and_that_they_name_it_and_what_they_got(make: Any, names: str, got: str) -> None:
@@ -183,6 +189,12 @@ specs = st.builds(
     limits=st.builds(Limits, max_workers=st.integers(1, 999), cpu_limit_percent=st.floats(1, 100)),
     retry=st.builds(RetryPolicy, max_retries=st.integers(0, 9), aging_s=st.floats(0.1, 1e6)),
     runner=st.text(min_size=1),
+    task_timeout_s=st.none() | st.floats(0.1, 1e6),
+    grace_s=st.floats(0, 1e3),
+    start_at=st.floats(0, 1e10),
+    only_between=st.sampled_from(["", "22:00-06:00"]),
+    preprocess=st.booleans(),
+    keep_audio=st.booleans(),
 )
 
 

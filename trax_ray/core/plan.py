@@ -70,7 +70,7 @@ def _parameters(
     spec: BatchSpec, language: str | None, model: str | None = None, prompt: str | None = None
 ) -> dict[str, Any]:
     """What decides on a transcript and the files made from it, the recording apart."""
-    return {
+    parameters = {
         "model": model or spec.model,
         "language": language,
         "chunk_size_s": spec.chunk_size_s,
@@ -78,6 +78,8 @@ def _parameters(
         "initial_prompt": prompt or spec.initial_prompt,
         "word_timestamps": spec.word_timestamps,
     }
+    # Only where it is set, so that batches of earlier versions aren't done again.
+    return parameters | ({"preprocess": True} if spec.preprocess else {})
 
 
 def file_id_of(path: str, repeat: int = 0) -> str:

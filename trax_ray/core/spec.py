@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from trax_ray.core.schedule import parse_hours
 from trax_ray.errors import UsageError
 
 __all__ = [
@@ -160,6 +161,9 @@ class BatchSpec:
             self.task_timeout_s is None or self.task_timeout_s > 0,
             f"task_timeout (--task-timeout): expected more than 0 seconds, got {self.task_timeout_s}",
         )
+        _require(0 <= self.start_at < float("inf"), f"start_at: expected seconds since the epoch, got {self.start_at}")
+        if self.only_between:
+            parse_hours(self.only_between)
         _require(self.grace_s >= 0, f"expected a grace period of 0 seconds or more, got {self.grace_s}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(
