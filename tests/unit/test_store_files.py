@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from trax_ray.errors import DiskFull, FileError, ResourceError
-from trax_ray.store import files
+from trax_ray.store import files, system
 
 LONGEST_NAME = os.fsdecode(b"\xff" * 251 + b".srt")
 """255 bytes, and not UTF-8."""
@@ -33,7 +33,7 @@ def use_way(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     if way in ("rename", "last resort"):
         monkeypatch.setattr(files.os, "link", fail_with(errno.EPERM))
     if way == "last resort":
-        monkeypatch.setattr(files, "_renameat2", lambda: None)
+        monkeypatch.setattr(system, "_renameat2", lambda: None)
 
 
 @pytest.fixture(params=["link", "rename", "last resort"])
@@ -123,7 +123,7 @@ def test_one_who_comes_between_look_and_create_wins(tmp_path: Path, way: str, mo
 
 
 def test_linux_renames_without_replacing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if files._renameat2() is None:
+    if system._renameat2() is None:
         pytest.skip("no renameat2 in this libc")
     use_way(monkeypatch, "rename")
     monkeypatch.setattr(files, "_write_new", _only_temporary(files._write_new))

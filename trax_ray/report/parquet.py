@@ -7,8 +7,6 @@ rows are compressed group by group into a temporary file, and memory holds one g
 from __future__ import annotations
 
 import contextlib
-import filecmp
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -47,14 +45,14 @@ class TableFile:
         self._schema = schema(table, extra)
         self._rows: list[Mapping[str, Any]] = []
         self._characters = 0
-        # The name is one that `store.files.remove_leftovers` knows, should we be killed.
-        self._temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
+        self._draft: files.Draft
         self._stream: BinaryIO
         self._writer: pq.ParquetWriter
 
     def __enter__(self) -> TableFile:
         try:
-            self._stream = self._temporary.open("xb")
+            self._draft = files.Draft(self.path)
+            self._stream = self._draft.stream()
             self._writer = pq.ParquetWriter(self._stream, self._schema, compression="zstd")
         except OSError as error:
             self._discard()
@@ -102,12 +100,8 @@ class TableFile:
     def _commit(self) -> None:
         self._write_group()
         self._writer.close()
-        self._stream.flush()
-        files.fsync(self._stream.fileno())
         self._stream.close()
-        if not (self.path.is_file() and filecmp.cmp(self._temporary, self.path, shallow=False)):
-            self._temporary.replace(self.path)
-            files.fsync_folder(self.path.parent)
+        self._draft.commit(keep_same=True)
 
     def _discard(self) -> None:
         """Let go of everything; what has been committed has another name by now."""
@@ -115,8 +109,8 @@ class TableFile:
             self._writer.close()
         with contextlib.suppress(OSError, AttributeError):
             self._stream.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink()
+        if hasattr(self, "_draft"):
+            self._draft.discard()
 
 
 def read_columns(path: Path, columns: Iterable[str] | None = None) -> pa.Table:

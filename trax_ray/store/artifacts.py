@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray.errors import FileError
-from trax_ray.store import files
+from trax_ray.store import files, system
 
 __all__ = ["ArtifactStore", "content_hash"]
 
@@ -148,7 +149,7 @@ class ArtifactStore:
         """Move a damaged file out of the way. Returns a good payload if there was one after all."""
         aside = path.with_name(f"{path.name}.bad-{secrets.token_hex(4)}")
         try:
-            path.rename(aside)
+            system.current().replace(path, aside)
         except FileNotFoundError:
             return None  # another process was faster
         except OSError as error:
@@ -159,7 +160,8 @@ class ArtifactStore:
         payload = _decode(key, data)
         if payload is not None:
             files.create_exclusively(path, data)
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # in nobody's way
+                system.current().unlink(aside)
             return payload
         _log.warning(
             "artifact %s was damaged; it is kept as %s and the work will be done again",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray.errors import FencedError, JournalError
-from trax_ray.store import files
+from trax_ray.store import files, system
 from trax_ray.store.journal import JournalWriter, iter_segment
 
 __all__ = [
@@ -306,11 +306,14 @@ def _encode(opening: Opening) -> dict[str, Any]:
 
 def _bring_to_disk(path: Path) -> None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = system.current().open(path, os.O_RDONLY)
         try:
             files.fsync(fd)
+            # Its writer's own fsync may have failed. Then ours may say "fine" for bytes that memory has and the
+            # disk hasn't: they must not be read.
+            system.current().forget_cached(fd)
         finally:
-            os.close(fd)
+            system.current().close(fd)
     except OSError as error:
         raise files.explain(error, path, "write") from error
 

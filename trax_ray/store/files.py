@@ -7,21 +7,22 @@ its name. A crash leaves at most a `.tmp-…` file, which `remove_leftovers` tak
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
+import filecmp
+import io
 import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trax_ray.errors import DiskFull, FileError, ResourceError, TraxRayError
+from trax_ray.store import system
 
 __all__ = [
+    "Draft",
     "create_exclusively",
     "ensure_folder",
     "explain",
@@ -33,9 +34,15 @@ __all__ = [
     "shown",
     "write_all",
     "write_atomically",
+    "written_atomically",
 ]
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
+
+_settled: set[Path] = set()
+"""Folders whose own names this process knows to be on the disk."""
+
+_MAX_SETTLED = 10_000
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _SCARCE = {errno.EMFILE: "too_many_open_files", errno.ENFILE: "too_many_open_files", errno.ENOMEM: "out_of_memory"}
@@ -119,23 +126,10 @@ def explain(error: OSError, path: str | os.PathLike[str], doing: Literal["read",
 def fsync(fd: int) -> None:
     """Bring a file's bytes to the disk itself.
 
-    On macOS plain fsync stops at the drive's cache, so F_FULLFSYNC is asked for first; network file systems
-    there don't know it, and get the plain one.
-
     Raises:
         OSError: The bytes may be lost. A second fsync that succeeds proves nothing: never retry.
     """
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        try:
-            fcntl.fcntl(fd, full)
-        except OSError as error:
-            # Only "not known here" may fall through: after a real failure the plain fsync could say "fine".
-            if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY):
-                raise
-        else:
-            return
-    os.fsync(fd)
+    system.current().fsync(fd)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -144,14 +138,14 @@ def fsync_folder(folder: Path) -> None:
     Raises:
         OSError: As fsync; file systems that can't do it for folders are passed over in silence.
     """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = system.current().open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fsync(fd)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
     finally:
-        os.close(fd)
+        system.current().close(fd)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -160,9 +154,10 @@ def write_all(fd: int, data: bytes) -> None:
     Raises:
         OSError: Some of the bytes may have been written.
     """
+    write = system.current().write
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(fd, rest) :]
+        rest = rest[write(fd, rest) :]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -178,7 +173,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def ensure_folder(folder: Path) -> None:
-    """Make a folder and those above it, and bring the new entries to the disk. Nothing where it is there.
+    """Make a folder and those above it, and bring the new entries to the disk.
+
+    On return the folder's own name is on the disk too, whoever made it: another process may have made it a moment
+    ago, or have died between making it and syncing it, and what is committed in it must not go with its name.
 
     Raises:
         DiskFull: No space, no quota, read-only.
@@ -190,9 +188,12 @@ def ensure_folder(folder: Path) -> None:
         while not at.is_dir() and at != at.parent:
             missing.append(at)
             at = at.parent
+        # Those further up were synced before anything of ours was made in them.
+        _settle(at)
         for each in reversed(missing):
-            each.mkdir(exist_ok=True)  # another process may make it at the same moment
+            _make_folder(each)
             fsync_folder(each.parent)
+            _note_settled(each)
     except OSError as error:
         raise explain(error, folder, "write") from error
 
@@ -214,19 +215,16 @@ def write_atomically(path: Path, data: bytes) -> bool:
         DiskFull: No space, no quota, read-only; the old file is intact.
         FileError: Not permitted, or no such folder; permanent, the old file is intact.
     """
-    if _has_bytes(path, data):
-        return False
     try:
-        temporary = _write_temporary(path.parent, data)
-        try:
-            temporary.replace(path)
-        except OSError:
-            _unlink(temporary)
-            raise
-        fsync_folder(path.parent)
+        if _has_bytes(path, data):
+            # They may be another's, or of a run that died, whose name for them isn't on the disk yet.
+            fsync_folder(path.parent)
+            return False
+        with Draft(path) as draft:
+            write_all(draft.fd, data)
+            return draft.commit()
     except OSError as error:
         raise explain(error, path, "write") from error
-    return True
 
 
 @contextlib.contextmanager
@@ -237,23 +235,99 @@ def written_atomically(path: Path) -> Iterator[Path]:
         path: The name; a file that has it is replaced. Its folder exists.
 
     Yields:
-        The temporary path, in the same folder.
+        The path of an empty file in the same folder, to be opened by whatever fills it.
 
     Raises:
         DiskFull: No space, no quota, read-only.
         FileError: Any other failure to write.
     """
-    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
     try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            fsync(stream.fileno())
-        temporary.replace(path)
-        fsync_folder(path.parent)
+        with Draft(path) as draft:
+            yield draft.temporary
+            draft.commit()
     except OSError as error:
         raise explain(error, path, "write") from error
-    finally:
-        _unlink(temporary)
+
+
+class Draft:
+    """A file in the making, under a temporary name: a context manager; what isn't committed in it is discarded.
+
+    It is open from its creation to its commit, so that no failure to write goes unnoticed, whoever filled it: the
+    system tells it to those who had the file open when it happened.
+
+    Args:
+        path: The name that it will have; a file that has it then is replaced. Its folder exists.
+
+    Raises:
+        OSError: The temporary file can't be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = _temporary_in(path.parent)
+        self._fd = system.current().open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    @property
+    def fd(self) -> int:
+        """The open file, to be written to; -1 once it is closed."""
+        return self._fd
+
+    def stream(self) -> io.BufferedWriter:
+        """The open file for what wants a stream. To be closed, or flushed, before `commit`; that leaves `fd` open."""
+        return io.BufferedWriter(_Raw(self))
+
+    def commit(self, *, keep_same: bool = False) -> bool:
+        """Bring the bytes to the disk, and give them their name.
+
+        Args:
+            keep_same: Leave a file alone that has the same bytes already.
+
+        Returns:
+            False where that was so.
+
+        Raises:
+            OSError: The old file is intact, unless it was the folder that couldn't be brought to the disk.
+        """
+        # Not asked of the new file's size alone: what is to be replaced may be a pipe, which has none.
+        changed = not (keep_same and self.path.is_file() and filecmp.cmp(self.temporary, self.path, shallow=False))
+        if changed:
+            fsync(self._fd)
+            self._close()
+            system.current().replace(self.temporary, self.path)
+            self.temporary = self.path
+        fsync_folder(self.path.parent)
+        return changed
+
+    def discard(self) -> None:
+        """Let go of everything but what has been committed."""
+        with contextlib.suppress(OSError):
+            self._close()
+        if self.temporary != self.path:
+            _unlink(self.temporary)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            system.current().close(fd)
+
+
+class _Raw(io.RawIOBase):
+    """A draft's file as an unbuffered stream. It belongs to the draft: closing the stream doesn't close it."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return system.current().write(self._draft.fd, data)
 
 
 def create_exclusively(path: Path, data: bytes) -> bool:
@@ -308,7 +382,7 @@ def remove_leftovers(folder: Path, older_than_s: float, now: float) -> int:
             path = Path(root, name)
             with contextlib.suppress(OSError):
                 if now - path.lstat().st_mtime > older_than_s:
-                    path.unlink()
+                    system.current().unlink(path)
                     removed += 1
     return removed
 
@@ -322,22 +396,50 @@ def _has_bytes(path: Path, data: bytes) -> bool:
         return False  # missing or unreadable: the write will say what is wrong, if anything is
 
 
-def _write_temporary(folder: Path, data: bytes) -> Path:
+def _settle(folder: Path) -> None:
+    """Bring the name of a folder that is there to the disk, once in a process."""
+    if folder.absolute() in _settled:
+        return
+    # Where we may not even look, it isn't we who made it.
+    with contextlib.suppress(PermissionError):
+        fsync_folder(folder.parent)
+    _note_settled(folder)
+
+
+def _note_settled(folder: Path) -> None:
+    if len(_settled) >= _MAX_SETTLED:
+        _settled.clear()  # it saves work, nothing more
+    _settled.add(folder.absolute())
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        system.current().mkdir(folder)
+    except FileExistsError:
+        if not folder.is_dir():  # another process may make it at the same moment
+            raise
+
+
+def _temporary_in(folder: Path) -> Path:
     # The name has a fixed length, and nothing of the final name in it: that one may have 255 bytes already.
-    path = folder / f".tmp-{secrets.token_hex(8)}"
+    return folder / f".tmp-{secrets.token_hex(8)}"
+
+
+def _write_temporary(folder: Path, data: bytes) -> Path:
+    path = _temporary_in(folder)
     _write_new(path, data)
     return path
 
 
 def _write_new(path: Path, data: bytes) -> None:
     """Create a file that must not exist, with its bytes on the disk; nothing is left after an error."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    fd = system.current().open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         try:
             write_all(fd, data)
             fsync(fd)
         finally:
-            os.close(fd)
+            system.current().close(fd)
     except BaseException:
         _unlink(path)
         raise
@@ -345,7 +447,7 @@ def _write_new(path: Path, data: bytes) -> None:
 
 def _unlink(path: Path) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        system.current().unlink(path)
 
 
 def _create(path: Path, data: bytes) -> bool:
@@ -368,7 +470,7 @@ def _create(path: Path, data: bytes) -> bool:
 
 def _link(temporary: Path, path: Path) -> bool:
     try:
-        os.link(temporary, path)
+        system.current().link(temporary, path)
     except FileExistsError:
         # NFS may answer "exists" to the repetition of a request whose first reply was lost: then it is ours.
         return path.exists() and path.samefile(temporary)
@@ -376,28 +478,8 @@ def _link(temporary: Path, path: Path) -> bool:
 
 
 def _rename_without_replacing(temporary: Path, path: Path) -> bool:
-    call = _renameat2()
-    if call is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     try:
-        call(os.fsencode(temporary), os.fsencode(path))
+        system.current().rename_exclusively(temporary, path)
     except FileExistsError:
         return False
     return True
-
-
-@lru_cache(maxsize=1)
-def _renameat2() -> Callable[[bytes, bytes], None] | None:
-    """Linux's rename that refuses to replace; None where libc hasn't got it. Python doesn't offer it."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if function is None:
-        return None
-    function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-    at_working_folder, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE in <linux/fcntl.h>, <linux/fs.h>
-
-    def call(source: bytes, target: bytes) -> None:
-        if function(at_working_folder, source, at_working_folder, target, no_replace) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    return call

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trax_ray.errors import UsageError
-from trax_ray.store import files
+from trax_ray.store import files, system
 
 __all__ = ["COMMANDS", "Request", "put", "remove", "waiting"]
 
@@ -85,7 +85,7 @@ def waiting(folder: Path) -> list[Request]:
 def remove(folder: Path, name: str) -> None:
     """Take a request away, once it is journalled. One that stays, or comes back, is known by its name."""
     with contextlib.suppress(OSError):
-        (folder / name).unlink()
+        system.current().unlink(folder / name)
 
 
 def _read(path: Path) -> Request | None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trax_ray.errors import FileError, JournalError, TraxRayError
-from trax_ray.store import files
+from trax_ray.store import files, system
 
 __all__ = [
     "Group",
@@ -153,7 +153,7 @@ class JournalWriter:
         self._fd = -1
         try:
             # An empty file has no bytes that could be missing, so O_EXCL does without a temporary name.
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._fd = system.current().open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
             self._links = os.fstat(self._fd).st_nlink
             files.fsync_folder(path.parent)
         except FileExistsError:
@@ -222,7 +222,7 @@ class JournalWriter:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
-                os.close(fd)
+                system.current().close(fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray.errors import BusyError, FileError
-from trax_ray.store import files
+from trax_ray.store import files, system
 
 __all__ = ["Lease"]
 
@@ -58,11 +58,11 @@ class Lease:
             while fd < 0:
                 fd = self._lock()
             note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname()}
-            os.ftruncate(fd, 0)
+            system.current().truncate(fd, 0)
             files.write_all(fd, json.dumps(note).encode("ascii"))
         except OSError as error:
             if fd >= 0:
-                os.close(fd)
+                system.current().close(fd)
             raise files.explain(error, self.path, "write") from error
         self._fd = fd
         _held.add(self)
@@ -73,12 +73,12 @@ class Lease:
         if fd >= 0:
             _held.discard(self)
             with contextlib.suppress(OSError):  # the name is for people; the lock goes with the descriptor
-                os.ftruncate(fd, 0)
-            os.close(fd)
+                system.current().truncate(fd, 0)
+            system.current().close(fd)
 
     def _lock(self) -> int:
         """The open and locked file; -1 when it was deleted at that moment, and has to be opened anew."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = system.current().open(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self.path.exists() and os.path.samestat(os.fstat(fd), self.path.stat()):
@@ -95,7 +95,7 @@ class Lease:
             raise
         finally:
             if fd >= 0:
-                os.close(fd)
+                system.current().close(fd)
         return -1
 
     def _busy(self, data: bytes) -> BusyError:
