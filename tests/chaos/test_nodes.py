@@ -12,8 +12,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-import trax_ray.cluster.connect
+import trax_ray.cluster  # noqa: F401 - Ray's settings, before Ray is used
 from trax_ray.core.spec import Limits
+from trax_ray.heads import make_token_private
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
 from trax_ray.testing.factories import make_spec, make_task
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    trax_ray.cluster.connect._make_token_private()
+    make_token_private()
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "memory": 2 * 2**30})
     yield nodes
     ray.shutdown()

@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 from trax_ray import TaskType, create_batch_processor
 from trax_ray.cli import doctor
 from trax_ray.cli.app import app
-from trax_ray.cluster import connect
 from trax_ray.cluster.connect import Connection
 from trax_ray.providers import choice
 from trax_ray.report.fold import read_history
@@ -251,9 +250,8 @@ async def test_kinds_that_this_version_can_not_do_are_parked(here: Path, kind: T
     assert kind.value in next(iter(result.parked.values()))
 
 
-def test_the_doctor_knows_where_ray_and_we_keep_things(head: Connection, here: Path) -> None:
-    assert doctor.LOCAL_HEAD_NOTE == connect.LOCAL_HEAD_NOTE
-    assert doctor._heads_folder() == connect._notes_folder()
+@pytest.mark.usefixtures("here")
+def test_the_doctor_reaches_a_cluster_that_is_named(head: Connection) -> None:
     code, output = trax_ray("doctor", "--address", head.address, "-o", "out")
     assert code == 0, output
     assert f"OK       Ray cluster    --address is {head.address}, and it answers" in output

@@ -20,12 +20,16 @@ ROOMS: dict[str, set[str]] = {
     "core": {"errors"},
     "store": {"errors", "core"},
     "report": {"errors", "core", "store"},
+    "heads": {"errors", "core", "store"},
     "media": {"errors", "core"},
     "providers": {"errors", "core", "media"},
     "tasks": {"errors", "core", "media", "providers", "store"},
-    "cluster": {"errors", "core", "media", "providers", "tasks", "store", "report"},
+    "cluster": {"errors", "core", "media", "providers", "tasks", "store", "report", "heads"},
     "processor": {"errors", "core", "media", "providers", "tasks", "store", "cluster"},
-    "cli": {"errors", "core", "media", "providers", "tasks", "store", "report", "cluster", "processor"},
+    "cli": {
+        *("errors", "core", "media", "providers", "tasks", "store", "report"),
+        *("cluster", "processor", "heads"),
+    },
     "testing": {"errors", "core", "media", "providers", "tasks", "store", "report", "processor", "cli"},
     "__main__": {"cli"},
 }

@@ -7,11 +7,9 @@ versions come from the metadata of what is installed.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
-import socket
 import stat
 import sys
 import tempfile
@@ -23,12 +21,12 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-import platformdirs
 import psutil
 
 from trax_ray.core.admission import cpu_slots
 from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
 from trax_ray.errors import SetupError, TraxRayError
+from trax_ray.heads import answers, local_head_note, orphans
 from trax_ray.providers.choice import choose_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.providers.shutdowns import SHUTDOWNS, Shutdown
@@ -45,13 +43,6 @@ LOW_DISK_BYTES = 2**30
 HIGH_LOAD_PER_CORE = 2.0
 SHUTDOWN_NOTICE_DAYS = 180
 CONNECT_TIMEOUT_S = 2.0
-
-# The same places as in `trax_ray.cluster.connect`, which imports Ray; a test compares them.
-LOCAL_HEAD_NOTE = Path("/tmp/ray/ray_current_cluster")
-
-
-def _heads_folder() -> Path:
-    return Path(platformdirs.user_state_dir("trax_ray")) / "heads"
 
 
 class Verdict(str, Enum):
@@ -376,7 +367,7 @@ def _check_ray(address: str | None, environ: Mapping[str, str]) -> Iterator[Chec
         yield check_local_head(noted, bool(noted) and _reachable(noted))
         yield check_port(DASHBOARD_PORT, taken=_reachable(f"127.0.0.1:{DASHBOARD_PORT}"))
     yield _check_token(environ)
-    yield check_orphans(_orphans(_heads_folder()))
+    yield check_orphans(len(orphans()))
 
 
 def check_address(name: str, address: str, reachable: bool) -> Check:
@@ -449,7 +440,7 @@ def _check_token(environ: Mapping[str, str]) -> Check:
 
 def _noted_head() -> str:
     try:
-        return LOCAL_HEAD_NOTE.read_text().strip()
+        return local_head_note().read_text().strip()
     except (OSError, ValueError):
         return ""
 
@@ -459,29 +450,4 @@ def _reachable(address: str) -> bool:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host:
         return address == "local" or (address == "auto" and _reachable(_noted_head() or ":"))
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):
-            return True
-    except (OSError, ValueError, OverflowError):
-        return False
-
-
-def _orphans(folder: Path) -> int:
-    """Processes that live on although the batch that started them is dead."""
-    count = 0
-    for path in folder.glob("*.json"):
-        try:
-            note = json.loads(path.read_text())
-            if not _lives(*note["driver"]):
-                count += sum(_lives(*process) for process in note["processes"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # whoever starts a head drops notes that can't be read
-    return count
-
-
-def _lives(pid: int, created_at: float) -> bool:
-    """Whether a process is still the one that was noted."""
-    try:
-        return bool(abs(psutil.Process(pid).create_time() - created_at) < 1.0)
-    except psutil.Error:
-        return False
+    return answers(f"{host}:{port}", CONNECT_TIMEOUT_S)

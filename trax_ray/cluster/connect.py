@@ -9,34 +9,33 @@ run can end what is left of it after a `kill -9`.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 import psutil
 import ray
 
 from trax_ray.errors import SetupError
+from trax_ray.heads import (
+    descendants,
+    forget_head,
+    live_head,
+    make_token_private,
+    note_head,
+    object_store_bytes,
+    reap_orphans,
+)
 
-__all__ = ["Connection", "connect", "disconnect", "reap_orphans"]
+__all__ = ["Connection", "connect", "disconnect"]
 
 logger = logging.getLogger(__name__)
 workers_logger = logging.getLogger("trax_ray.workers")
 
-LOCAL_HEAD_NOTE = Path("/tmp/ray/ray_current_cluster")
-"""Where `ray start` writes the address of the head that it started; heads inside a driver don't."""
-
 CONNECT_TIMEOUT_S = 10.0
-
-OBJECT_STORE_BYTES = 256 * 2**20
-"""Tasks return paths and figures, so the object store of a head of ours stays nearly empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def connect(
             node_id=ray.get_runtime_context().get_node_id(),
             already=True,
         )
-    address = address or os.environ.get("RAY_ADDRESS") or _live_head()
+    address = address or os.environ.get("RAY_ADDRESS") or live_head()
     if address:
         _see_that_it_answers(address)
     common: dict[str, Any] = {
@@ -100,7 +99,7 @@ def connect(
                 context: Any = ray.init(address=address, **common)
             else:
                 reap_orphans()
-                _make_token_private()
+                make_token_private()
                 context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -123,7 +122,7 @@ def disconnect(connection: Connection) -> None:
         return
     ray.shutdown()
     if connection.started_here:
-        _note_path(os.getpid()).unlink(missing_ok=True)
+        forget_head()
 
 
 def _debugging() -> bool:
@@ -165,16 +164,19 @@ def _quiet_ray() -> Iterator[None]:
 
 def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: int | None) -> Any:
     total = psutil.virtual_memory().total
-    before = set(_descendants())
-    context = ray.init(
+    before = set(descendants())
+    note_head()
+    # `local`, else Ray joins the head that `ray start` noted, which was seen to be dead.
+    context: Any = ray.init(
+        address="local",
         _node_ip_address="127.0.0.1",
         include_dashboard=not lean,
         dashboard_host="127.0.0.1",
-        object_store_memory=min(OBJECT_STORE_BYTES, total // 8),
+        object_store_memory=object_store_bytes(),
         _memory=min(memory_limit_mb * 2**20, int(total * 0.9)) if memory_limit_mb else None,
         **common,
     )
-    _note_processes([process for process in _descendants() if process not in before])
+    note_head([process for process in descendants() if process not in before], context.address_info["session_dir"])
     return context
 
 
@@ -191,105 +193,3 @@ def _see_that_it_answers(address: str) -> None:
             f"nobody answers at the Ray cluster's address {address} ({error.strerror or error}): "
             "is the cluster up, and --address or RAY_ADDRESS right? Without one, a local Ray is started"
         ) from error
-
-
-def _live_head() -> str | None:
-    """Address of a head on this machine that `ray start` started and that answers, else None."""
-    try:
-        address = LOCAL_HEAD_NOTE.read_text().strip()
-        host, _, port = address.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=1.0):
-            return address
-    except (OSError, ValueError):
-        return None
-
-
-def _make_token_private() -> None:
-    """Make the token file before Ray does, which would let others read it, or take their right to read it."""
-    if os.environ.get("RAY_AUTH_MODE", "token") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
-        return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        contextlib.suppress(FileExistsError),
-        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
-    ):
-        file.write(secrets.token_hex(32))
-    path.chmod(0o600)
-
-
-# Processes of a head whose driver was killed live on for a minute or more, and hold memory and ports.
-
-
-def _notes_folder() -> Path:
-    return Path(platformdirs.user_state_dir("trax_ray")) / "heads"
-
-
-def _note_path(pid: int) -> Path:
-    return _notes_folder() / f"{pid}.json"
-
-
-def _descendants() -> list[psutil.Process]:
-    return _children_of(psutil.Process())
-
-
-def _note_processes(processes: list[psutil.Process]) -> None:
-    own = psutil.Process()
-    note = {
-        "driver": [own.pid, own.create_time()],
-        "processes": [[process.pid, process.create_time()] for process in _alive(processes)],
-    }
-    path = _note_path(own.pid)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(note))
-
-
-def _alive(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
-    for process in processes:
-        if process.is_running():
-            yield process
-
-
-def _find(pid: int, created_at: float) -> psutil.Process | None:
-    """The process with this id, if it is still the one that was noted."""
-    try:
-        process = psutil.Process(pid)
-        return process if abs(process.create_time() - created_at) < 1.0 else None
-    except psutil.Error:
-        return None
-
-
-def reap_orphans() -> int:
-    """End what is left of local heads whose driver is dead.
-
-    Returns:
-        How many processes were ended.
-    """
-    ended = 0
-    for path in sorted(_notes_folder().glob("*.json")):
-        try:
-            note = json.loads(path.read_text())
-            if _find(*note["driver"]) is not None:
-                continue
-            orphans = [process for pid, created in note["processes"] if (process := _find(pid, created)) is not None]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.debug("the note %s can't be read (%s); it is dropped", path, error)
-            orphans = []
-        family = [member for orphan in orphans for member in [*_children_of(orphan), orphan]]
-        for process in family:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-                ended += 1
-        psutil.wait_procs(family, timeout=5)
-        path.unlink(missing_ok=True)
-    if ended:
-        logger.info("ended %d processes that an earlier run left behind", ended)
-    return ended
-
-
-def _children_of(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        children: list[psutil.Process] = process.children(recursive=True)
-    except psutil.Error:
-        return []
-    return children

@@ -1,0 +1,257 @@
+"""Which processes belong to a head of ours, and that nobody else's are ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from trax_ray import heads
+
+Start = Callable[..., psutil.Process]
+SLEEP = "print('up', flush=True)\nimport time; time.sleep(60)"
+DEAD = [os.getpid(), 1000.0]
+"""A process that had our number long ago."""
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Notes and Ray's folder are the test's own."""
+    monkeypatch.setattr(heads.platformdirs, "user_state_dir", lambda name: str(tmp_path / "state" / name))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    return tmp_path / "state" / "trax_ray"
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts processes that do something and then sleep, under any command line."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(code: str = "", *, called: str = sys.executable, arguments: Sequence[str] = ()) -> psutil.Process:
+        process = subprocess.Popen(
+            [called, *(arguments or ("-c", f"{code}\n{SLEEP}"))],
+            executable=sys.executable,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        return psutil.Process(process.pid)
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def note(folder: Path, name: str, **fields: Any) -> Path:
+    """A note as an earlier driver left it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"driver": DEAD, "host": socket.gethostname(), "processes": []} | fields))
+    return path
+
+
+def entry(process: psutil.Process) -> tuple[int, float]:
+    return process.pid, process.create_time()
+
+
+def lives(process: psutil.Process) -> bool:
+    return heads.find(*entry(process)) is not None if process.is_running() else False
+
+
+def test_nothing_is_left_where_nothing_was_started() -> None:
+    assert heads.orphans() == []
+    assert heads.reap_orphans() == 0
+
+
+def test_what_a_dead_driver_noted_is_ended_with_its_children(start: Start) -> None:
+    child = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    parent, bystander = start(child), start()
+    children = parent.children()
+    path = note(heads.notes_folder(), "1", processes=[entry(parent)])
+    assert {*heads.orphans()} == {parent, *children}
+    assert path.exists(), "looking changes nothing"
+    assert heads.reap_orphans() == 2
+    assert not lives(parent)
+    assert not any(map(lives, children))
+    assert lives(bystander)
+    assert not path.exists()
+
+
+def test_a_driver_that_lives_keeps_its_head(start: Start) -> None:
+    process = start()
+    own = psutil.Process()
+    path = note(heads.notes_folder(), "1", driver=entry(own), processes=[entry(process)])
+    assert heads.orphans() == []
+    assert heads.reap_orphans() == 0
+    assert lives(process)
+    assert path.exists()
+
+
+def test_a_number_that_was_given_to_another_process_means_nothing(start: Start) -> None:
+    process = start()
+    note(heads.notes_folder(), "1", processes=[(process.pid, process.create_time() - 100)])
+    assert heads.reap_orphans() == 0
+    assert lives(process)
+
+
+def test_a_driver_that_is_a_zombie_is_dead(start: Start) -> None:
+    process = start()
+    driver = subprocess.Popen([sys.executable, "-c", ""])
+    noted = entry(psutil.Process(driver.pid))
+    while psutil.Process(driver.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    note(heads.notes_folder(), "1", driver=noted, processes=[entry(process)])
+    assert heads.reap_orphans() == 1
+    driver.wait()
+
+
+def test_notes_of_other_machines_are_theirs(start: Start) -> None:
+    process = start()
+    path = note(heads.notes_folder(), "1", host="elsewhere", processes=[entry(process)])
+    assert heads.reap_orphans() == 0
+    assert path.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "1", '{"driver": 3}', '{"driver": [1, 2], "processes": [[1]]}'])
+def test_notes_that_can_not_be_read_are_dropped(content: str) -> None:
+    path = note(heads.notes_folder(), "1")
+    path.write_text(content)
+    assert heads.orphans() == []
+    assert path.exists()
+    assert heads.reap_orphans() == 0
+    assert not path.exists()
+
+
+class TestSessions:
+    """Processes that no note names, found by the session that they belong to."""
+
+    @pytest.fixture
+    def session(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "ray" / "session_2026-01-01_12-00-00_000000_77"
+        (folder / "logs").mkdir(parents=True)
+        (folder / "logs" / "worker.out").touch()
+        return folder
+
+    @pytest.fixture
+    def program(self, tmp_path: Path) -> str:
+        """A program where Ray would have one."""
+        path = tmp_path / "lib" / "ray" / "dashboard" / "dashboard.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(SLEEP)
+        return str(path)
+
+    def daemon(self, start: Start, program: str, session: Path) -> psutil.Process:
+        return start(arguments=(program, f"--log-dir={session}/logs"))
+
+    def worker(self, start: Start, session: Path) -> psutil.Process:
+        """Named as Ray names its own, with its log open."""
+        return start(f"log = open('{session}/logs/worker.out')", called="ray::IDLE")
+
+    def test_daemons_by_their_command_line(self, start: Start, session: Path, program: str) -> None:
+        daemon = self.daemon(start, program, session)
+        note(heads.notes_folder(), "1", session_dir=str(session))
+        assert heads.orphans() == [daemon]
+        assert heads.reap_orphans() == 1
+        assert not lives(daemon)
+
+    def test_workers_by_their_open_logs(self, start: Start, session: Path) -> None:
+        worker = self.worker(start, session)
+        note(heads.notes_folder(), "1", session_dir=str(session))
+        assert heads.orphans() == [worker]
+        assert heads.reap_orphans() == 1
+
+    def test_the_session_of_another_head_stays(self, start: Start, session: Path, program: str) -> None:
+        others = [self.daemon(start, program, session), self.worker(start, session)]
+        note(heads.notes_folder(), "1", session_dir=f"{session}8")
+        note(heads.notes_folder(), "2", session_dir="")
+        assert heads.reap_orphans() == 0
+        assert all(map(lives, others))
+
+    def test_whoever_reads_the_logs_stays(self, start: Start, session: Path) -> None:
+        reader = start(f"log = open('{session}/logs/worker.out')")
+        named = start(f"# {session}/logs/worker.out")
+        note(heads.notes_folder(), "1", session_dir=str(session))
+        assert heads.reap_orphans() == 0
+        assert lives(reader)
+        assert lives(named)
+
+    def test_a_driver_that_was_killed_while_ray_started(self, start: Start, tmp_path: Path, session: Path) -> None:
+        worker = self.worker(start, session)
+        ray = str(tmp_path / "ray")
+        note(heads.notes_folder(), "1", driver=[77, time.time() - 10], session_dir="", ray_folder=ray)
+        assert heads.orphans() == [worker]
+        note(heads.notes_folder(), "1", driver=[77, time.time() + 10], session_dir="", ray_folder=ray)
+        assert heads.orphans() == [], "that session is older than the driver: another process had its number"
+        note(heads.notes_folder(), "1", driver=[7, time.time() - 10], session_dir="", ray_folder=ray)
+        assert heads.orphans() == []
+
+
+def test_a_head_is_noted_and_forgotten(start: Start) -> None:
+    heads.note_head()
+    (path,) = heads.notes_folder().iterdir()
+    assert json.loads(path.read_text())["processes"] == []
+    process = start()
+    heads.note_head([process], "/tmp/ray/session_x")
+    found = json.loads(path.read_text())
+    assert found["driver"] == [os.getpid(), psutil.Process().create_time()]
+    assert found["processes"] == [[*entry(process)]]
+    assert found["session_dir"] == "/tmp/ray/session_x"
+    assert process in heads.descendants()
+    heads.forget_head()
+    heads.forget_head()
+    assert not path.exists()
+
+
+def test_where_ray_keeps_its_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same places as Ray's own, which a test on Ray compares."""
+    assert heads.local_head_note() == tmp_path / "ray" / "ray_current_cluster"
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    assert heads.ray_folder() == Path("/elsewhere/ray")
+    monkeypatch.delenv("TMPDIR")
+    assert heads.ray_folder() == Path("/tmp/ray")
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert heads.ray_folder() == Path("/tmp/ray")
+
+
+def test_a_head_that_answers(tmp_path: Path) -> None:
+    assert heads.live_head() is None
+    heads.local_head_note().parent.mkdir()
+    for nobody in ("127.0.0.1:1", "", "no port", "127.0.0.1:99999999"):
+        heads.local_head_note().write_text(nobody)
+        assert heads.live_head() is None
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        heads.local_head_note().write_text(f"{address}\n")
+        assert heads.live_head() == address
+
+
+def test_the_token_is_nobody_elses_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    heads.make_token_private()
+    assert not path.exists()
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    heads.make_token_private()
+    token = path.read_text()
+    assert len(token) == 64
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    heads.make_token_private()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (token, 0o600)

@@ -1,0 +1,287 @@
+"""Local Ray heads of ours: which processes they consist of, and ending what is left of them. Needs no Ray.
+
+Processes of a head whose driver was killed live on for a minute or more, some of them for ever, and hold memory and
+ports. So whoever starts a head notes it in a file: the driver, the head's processes, and Ray's session folder.
+Each process is noted with the time of its creation, because the system gives numbers of dead processes to new ones.
+
+Workers that started after the note was written, and agents whose raylet has died, are found by their session. Ray
+overwrites their command lines, and the agents' environment too; what stays is that they have the session's log files
+open. Others may read these files as well, so the name that Ray gives its own (`ray::...`) has to be there besides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import psutil
+
+from trax_ray.store.files import ensure_folder, write_atomically
+
+__all__ = [
+    "answers",
+    "descendants",
+    "end",
+    "family",
+    "find",
+    "forget_head",
+    "live_head",
+    "local_head_note",
+    "make_token_private",
+    "note_head",
+    "notes_folder",
+    "object_store_bytes",
+    "orphans",
+    "ray_folder",
+    "reap_orphans",
+]
+
+logger = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Tasks return paths and figures, so the object store of a head of ours stays nearly empty."""
+
+CREATION_TOLERANCE_S = 1.0
+KILL_ROUNDS = 3
+KILL_WAIT_S = 5.0
+
+_PROGRAM = re.compile(r"/ray/(\w+/)*(raylet|gcs_server|\w+\.py)")
+"""What Ray's own daemons run: `.../ray/core/src/ray/raylet/raylet`, `.../ray/dashboard/dashboard.py`."""
+
+
+def ray_folder() -> Path:
+    """Where Ray keeps its sessions on this machine: as Ray finds it, without importing it."""
+    folder = os.environ.get("RAY_TMPDIR")
+    if not folder and sys.platform.startswith("linux"):
+        folder = os.environ.get("TMPDIR")
+    if not folder:
+        folder = "/tmp" if sys.platform.startswith(("linux", "darwin")) else tempfile.gettempdir()
+    return Path(folder) / "ray"
+
+
+def local_head_note() -> Path:
+    """Where `ray start` writes the address of the head that it started; heads inside a driver don't."""
+    return ray_folder() / "ray_current_cluster"
+
+
+def live_head() -> str | None:
+    """Address of a head on this machine that `ray start` started and that answers, else None."""
+    try:
+        address = local_head_note().read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return address if answers(address) else None
+
+
+def answers(address: str, timeout_s: float = 1.0) -> bool:
+    """Whether something takes connections at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+def object_store_bytes() -> int:
+    """Size of the object store of a head of ours."""
+    return int(min(OBJECT_STORE_BYTES, psutil.virtual_memory().total // 8))
+
+
+def make_token_private() -> None:
+    """Make the token file before Ray does, which would let others read it, or take their right to read it."""
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        contextlib.suppress(FileExistsError),
+        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file,
+    ):
+        file.write(secrets.token_hex(32))
+    path.chmod(0o600)
+
+
+# Notes
+
+
+def notes_folder() -> Path:
+    """Folder of the notes on heads that batches started, one per driver."""
+    return Path(platformdirs.user_state_dir("trax_ray")) / "heads"
+
+
+def note_head(processes: Iterable[psutil.Process] = (), session_dir: str = "") -> None:
+    """Note the head that this process is starting, or has started.
+
+    Args:
+        processes: Its processes, as far as they are there yet.
+        session_dir: Ray's session folder; empty where it isn't known yet: a driver that is killed while Ray starts
+            leaves processes too, and the session is then found by the driver's number, which ends its name.
+    """
+    own = psutil.Process()
+    note = {
+        "driver": [own.pid, own.create_time()],
+        "host": socket.gethostname(),
+        "processes": noted(processes),
+        "session_dir": session_dir,
+        "ray_folder": str(ray_folder()),
+    }
+    path = _note_path(own.pid)
+    ensure_folder(path.parent)
+    write_atomically(path, json.dumps(note).encode("ascii"))
+
+
+def forget_head() -> None:
+    """This process's head has ended as it should."""
+    _note_path(os.getpid()).unlink(missing_ok=True)
+
+
+def noted(processes: Iterable[psutil.Process]) -> list[tuple[int, float]]:
+    """Processes as they stand in a note: number and time of creation of each that lives."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if process.is_running():
+                found.append((process.pid, process.create_time()))
+    return found
+
+
+def _note_path(pid: int) -> Path:
+    return notes_folder() / f"{pid}.json"
+
+
+# What is left of a head
+
+
+def orphans() -> list[psutil.Process]:
+    """Processes of heads whose driver is dead. Looking changes nothing."""
+    return [process for _, note in _left_behind() if note for process in family(note)]
+
+
+def reap_orphans() -> int:
+    """End what is left of local heads whose driver is dead.
+
+    Returns:
+        How many processes were ended.
+    """
+    ended = 0
+    for path, note in _left_behind():
+        ended += end(note) if note else 0
+        path.unlink(missing_ok=True)
+    if ended:
+        logger.info("ended %d processes that an earlier run left behind", ended)
+    return ended
+
+
+def _left_behind() -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """The notes of drivers of this machine that are dead; None for notes that can't be read."""
+    for path in sorted(notes_folder().glob("*.json")):
+        try:
+            note = json.loads(path.read_text())
+            # The folder may be shared by machines, each of which has a process of that number.
+            elsewhere = note.get("host", socket.gethostname()) != socket.gethostname()
+            if elsewhere or find(*note["driver"]) is not None:
+                continue
+            [find(*process) for process in note["processes"]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.debug("the note %s can't be read (%s)", path, error)
+            note = None
+        yield path, note
+
+
+def family(note: Mapping[str, Any]) -> list[psutil.Process]:
+    """The processes of a noted head that live: noted ones, others of its Ray session, and the children of both."""
+    roots = [process for pid, created_at in note["processes"] if (process := find(pid, created_at)) is not None]
+    sessions = _sessions(note)
+    if sessions:
+        roots += [process for process in psutil.process_iter() if _belongs(process, sessions)]
+    own = psutil.Process()
+    members = dict.fromkeys(member for root in roots for member in [*_children_of(root), root])
+    return [member for member in members if member != own]
+
+
+def end(note: Mapping[str, Any]) -> int:
+    """End the processes of a noted head.
+
+    Returns:
+        How many were ended.
+    """
+    ended = 0
+    for _ in range(KILL_ROUNDS):  # a raylet may start a worker while the first ones are being ended
+        left = family(note)
+        if not left:
+            break
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                ended += 1
+        psutil.wait_procs(left, timeout=KILL_WAIT_S)
+    return ended
+
+
+def find(pid: int, created_at: float) -> psutil.Process | None:
+    """The process with this number, if it is still the one that was noted, and lives."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - created_at) < CREATION_TOLERANCE_S
+        # A dead process stays as a zombie until its parent asks for it; in containers nobody may.
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def descendants() -> list[psutil.Process]:
+    """This process's children, and theirs."""
+    return _children_of(psutil.Process())
+
+
+def _children_of(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        children: list[psutil.Process] = process.children(recursive=True)
+    except psutil.Error:
+        return []
+    return children
+
+
+def _sessions(note: Mapping[str, Any]) -> list[str]:
+    """Ray's session folders of a noted head."""
+    if note.get("session_dir"):
+        return [note["session_dir"]]
+    if not note.get("ray_folder"):
+        return []
+    pid, created_at = note["driver"]
+    found = []
+    for path in Path(note["ray_folder"]).glob(f"session_*_{pid}"):
+        with contextlib.suppress(OSError):
+            # An older one belonged to another process that had the same number.
+            if path.lstat().st_mtime >= created_at - CREATION_TOLERANCE_S:
+                found.append(str(path))
+    return found
+
+
+def _belongs(process: psutil.Process, sessions: Iterable[str]) -> bool:
+    """Whether a process is one of Ray's in one of these sessions; somebody who reads the logs is not."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        command = process.cmdline()
+        if command and command[0].startswith("ray::"):
+            words = [file.path for file in process.open_files()]
+        elif any(_PROGRAM.search(word) for word in command[:4]):
+            words = command
+        else:
+            return False
+    except psutil.Error:  # it ended meanwhile, or is another user's
+        return False
+    return any(f"{session}/" in f"{word}/" for session in sessions for word in words)
