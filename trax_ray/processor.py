@@ -14,6 +14,7 @@ import inspect
 import json
 import logging
 import os
+import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +22,10 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trax_ray.core.additions import additions
+from trax_ray.core.events import CoordinatorStarted, InputsClosed, Known
 from trax_ray.core.plan import InputFile, file_id_of, plan_call, plan_file
-from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.progress import BatchProgress, BatchResult, fold, result_of
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
     DEFAULT_MEMORY_LIMIT_MB,
@@ -35,9 +38,12 @@ from trax_ray.core.spec import (
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import QueueFull, SetupError, UsageError
 from trax_ray.providers.registry import provider_of
+from trax_ray.store.batch_journal import read_state, spoilt
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
+from trax_ray.store.inbox import waiting
 from trax_ray.store.inputs import Found, describe
 from trax_ray.store.layout import Layout, plan_names
+from trax_ray.store.lease import Lease
 
 if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
@@ -239,6 +245,10 @@ class BatchProcessor:
         """Cancel what runs and what waits; `start` then returns. Acts at once; may be awaited."""
         return self._command("stop")
 
+    def interrupt(self) -> Awaitable[None]:
+        """Stop as a signal does: nothing starts any more, and what runs has a while to end. A pause outlasts it."""
+        return self._command("interrupt")
+
     def get_progress(self) -> BatchProgress:
         """How the batch stands."""
         if self._driver is not None:
@@ -346,6 +356,10 @@ class BatchProcessor:
         # Workers log as this process does: what is asked for here is shown from there too.
         level = logging.getLevelName(logging.getLogger("trax_ray").getEffectiveLevel())
         self.spec = replace(self.spec, log_level=level)
+        settled = await asyncio.to_thread(self._settled)
+        if settled is not None:
+            await _call(progress_callback, self._last)
+            return settled
         driver = Driver(self.spec, address=self._address, lean=self._lean)
         try:
             first = list(islice(self._feed, PACK))
@@ -364,6 +378,38 @@ class BatchProcessor:
         finally:
             self._driver = None
             await _to_its_end(driver.close)
+
+    def _settled(self) -> BatchResult | None:
+        """The result, where all that was given had ended in earlier runs; then there is nothing to start Ray for.
+
+        Raises:
+            BusyError: Another batch is at work in the output folder.
+            JournalError: The journal there is damaged.
+        """
+        layout = Layout(Path(self.spec.output_dir))
+        if not layout.journal.exists():
+            return None
+        lease = Lease(layout.lock)
+        lease.acquire(f"batch {self.spec.name}")
+        try:
+            fed = list(self._feed)
+            self._feed = iter(fed)
+            given = [*self._waiting, *fed]
+            if any(request.command == "retry-failed" for request in waiting(layout.inbox)):
+                return None
+            state = read_state(layout)
+            state.handle(CoordinatorStarted(state.epoch, self.spec.to_dict(), run=uuid.uuid4().hex), state.now)
+            events = additions(state.ledger, given, spoilt(layout, state.records, given))
+        finally:
+            lease.release()
+        if not all(isinstance(event, Known) for event in events):
+            return None
+        for event in [*events, InputsClosed()]:
+            state.handle(event, state.now)
+        self._waiting.clear()
+        self._feed = iter(())
+        self._last = fold(state, state.now, {})
+        return result_of(state, self._last, self.spec.output_dir)
 
     async def _to_the_end(self, driver: Driver, progress_callback: ProgressCallback | None) -> BatchResult:
         feeding = asyncio.create_task(self._feed_driver(driver))

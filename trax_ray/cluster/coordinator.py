@@ -1,22 +1,21 @@
 """The coordinator: an actor, one per batch, that owns the queue, the retry state and the journal.
 
-One thread does all the work: it drains the inbox, folds outcomes into the machine, commits the journal, runs
+One thread does all the work: it drains the inboxes, folds outcomes into the machine, commits the journal, runs
 the machine's commands and waits briefly for more. The actor's other methods only put messages into the inbox or
 read the last snapshot, which is replaced and never changed.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import platform
 import queue
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,71 +23,61 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trax_ray.cluster import failures, remote
-from trax_ray.cluster.sampling import Measurement, Sampler, WorkerReport
+from trax_ray.cluster.attempts import Attempts
+from trax_ray.cluster.sampling import Measurement, Sampler
+from trax_ray.cluster.status import write_status
+from trax_ray.core import admission
 from trax_ray.core.additions import additions
-from trax_ray.core.admission import admit
 from trax_ray.core.events import (
     AttemptEnded,
     Cancel,
     Command,
     CoordinatorStarted,
     Dispatch,
+    Draining,
     Event,
     Expanded,
     Finish,
     InputsClosed,
     Paused,
+    Preempted,
     Resumed,
+    RetryFailed,
     Revived,
+    Scaled,
     Started,
     Stopped,
     TasksAdded,
-    decode_event,
     decode_task,
-    encode_event,
 )
-from trax_ray.core.machine import BatchState
-from trax_ray.core.progress import BatchProgress, BatchResult, failures_of, fold
+from trax_ray.core.progress import BatchProgress, BatchResult, fold, result_of
+from trax_ray.core.schedule import parse_hours, waits_until
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask, Outcome, TaskState
+from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
-from trax_ray.store.artifacts import ArtifactStore
-from trax_ray.store.epochs import OpenedJournal, open_journal
-from trax_ray.store.files import write_atomically
+from trax_ray.store import inbox
+from trax_ray.store.batch_journal import BatchJournal, spoilt
 from trax_ray.store.layout import Layout
-from trax_ray.store.lease import Lease
 
 __all__ = ["Coordinator", "Opened", "create"]
 
 logger = logging.getLogger(__name__)
 
 WAIT_S = 0.05
-IDLE_WAIT_S = 0.5
+IDLE_WAIT_S = 0.25
 SAMPLE_PERIOD_S = 1.0
 NODES_PERIOD_S = 5.0
-LOOK_AHEAD = 64
+INBOX_PERIOD_S = 0.2
+LOOK_AHEAD = 256
 """Ready tasks that admission looks at in one turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What `open` found: the epoch it took and how many tasks the journal knew."""
+    """What `open` found: the epoch it took, and whether the batch is paused from before."""
 
     epoch: int
-    known_tasks: int
-    ended_tasks: int
-
-
-@dataclass(slots=True)
-class _Running:
-    """An attempt that Ray works on."""
-
-    dispatch: Dispatch
-    handle: Any
-    heard_at: float
-    fraction: float = 0.0
-    worker: WorkerReport | None = None
-    stalled: bool = False
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +92,15 @@ _COMMANDS: dict[str, Callable[[], Event]] = {
     "pause": Paused,
     "resume": Resumed,
     "stop": Stopped,
+    "interrupt": Draining,
     "close": InputsClosed,
+}
+
+_REQUESTS: dict[str, Callable[[str], Event]] = {
+    "pause": lambda name: Paused(request=name),
+    "resume": lambda name: Resumed(request=name),
+    "stop": lambda name: Stopped(request=name),
+    "retry-failed": lambda name: RetryFailed(request=name),
 }
 
 
@@ -111,13 +108,12 @@ class Coordinator:
     """The body of the actor. Nothing happens in the constructor: `open` may fail, and says how."""
 
     def __init__(self) -> None:
-        self._inbox: queue.SimpleQueue[str | _Addition] = queue.SimpleQueue()
-        self._state = BatchState()
-        self._running: dict[tuple[str, int], _Running] = {}
+        self._messages: queue.SimpleQueue[str | _Addition] = queue.SimpleQueue()
         self._snapshot = BatchProgress()
         self._result: BatchResult | None = None
         self._report: Any = None
         self._report_error = ""
+        self._random = random.Random()
 
     # What the driver calls, from other threads than the loop's
 
@@ -137,8 +133,7 @@ class Coordinator:
             self._open(spec, run, driver_pid)
         except TraxRayError as error:
             return error
-        records = self._state.records.values()
-        return Opened(self._state.epoch, len(records), sum(record.state.terminal for record in records))
+        return Opened(self._book.epoch, self._state.paused)
 
     def add(self, tasks: list[dict[str, Any]]) -> int | TraxRayError:
         """Add tasks, new or known; known ones are done again only where they changed.
@@ -147,14 +142,14 @@ class Coordinator:
             For how many more tasks the queue has room, or why these were refused.
         """
         addition = _Addition([decode_task(task) for task in tasks])
-        self._inbox.put(addition)
+        self._messages.put(addition)
         return addition.answer.get()
 
     def command(self, name: str) -> None:
-        """`pause`, `resume`, `stop`, or `close` (no more inputs will come)."""
+        """`pause`, `resume`, `stop`, `interrupt` (as a signal does), or `close` (no more inputs will come)."""
         if name not in _COMMANDS:
             raise ValueError(f"expected one of {', '.join(_COMMANDS)}, got {name}")
-        self._inbox.put(name)
+        self._messages.put(name)
 
     def snapshot(self) -> BatchProgress:
         """How the batch stood at the end of the last turn."""
@@ -171,38 +166,38 @@ class Coordinator:
                 self._turn()
             return self._result
         except TraxRayError as error:
-            for running in self._running.values():
-                self._cancel(running)
             return error
         finally:
-            self._journal.close()
-            self._lease.release()
+            self._attempts.close()
+            self._book.close()
 
     # The loop
 
     def _open(self, spec: dict[str, Any], run: str, driver_pid: int) -> None:
         self._spec = BatchSpec.from_dict(spec)
-        self._spec_data = spec
+        self._hours = parse_hours(self._spec.only_between) if self._spec.only_between else None
         remote.configure_logging(self._spec.log_level)
         self._layout = Layout(Path(self._spec.output_dir))
-        self._lease = Lease(self._layout.lock)
-        holder = f"batch {self._spec.name}"
-        self._lease.acquire(holder)
-        self._journal: OpenedJournal = open_journal(self._layout.journal, holder, time.time())
-        for record in self._journal.records:
-            self._state.handle(*decode_event(record))
+        self._attempts = Attempts(self._spec)
+        self._book = BatchJournal.open(self._layout, f"batch {self._spec.name}", time.time())
+        self._state = self._book.state
         # The wall clock may have been set back since: the batch's own time never is.
         self._clock_origin = max(time.time(), self._state.now) - time.monotonic()
         node_id = ray.get_runtime_context().get_node_id()
         self._sampler = Sampler(node_id, [driver_pid, os.getpid()])
+        self._governor = admission.Governor(self._spec.limits)
         self._nodes: dict[str, dict[str, float]] = {}
-        self._nodes_at = self._sampled_at = self._reported_at = self._status_at = -1e9
+        self._nodes_at = self._sampled_at = self._reported_at = self._status_at = self._asked_at = -1e9
         self._memory_peak_mb = self._cpu_peak_percent = 0.0
-        self._random = random.Random()
+        self._drained_at: float | None = None
+        self._waits_until: float | None = None
         self._look_at_nodes()
-        largest = max((node.get("memory", 0.0) for node in self._nodes.values()), default=0.0)
         self._measure()
-        self._commit([CoordinatorStarted(self._journal.epoch, spec, int(largest / 2**20), run)])
+        largest_mb = max((node.get("memory", 0.0) for node in self._nodes.values()), default=0.0) / 2**20
+        if self._state.run is not None and run != self._state.run:
+            self._forget_stops()
+        most_mb = min(int(largest_mb), self._spec.limits.memory_limit_mb)
+        self._commit([CoordinatorStarted(self._book.epoch, spec, most_mb, run)])
         self._reported_at = time.monotonic()
         self._publish()
 
@@ -212,12 +207,19 @@ class Coordinator:
     def _turn(self) -> None:
         """One round: what came in, what ended, what may start; then the journal, then the commands."""
         answers: list[tuple[_Addition, int | TraxRayError]] = []
+        requests = self._requests()
         events = self._drain(answers)
-        events += self._ended()
+        events += [_REQUESTS[request.command](request.name) for request in requests]
+        alive = set(self._nodes)
+        events += [self._end(*ended) for ended in self._attempts.ended(alive)]
         if time.monotonic() - self._sampled_at >= SAMPLE_PERIOD_S:
             self._measure()
-            self._end_stalled()
+            events += [self._end(*ended) for ended in self._attempts.overdue()]
+            events += self._give_back()
+        events += self._drained()
         self._commit(events)
+        for request in requests:
+            inbox.remove(self._layout.inbox, request.name)
         for addition, answer in answers:
             addition.answer.put(answer)
         self._publish()
@@ -227,30 +229,23 @@ class Coordinator:
     def _commit(self, events: list[Event]) -> None:
         """Change the state, put the events into the journal in one group, then run the commands."""
         now = self._now()
-        commands: list[Command] = []
-        for event in events:
-            commands += self._state.handle(event, now)
-        started = self._startable(now)
-        if started is not None:
-            commands += self._state.handle(started, now)
-            events = [*events, started]
-        if events:
-            self._journal.append([encode_event(event, now) for event in events])
-        for command in commands:
+        for command in self._book.commit(events, now, lambda: self._following(now)):
             self._execute(command)
 
+    # What came in
+
     def _drain(self, answers: list[tuple[_Addition, int | TraxRayError]]) -> list[Event]:
-        """The messages in the inbox as events; `answers` takes what is to be said once they are committed."""
+        """The driver's messages as events; `answers` takes what is to be said once they are committed."""
         events: list[Event] = []
         with suppress(queue.Empty):
             while True:
-                message = self._inbox.get_nowait()
+                message = self._messages.get_nowait()
                 if isinstance(message, str):
                     events.append(_COMMANDS[message]())
                     continue
-                spoilt = self._spoilt(message.tasks)
+                gone = spoilt(self._layout, self._state.records, message.tasks)
                 try:
-                    given = additions(self._state.ledger, message.tasks, spoilt)
+                    given = additions(self._state.ledger, message.tasks, gone)
                 except TraxRayError as error:
                     answers.append((message, error))
                     continue
@@ -261,107 +256,99 @@ class Coordinator:
                 break
         return events
 
+    def _requests(self) -> list[inbox.Request]:
+        """Commands from other terminals; those that the journal knows already are taken away."""
+        if time.monotonic() - self._asked_at < INBOX_PERIOD_S:
+            return []
+        self._asked_at = time.monotonic()
+        found = inbox.waiting(self._layout.inbox)
+        for request in found:
+            if request.name in self._state.requests:
+                inbox.remove(self._layout.inbox, request.name)
+        return [request for request in found if request.name not in self._state.requests]
+
+    def _forget_stops(self) -> None:
+        """A stop that nobody took any more was meant for the run that it came too late for."""
+        for request in inbox.waiting(self._layout.inbox):
+            if request.command == "stop":
+                inbox.remove(self._layout.inbox, request.name)
+
     def _room(self, pending: int = 0) -> int:
         return max(0, self._spec.limits.queue_size - self._state.ready_count - pending)
 
-    def _spoilt(self, tasks: Iterable[BatchTask]) -> set[str]:
-        """Ids of tasks that succeeded, but whose artifact or output files are gone."""
-        artifacts = ArtifactStore(self._layout.artifacts)
-        spoilt = set()
-        for task in tasks:
-            record = self._state.records.get(task.id)
-            if record is None or record.state is not TaskState.SUCCEEDED:
-                continue
-            if "outputs" not in record.metrics:
-                continue
-            names = record.metrics["outputs"]
-            there = all((self._layout.output_dir / name).exists() for name in names)
-            if not there or not artifacts.has(record.artifact_key):
-                spoilt.add(task.id)
-        return spoilt
+    # What may start
+
+    def _following(self, now: float) -> list[Event]:
+        """What follows from how things stand: how many attempts may run, where that changed, and those that start."""
+        following: list[Event] = []
+        slots = admission.slots(self._spec.limits, self._allowance)
+        scaled = Scaled(slots, self._allowance.reason)
+        if self._state.scaled is None or scaled.slots != self._state.scaled.slots:
+            following.append(scaled)
+        started = self._startable(now)
+        return following if started is None else [*following, started]
 
     def _startable(self, now: float) -> Started | None:
-        """The attempts that limits and priorities let start now."""
+        """The attempts that limits, hours and priorities let start now."""
+        self._waits_until = self._wait_for_hours(now)
+        if self._waits_until is not None:
+            return None
         waiting = self._state.candidates(LOOK_AHEAD, now)
         if not waiting:
             return None
-        count = admit(
-            self._spec.limits,
-            self._measured.sample,
-            [running.dispatch.task.resources for running in self._running.values()],
-            [task.resources for task in waiting],
-        )
+        count = admission.admit(self._spec.limits, self._allowance, self._attempts.tasks(), waiting)
         if not count:
             return None
         return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in waiting[:count]))
 
+    def _wait_for_hours(self, now: float) -> float | None:
+        if not self._spec.start_at and self._hours is None:
+            return None
+        zone = datetime.now().astimezone().tzinfo
+        assert zone is not None
+        return waits_until(now, self._spec.start_at, self._hours, zone)
+
     def _execute(self, command: Command) -> None:
         if isinstance(command, Dispatch):
             logger.debug("attempt %d of %s starts", command.attempt, command.task.id)
-            handle = remote.submit(command, self._spec_data)
-            key = (command.task.id, command.attempt)
-            self._running[key] = _Running(command, handle, heard_at=time.monotonic())
+            self._attempts.start(command)
         elif isinstance(command, Cancel):
-            running = self._running.pop((command.task_id, command.attempt), None)
-            if running is not None:
-                self._cancel(running)
+            self._attempts.cancel(command.task_id, command.attempt)
         elif isinstance(command, Finish):
             logger.debug("the batch has ended: %s", command.reason)
-            self._finish(command.reason)
+            self._finish()
 
-    def _cancel(self, running: _Running) -> None:
-        # By force, because a decoder or a model in C answers nothing softer. Results are committed whole or not.
-        ray.cancel(running.handle, force=True)
+    # What ended
 
-    # Outcomes
-
-    def _ended(self) -> list[Event]:
-        """Outcomes that have arrived, as events."""
-        if not self._running:
-            return []
-        by_handle = {id(running.handle): key for key, running in self._running.items()}
-        handles = [running.handle for running in self._running.values()]
-        ready, _ = ray.wait(handles, num_returns=len(handles), timeout=0, fetch_local=False)
-        events: list[Event] = []
-        for handle in ready:
-            key = by_handle[id(handle)]
-            outcome = self._read(self._running[key])
-            if outcome is not None:
-                events.append(self._end(self._running.pop(key), outcome))
-        return events
-
-    def _read(self, running: _Running) -> Outcome | None:
-        """The next word of an attempt: its outcome, or None for a sign of life."""
-        handle = running.handle
-        try:
-            packed = ray.get(next(handle) if isinstance(handle, ray.ObjectRefGenerator) else handle)
-        except StopIteration:
-            silent = RuntimeError("the attempt ended without an outcome")
-            return Outcome(failure=failures.failure_of_ray(silent), ended_at=time.time())
-        except ray.exceptions.RayError as error:
-            stalled = failures.stalled(self._spec.stall_timeout_s)
-            return Outcome(failure=stalled if running.stalled else failures.failure_of_ray(error), ended_at=time.time())
-        outcome = remote.unpack(packed)
-        if outcome is None:
-            running.heard_at = time.monotonic()
-            running.fraction = packed["fraction"]
-            running.worker = WorkerReport(packed["node_id"], packed["pid"], packed["memory_mb"])
-        return outcome
-
-    def _end(self, running: _Running, outcome: Outcome) -> Event:
-        dispatch = running.dispatch
+    def _end(self, dispatch: Dispatch, outcome: Outcome) -> Event:
         if outcome.children and outcome.failure is None:
             return Expanded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome)
         jitter = self._random.random() if outcome.failure is not None else 0.0
         return AttemptEnded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome, jitter)
 
-    def _end_stalled(self) -> None:
-        """End attempts that gave no sign of life for too long; their outcome follows."""
-        for running in self._running.values():
-            silent_s = time.monotonic() - running.heard_at
-            if running.worker is not None and silent_s > self._spec.stall_timeout_s and not running.stalled:
-                running.stalled = True
-                self._cancel(running)
+    def _give_back(self) -> Iterator[Event]:
+        """Where the batch is far over its memory limit: the end of an attempt."""
+        chosen = admission.to_give_back(self._allowance, self._attempts.uses(self._measured.workers))
+        if chosen is None:
+            return
+        use, to_blame = chosen
+        running = self._attempts.of(use.task_id)
+        dispatch = running.dispatch
+        if to_blame:
+            failure = failures.greedy(use.memory_mb, use.requested_mb, self._spec.limits.memory_limit_mb)
+            yield self._end(*self._attempts.end(running, failure))
+        else:
+            yield Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, self._allowance.reason)
+
+    def _drained(self) -> list[Event]:
+        """After a signal: the end, when nothing runs any more or the grace period is over."""
+        if not self._state.draining or self._state.finished:
+            return []
+        if self._drained_at is None:
+            self._drained_at = time.monotonic() + self._spec.grace_s
+        if len(self._attempts) and time.monotonic() < self._drained_at:
+            return []
+        return [Stopped("signal")]
 
     # Looking around
 
@@ -373,25 +360,25 @@ class Coordinator:
     def _measure(self) -> None:
         self._sampled_at = time.monotonic()
         self._look_at_nodes()
-        reports = [running.worker for running in self._running.values() if running.worker is not None]
-        self._measured: Measurement = self._sampler.measure(self._nodes, reports)
+        self._measured: Measurement = self._sampler.measure(self._nodes, self._attempts.reports())
+        self._allowance = self._governor.observe(self._measured.sample, self._sampled_at)
         self._memory_peak_mb = max(self._memory_peak_mb, self._measured.memory_mb)
         self._cpu_peak_percent = max(self._cpu_peak_percent, self._measured.cpu_percent)
+        # self._book.lease.beat()
 
     def _wait(self) -> None:
-        """Until something may have happened, and not for long: the inbox is looked at on every turn."""
+        """Until something may have happened, and not for long: the inboxes are looked at on every turn."""
         if self._result is not None:
             return
-        if not self._inbox.empty():
+        if not self._messages.empty():
             return
-        if self._running:
-            handles = [running.handle for running in self._running.values()]
-            ray.wait(handles, num_returns=1, timeout=WAIT_S, fetch_local=False)
+        if len(self._attempts):
+            self._attempts.wait(WAIT_S)
             return
         due = self._state.next_due()
         wait_s = IDLE_WAIT_S if due is None else min(IDLE_WAIT_S, max(0.0, due - self._now()))
         with suppress(queue.Empty):
-            self._inbox.put(self._inbox.get(timeout=max(wait_s, 0.001)))
+            self._messages.put(self._messages.get(timeout=max(wait_s, 0.001)))
 
     # What others see
 
@@ -400,39 +387,17 @@ class Coordinator:
         now = time.monotonic()
         if now - self._status_at >= SAMPLE_PERIOD_S or self._state.finished:
             self._status_at = now
-            self._write_status()
+            write_status(self._layout, self._spec.name, self._state, self._snapshot, self._waits_until)
 
     def _progress(self) -> BatchProgress:
-        fractions = {task_id: running.fraction for (task_id, _), running in self._running.items()}
         return replace(
-            fold(self._state, self._now(), fractions),
+            fold(self._state, self._now(), self._attempts.fractions()),
             memory_usage_mb=self._measured.memory_mb,
             cpu_usage_percent=self._measured.cpu_percent,
             memory_peak_mb=self._memory_peak_mb,
             cpu_peak_percent=self._cpu_peak_percent,
+            waits_until=self._waits_until,
         )
-
-    def _write_status(self) -> None:
-        progress = self._snapshot
-        status = {
-            "batch": self._spec.name,
-            "phase": self._state.finished or ("paused" if progress.paused else "running"),
-            "epoch": self._state.epoch,
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "updated_at": time.time(),
-            "total": progress.total_tasks,
-            "succeeded": progress.completed_tasks,
-            "failed": progress.failed_tasks,
-            "cancelled": progress.cancelled_tasks,
-            "active": progress.active_workers,
-            "memory_mb": round(progress.memory_usage_mb, 1),
-            "cpu_percent": progress.cpu_usage_percent,
-            "elapsed_s": round(progress.elapsed_s, 1),
-            "estimated_remaining_s": progress.estimated_remaining_s,
-            "parked": dict(progress.parked),
-        }
-        write_atomically(self._layout.status, json.dumps(status, indent=1).encode())
 
     def _report_if_due(self) -> None:
         """Rewrite the report's tables now and then, in a task of their own, one at a time."""
@@ -453,29 +418,14 @@ class Coordinator:
         except ray.exceptions.RayError as error:
             self._report_error = failures.failure_of_ray(error).message
 
-    def _finish(self, reason: str) -> None:
+    def _finish(self) -> None:
         """The batch has ended: write the whole report, then say how it went."""
         if self._report is not None:
             self._take_report()
         self._report = remote.submit_report(self._spec.output_dir, final=True)
         self._take_report()
         self._measure()
-        progress = self._progress()
-        self._result = BatchResult(
-            success_count=progress.completed_tasks,
-            failure_count=progress.failed_tasks,
-            cancelled_count=progress.cancelled_tasks,
-            total_count=progress.total_tasks,
-            processing_time=progress.elapsed_s,
-            memory_peak_mb=progress.memory_peak_mb,
-            cpu_peak_percent=progress.cpu_peak_percent,
-            quality_metrics=progress.quality_metrics,
-            failures=failures_of(self._state),
-            reason=reason,
-            parked=progress.parked,
-            output_dir=self._spec.output_dir,
-            report_error=self._report_error,
-        )
+        self._result = result_of(self._state, self._progress(), self._spec.output_dir, self._report_error)
 
 
 def create(node_id: str) -> Any:

@@ -44,8 +44,8 @@ class Driver:
         self._actor: Any = None
         self._run: Any = None
         self._closed = False
-        self._paused = False
-        self._stopped = False
+        self._pausing = ""
+        self._ending = ""
         self._coordinators = 0
         self._run_id = uuid.uuid4().hex
         self._snapshot = BatchProgress()
@@ -112,11 +112,12 @@ class Driver:
         return int(answer)
 
     def command(self, name: str) -> None:
-        """`pause`, `resume`, `stop` or `close`; takes effect within a turn of the coordinator."""
+        """`pause`, `resume`, `stop`, `interrupt` or `close`; takes effect within a turn of the coordinator."""
         self._closed = self._closed or name == "close"
-        self._stopped = self._stopped or name == "stop"
         if name in ("pause", "resume"):
-            self._paused = name == "pause"
+            self._pausing = name
+        if name in ("stop", "interrupt"):
+            self._ending = name
         self._actor.command.remote(name)
 
     def snapshot(self) -> BatchProgress:
@@ -171,12 +172,10 @@ class Driver:
             ) from error
         logger.warning("the coordinator died (%s); another one continues", type(error).__name__)
         self.open()
-        if self._paused:
-            self._actor.command.remote("pause")
-        if self._stopped:
-            self._actor.command.remote("stop")
-        if self._closed:
-            self._actor.command.remote("close")
+        # What was said last, in case that the dead one hadn't brought it to the journal.
+        for name in (self._pausing, self._ending, "close" if self._closed else ""):
+            if name:
+                self._actor.command.remote(name)
 
     def _check_fits(self, request: ResourceRequest) -> None:
         """A request that fits no node would hang without a word."""

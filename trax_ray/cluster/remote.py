@@ -6,6 +6,7 @@ Kinds that last over about five seconds are streaming generators: at most one si
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trax_ray.core.events import Dispatch, decode_outcome, decode_task, encode
 from trax_ray.core.spec import BatchSpec
@@ -22,7 +24,17 @@ from trax_ray.core.task import Outcome, ResourceRequest, TaskType
 from trax_ray.tasks.assignment import Assignment
 from trax_ray.tasks.run import make_attempt
 
-__all__ = ["configure_logging", "pack", "process_memory_mb", "submit", "submit_report", "unpack"]
+__all__ = [
+    "alive",
+    "assignment_of",
+    "configure_logging",
+    "kill_process",
+    "pack",
+    "process_memory_mb",
+    "submit",
+    "submit_report",
+    "unpack",
+]
 
 PROGRESS_PERIOD_S = 1.0
 REPORT_MEMORY_MB = 512
@@ -55,7 +67,8 @@ def configure_logging(level: str) -> None:
     ours.propagate = False
 
 
-def _assignment(packed: Mapping[str, Any]) -> Assignment:
+def assignment_of(packed: Mapping[str, Any]) -> Assignment:
+    """The assignment that `pack` packed."""
     spec = BatchSpec.from_dict(packed["spec"])
     configure_logging(spec.log_level)
     return Assignment(
@@ -67,12 +80,13 @@ def _assignment(packed: Mapping[str, Any]) -> Assignment:
     )
 
 
-def _alive(fraction: float) -> dict[str, Any]:
+def alive(fraction: float) -> dict[str, Any]:
     """A sign of life: who works where, how far it is, and what its process takes."""
     process = psutil.Process()
     return {
         "fraction": fraction,
         "pid": os.getpid(),
+        "created_at": process.create_time(),
         "node_id": ray.get_runtime_context().get_node_id(),
         "memory_mb": process_memory_mb(process),
     }
@@ -85,18 +99,18 @@ def process_memory_mb(process: psutil.Process) -> float:
 
 
 def _stream(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield _alive(0.0)
+    yield alive(0.0)
     said_at = time.monotonic()
-    for item in make_attempt(_assignment(packed)):
+    for item in make_attempt(assignment_of(packed)):
         if isinstance(item, Outcome):
             yield {"outcome": encode(item)}
         elif time.monotonic() - said_at >= PROGRESS_PERIOD_S:
             said_at = time.monotonic()
-            yield _alive(item.fraction)
+            yield alive(item.fraction)
 
 
 def _single(packed: dict[str, Any]) -> dict[str, Any]:
-    *_, outcome = make_attempt(_assignment(packed))
+    *_, outcome = make_attempt(assignment_of(packed))
     return {"outcome": encode(outcome)}
 
 
@@ -149,14 +163,39 @@ def _resources(request: ResourceRequest) -> dict[str, Any]:
     return options
 
 
-def submit(dispatch: Dispatch, spec: Mapping[str, Any]) -> Any:
-    """Start an attempt.
+def submit(dispatch: Dispatch, packed: Mapping[str, Any]) -> Any:
+    """Start an attempt in a process of its own.
+
+    Args:
+        dispatch: The attempt.
+        packed: The same, from `pack`.
 
     Returns:
         A generator of references for kinds that stream, else one reference.
     """
     options = _resources(dispatch.task.resources)
-    return _FUNCTIONS[dispatch.task.task_type].options(**options).remote(pack(dispatch, spec))
+    return _FUNCTIONS[dispatch.task.task_type].options(**options).remote(packed)
+
+
+@ray.remote(max_retries=0, num_cpus=0)
+def kill(pid: int, created_at: float) -> None:
+    """End a process of this node that answers nothing softer."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - created_at) < 1.0:
+            process.kill()
+
+
+def kill_process(node_id: str, pid: int, created_at: float) -> None:
+    """End a worker process, wherever it is.
+
+    Args:
+        node_id: Of its node.
+        pid: Its number there.
+        created_at: When it began, seconds since the epoch: numbers are used again.
+    """
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    kill.options(scheduling_strategy=there).remote(pid, created_at)
 
 
 @ray.remote(max_retries=0, num_cpus=0)

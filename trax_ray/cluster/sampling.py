@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -21,11 +21,12 @@ SMOOTHING = 0.3
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a task worker last said of itself: its node, its process and its memory, MiB."""
+    """What a task worker last said of itself: its node, its process, its memory (MiB), and when it began."""
 
     node_id: str
     pid: int
     memory_mb: float
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,13 @@ class Measurement:
         sample: The nodes, for admission.
         memory_mb: Memory of the batch's own processes on all nodes, MiB.
         cpu_percent: Load of the coordinator's node, percent of all its cores.
+        workers: Memory by node id and process id of each worker, MiB.
     """
 
     sample: ResourceSample
     memory_mb: float
     cpu_percent: float
+    workers: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
 class Sampler:
@@ -67,19 +70,20 @@ class Sampler:
             nodes: Per node id the resources that Ray has there (`CPU`, `GPU`).
             reports: The last word of every worker that runs a task.
         """
-        remote: dict[str, list[float]] = {}
+        workers: dict[tuple[str, int], float] = {}
         for report in reports:
             if report.node_id != self._node_id:
-                remote.setdefault(report.node_id, []).append(report.memory_mb)
+                # Several attempts may share a process; it counts once.
+                workers[report.node_id, report.pid] = report.memory_mb
             elif report.pid not in self._workers and (process := _process(report.pid)) is not None:
                 self._workers[report.pid] = process
         overhead = sum(filter(None, (_memory_mb(process) for process in self._own)))
-        local = self._local_workers()
+        workers |= {(self._node_id, pid): memory_mb for pid, memory_mb in self._local_workers().items()}
         load, foreign = self._load()
         samples = []
         for node_id, resources in nodes.items():
             here = node_id == self._node_id
-            used = local if here else remote.get(node_id, [])
+            used = [memory_mb for (where, _), memory_mb in workers.items() if where == node_id]
             samples.append(
                 NodeSample(
                     node=node_id,
@@ -91,14 +95,13 @@ class Sampler:
                     gpus=resources.get("GPU", 0.0),
                 )
             )
-        total = overhead + sum(local) + sum(sum(values) for values in remote.values())
-        return Measurement(ResourceSample(tuple(samples)), total, load)
+        return Measurement(ResourceSample(tuple(samples)), overhead + sum(workers.values()), load, workers)
 
-    def _local_workers(self) -> list[float]:
-        """Memory of each task worker on this node that lives, MiB; the dead are forgotten."""
+    def _local_workers(self) -> dict[int, float]:
+        """Memory of each task worker on this node that lives, MiB by process id; the dead are forgotten."""
         memory = {pid: _memory_mb(process) for pid, process in self._workers.items()}
         self._workers = {pid: process for pid, process in self._workers.items() if memory[pid] is not None}
-        return [value for value in memory.values() if value is not None]
+        return {pid: value for pid, value in memory.items() if value is not None}
 
     def _load(self) -> tuple[float, float]:
         """Load of this node, and the part of it that isn't the batch's or its Ray's, percent of all cores."""

@@ -51,9 +51,10 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], spoilt: Collection[str
 
 
 def _left_undone(record: TaskRecord) -> bool:
-    """It ended without an attempt of its own: cancelled, or given up for one that it depends on."""
+    """It ended without an attempt of its own (cancelled, given up for one that it depends on), or by request."""
     failure = record.failure
-    return record.state is TaskState.CANCELLED or (failure is not None and failure.code == DEPENDENCY_FAILED)
+    given_up = failure is not None and failure.code == DEPENDENCY_FAILED
+    return record.state is TaskState.CANCELLED or given_up or record.retry_wanted
 
 
 def _outdated(record: TaskRecord, task: BatchTask) -> bool:

@@ -2,18 +2,40 @@
 
 Load that the batch itself makes never closes admission; load of others does, core by core. Memory is budgeted
 per node by what the tasks declare or by what they were measured to use, whichever is more. Pressure never goes
-below one running task: a batch under pressure is slow, not stuck.
+below one running task: a batch under pressure is slow, not stuck. Where the batch is far over its memory limit,
+an attempt is ended: the one that uses far more than it asked for, else the youngest, which goes back to the queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from trax_ray.core.spec import Limits
-from trax_ray.core.task import ResourceRequest
+from trax_ray.core.task import BatchTask
 
-__all__ = ["NodeSample", "ResourceSample", "admit", "cpu_slots"]
+__all__ = [
+    "Allowance",
+    "Governor",
+    "Memory",
+    "NodeSample",
+    "ResourceSample",
+    "Use",
+    "admit",
+    "cpu_slots",
+    "slots",
+    "to_give_back",
+]
+
+OPEN_AGAIN = 0.9
+FAR_OVER = 1.2
+CPU_MARGIN_PERCENT = 5.0
+SETTLE_S = 3.0
+"""After an attempt was ended for its memory: seconds until the next one is, because memory comes back slowly."""
+
+GREEDY = 1.25
+"""An attempt that uses so many times what it asked for is to blame for the pressure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,48 +73,188 @@ def cpu_slots(cores: float, cpu_limit_percent: float) -> int:
     return max(1, round(cores * cpu_limit_percent / 100))
 
 
-def _node_budget(node: NodeSample, limits: Limits) -> tuple[float, float]:
-    """Cores and MiB that tasks may use on a node, all of the batch's own included."""
-    spare = max(0.0, min(limits.cpu_limit_percent, 100.0 - node.foreign_cpu_percent))
-    cores = cpu_slots(node.cores, limits.cpu_limit_percent)
-    if spare < limits.cpu_limit_percent:
-        cores = min(cores, round(node.cores * spare / 100))
-    return float(cores), max(0.0, limits.memory_limit_mb - node.overhead_mb)
+def _open_cores(node: NodeSample, limits: Limits, foreign_percent: float) -> float:
+    """Cores that tasks may use beside so much load of others."""
+    most = cpu_slots(node.cores, limits.cpu_limit_percent)
+    spare = max(0.0, 100.0 - foreign_percent)
+    return float(most if spare >= limits.cpu_limit_percent else min(most, round(node.cores * spare / 100)))
+
+
+def _cores(node: NodeSample, limits: Limits, before: float | None) -> float:
+    """Cores that tasks may use on a node. They go at once, and come back when there is room to spare."""
+    foreign = node.foreign_cpu_percent
+    now = _open_cores(node, limits, foreign)
+    if before is None or now <= before:
+        return now
+    return max(before, _open_cores(node, limits, foreign + CPU_MARGIN_PERCENT if foreign > CPU_MARGIN_PERCENT else 0))
+
+
+class Memory(str, Enum):
+    """What the batch's memory allows."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    SHED = "shed"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the nodes have to give.
+
+    Args:
+        cores: Cores for tasks, all nodes together.
+        memory_mb: Memory for task workers, all nodes together, MiB.
+        workers_mb: What task workers use of it.
+        gpus: GPUs, all nodes together.
+        memory: Whether more may start (`open`), nothing (`closed`), or something must be given back (`shed`).
+        over: The nodes that are over their limit.
+        reason: Why it is less than the limits allow; empty where it isn't.
+    """
+
+    cores: float
+    memory_mb: float
+    workers_mb: float = 0.0
+    gpus: float = 0.0
+    memory: Memory = Memory.OPEN
+    over: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class Governor:
+    """Turns measurements into what may run, with hysteresis: what closes at a figure opens again well below it.
+
+    Memory closes at the limit and opens at 90 % of it; at 120 % something has to be given back, then there is time to
+    see what that brought. Cores go as other people's load comes, and return when it is 5 points lower than need be.
+
+    Args:
+        limits: The batch's ceilings.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._cores: dict[str, float] = {}
+        self._closed: set[str] = set()
+        self._shed_at = float("-inf")
+
+    def observe(self, sample: ResourceSample, now: float) -> Allowance:
+        """Take a measurement.
+
+        Args:
+            sample: All nodes as they are now.
+            now: Seconds, of any clock that doesn't run backwards.
+        """
+        limit_mb = self._limits.memory_limit_mb
+        self._cores = {node.node: _cores(node, self._limits, self._cores.get(node.node)) for node in sample.nodes}
+        used = {node.node: node.overhead_mb + node.workers_mb for node in sample.nodes}
+        self._closed = {
+            name for name, mb in used.items() if mb >= limit_mb * (OPEN_AGAIN if name in self._closed else 1.0)
+        }
+        far_over = tuple(name for name, mb in used.items() if mb >= limit_mb * FAR_OVER)
+        shed = bool(far_over) and now - self._shed_at >= SETTLE_S
+        if shed:
+            self._shed_at = now
+        memory = Memory.SHED if shed else Memory.CLOSED if self._closed else Memory.OPEN
+        return Allowance(
+            cores=sum(self._cores.values()),
+            memory_mb=sum(max(0.0, limit_mb - node.overhead_mb) for node in sample.nodes),
+            workers_mb=sum(node.workers_mb for node in sample.nodes),
+            gpus=sum(node.gpus for node in sample.nodes),
+            memory=memory,
+            over=far_over,
+            reason=self._reason(sample, used),
+        )
+
+    def _reason(self, sample: ResourceSample, used: Mapping[str, float]) -> str:
+        reasons = [
+            f"the batch uses {used[name]:.0f} of {self._limits.memory_limit_mb} MB on node {name[:8]}"
+            for name in sorted(self._closed)
+        ]
+        reasons += [
+            f"other programs take {node.foreign_cpu_percent:.0f} % of node {node.node[:8]}"
+            for node in sample.nodes
+            if self._cores[node.node] < cpu_slots(node.cores, self._limits.cpu_limit_percent)
+        ]
+        return "; ".join(reasons)
+
+
+def slots(limits: Limits, allowance: Allowance) -> int:
+    """How many attempts of one core each may run at the same time: from 1 to `max_workers`."""
+    if allowance.memory is not Memory.OPEN:
+        return 1
+    return max(1, min(limits.max_workers, int(allowance.cores)))
 
 
 def admit(
     limits: Limits,
-    sample: ResourceSample,
-    running: Sequence[ResourceRequest],
-    waiting: Sequence[ResourceRequest],
+    allowance: Allowance,
+    running: Sequence[BatchTask],
+    waiting: Sequence[BatchTask],
 ) -> int:
     """How many of the waiting tasks, from the first, may start now.
 
+    Tasks that share a process weigh nothing but a worker: what their process takes is measured.
+
     Args:
         limits: The batch's ceilings.
-        sample: The nodes as last measured.
-        running: Requests of the tasks that run.
-        waiting: Requests of the ready tasks, best first. None is passed over for a smaller one behind it:
-            priority is strict.
+        allowance: What the nodes have to give, as last measured.
+        running: The tasks that run.
+        waiting: The ready tasks, best first. None is passed over for a smaller one behind it: priority is strict.
 
     Returns:
         A count from 0 to `len(waiting)`; at least 1 when nothing runs and something waits.
     """
-    budgets = [_node_budget(node, limits) for node in sample.nodes]
-    cores = sum(budget[0] for budget in budgets)
-    memory_mb = sum(budget[1] for budget in budgets)
-    measured_mb = sum(node.workers_mb for node in sample.nodes)
-    cores -= sum(request.num_cpus for request in running)
-    memory_mb -= max(measured_mb, float(sum(request.memory_mb for request in running)))
-    gpus = sum(node.gpus for node in sample.nodes) - sum(request.num_gpus for request in running)
+    alone = [task.resources for task in running if not task.shared]
+    cores = allowance.cores - sum(request.num_cpus for request in alone)
+    memory_mb = allowance.memory_mb - max(allowance.workers_mb, float(sum(request.memory_mb for request in alone)))
+    gpus = allowance.gpus - sum(request.num_gpus for request in alone)
     admitted = 0
-    for request in waiting[: max(0, limits.max_workers - len(running))]:
-        cores -= request.num_cpus
-        memory_mb -= request.memory_mb
-        gpus -= request.num_gpus
-        fits = cores >= -1e-9 and memory_mb >= 0 and (gpus >= -1e-9 or not request.num_gpus)
-        alone = not running and admitted == 0
-        if not fits and not alone:
+    for task in waiting[: max(0, limits.max_workers - len(running))]:
+        fits = allowance.memory is Memory.OPEN
+        if not task.shared:
+            request = task.resources
+            cores -= request.num_cpus
+            memory_mb -= request.memory_mb
+            gpus -= request.num_gpus
+            fits = fits and cores >= -1e-9 and memory_mb >= 0 and (gpus >= -1e-9 or not request.num_gpus)
+        first = not running and admitted == 0
+        if not fits and not first:
             break
         admitted += 1
     return admitted
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a running attempt was seen to use.
+
+    Args:
+        task_id: Whose.
+        node: Where it runs.
+        started_at: When it started, seconds; the youngest is the greatest.
+        memory_mb: Memory of its process, MiB; 0.0 when unknown.
+        requested_mb: What it had asked for, MiB.
+    """
+
+    task_id: str
+    node: str
+    started_at: float
+    memory_mb: float
+    requested_mb: int
+
+
+def to_give_back(allowance: Allowance, uses: Sequence[Use]) -> tuple[Use, bool] | None:
+    """The attempt to end where the batch's memory is far over its limit.
+
+    Returns:
+        What it uses, and whether it is to blame: it uses far more than it asked for. Else it is the youngest one,
+    whose work costs least to do again; never the only one. None where nothing is to be ended.
+    """
+    if allowance.memory is not Memory.SHED:
+        return None
+    there = [use for use in uses if use.node in allowance.over]
+    greedy = [use for use in there if use.memory_mb > use.requested_mb * GREEDY]
+    if greedy:
+        return max(greedy, key=lambda use: use.memory_mb - use.requested_mb), True
+    if len(uses) < 2 or not there:
+        return None
+    return max(there, key=lambda use: use.started_at), False

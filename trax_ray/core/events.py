@@ -19,14 +19,18 @@ __all__ = [
     "Command",
     "CoordinatorStarted",
     "Dispatch",
+    "Draining",
     "Event",
     "Expanded",
     "Finish",
     "InputsClosed",
     "Known",
     "Paused",
+    "Preempted",
     "Resumed",
+    "RetryFailed",
     "Revived",
+    "Scaled",
     "Started",
     "Stopped",
     "TasksAdded",
@@ -107,20 +111,61 @@ class Expanded:
 
 
 @dataclass(frozen=True, slots=True)
+class Preempted:
+    """An attempt was ended to give back what it used. Its task waits for its turn as if it had not started."""
+
+    task_id: str
+    epoch: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """From now on so many attempts may run at the same time, by what the nodes have to give, and why."""
+
+    slots: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
-    """Nothing starts until Resumed; what runs goes on."""
+    """Nothing starts until Resumed, whatever coordinator is at work then; what runs goes on.
+
+    Args:
+        request: Here and below: the command from another terminal that this answers, by its file's name.
+    """
+
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """Tasks may start again, parked providers included."""
 
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryFailed:
+    """What has failed for good is to be done again: at once in this run, else as soon as a run is given it."""
+
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """Nothing starts in this run any more, because of a signal; what runs has a while to end."""
+
+    reason: str = "signal"
+
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """All that has not ended is cancelled; the next run revives it."""
+    """All that has not ended is cancelled; the next run revives it. By request (`stop`) it also ends a pause."""
 
     reason: str = "stop"
+    request: str = ""
 
 
 Event = (
@@ -132,20 +177,33 @@ Event = (
     | Started
     | AttemptEnded
     | Expanded
+    | Preempted
+    | Scaled
     | Paused
     | Resumed
+    | RetryFailed
+    | Draining
     | Stopped
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Start this attempt. `children` maps the ids of a task's children to their artifacts, in order."""
+    """Start this attempt.
+
+    Args:
+        task: What to do.
+        epoch: Of the coordinator.
+        attempt: Its number, from 1.
+        children: Ids of the task's children and their artifacts, in order.
+        alone: In a process of its own: what it does to its process must harm nobody else.
+    """
 
     task: BatchTask
     epoch: int
     attempt: int
     children: Mapping[str, str]
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,11 @@ def work_of(task: BatchTask) -> float:
 
 @dataclass(slots=True)
 class TaskRecord:
-    """What the machine knows of one task. Times are seconds since the epoch, 0.0 when not yet."""
+    """What the machine knows of one task. Times are seconds since the epoch, 0.0 when not yet.
+
+    `deaths` counts processes that died of it alone, `losses` attempts that were lost with their node; a `suspect`
+    was there when a process of several attempts died, and runs alone from then on.
+    """
 
     task: BatchTask
     sequence: int
@@ -70,6 +74,9 @@ class TaskRecord:
     attempt: int = 0
     spent: int = 0
     deaths: int = 0
+    losses: int = 0
+    suspect: bool = False
+    retry_wanted: bool = False
     degradation: int = 0
     recovered: bool = False
     waiting_for: set[str] = field(default_factory=set)

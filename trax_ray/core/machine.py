@@ -15,14 +15,18 @@ from trax_ray.core.events import (
     Command,
     CoordinatorStarted,
     Dispatch,
+    Draining,
     Event,
     Expanded,
     Finish,
     InputsClosed,
     Known,
     Paused,
+    Preempted,
     Resumed,
+    RetryFailed,
     Revived,
+    Scaled,
     Started,
     Stopped,
     TasksAdded,
@@ -30,7 +34,7 @@ from trax_ray.core.events import (
 )
 from trax_ray.core.ledger import DEPENDENCY_FAILED, Cause, Ledger, TaskRecord
 from trax_ray.core.queue import TaskQueue
-from trax_ray.core.retry import WORKER_DIED, decide
+from trax_ray.core.retry import LOST, WORKER_DIED, decide
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
 from trax_ray.errors import IllegalTransition
@@ -48,8 +52,11 @@ class BatchState:
         self.epoch = 0
         self.started_at = 0.0
         self.paused = False
+        self.draining = False
         self.closed = False
         self.finished = ""
+        self.requests: dict[str, None] = {}
+        self.scaled: Scaled | None = None
         self.parked: dict[str, Failure] = {}
         self.ledger = Ledger()
         self.run: str | None = None
@@ -82,9 +89,9 @@ class BatchState:
         return self._queue.next_due()
 
     def candidates(self, count: int, now: float) -> list[BatchTask]:
-        """The next tasks to start, best first; none while paused or after the end."""
+        """The next tasks to start, best first; none while paused or draining, or after the end."""
         self._wake(max(now, self.now))
-        if self.paused or self.finished:
+        if self.paused or self.draining or self.finished:
             return []
         return [self.records[task_id].task for task_id in self._queue.peek(count)]
 
@@ -118,6 +125,11 @@ class BatchState:
 
     def _apply(self, event: Event) -> list[Command]:
         commands: list[Command] = []
+        request = getattr(event, "request", "")
+        if request in self.requests:
+            return []  # its answer was journalled, its file wasn't deleted any more
+        if request:
+            self.requests[request] = None
         if isinstance(event, AttemptEnded):
             self._on_attempt_ended(event)
         elif isinstance(event, Started):
@@ -137,13 +149,21 @@ class BatchState:
             self.closed = True
         elif isinstance(event, CoordinatorStarted):
             self._on_coordinator_started(event)
+        elif isinstance(event, Preempted):
+            commands.extend(self._preempt(event))
+        elif isinstance(event, Scaled):
+            self.scaled = event
         elif isinstance(event, Paused):
             self.paused = True
         elif isinstance(event, Resumed):
             self.paused = False
             self._unpark()
+        elif isinstance(event, RetryFailed):
+            self._retry_failed()
+        elif isinstance(event, Draining):
+            self.draining = True
         elif isinstance(event, Stopped):
-            commands.extend(self._stop())
+            commands.extend(self._stop(event))
         return commands
 
     def _ending(self) -> str:
@@ -159,7 +179,7 @@ class BatchState:
     def _on_coordinator_started(self, event: CoordinatorStarted) -> None:
         spec = BatchSpec.from_dict(event.spec)
         self.epoch = event.epoch
-        self.paused = self.closed = False
+        self.draining = self.closed = False
         self.finished = ""
         self._largest_node_mb = event.largest_node_mb
         self._policy = spec.retry
@@ -212,7 +232,8 @@ class BatchState:
         self.ledger.run.enter(record)
         self.ledger.replace_task(record, task)
         self._note_dependencies(task)
-        record.spent = record.deaths = record.degradation = 0
+        record.spent = record.deaths = record.losses = record.degradation = 0
+        record.suspect = record.retry_wanted = False
         record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
         self.expanded.pop(task.id, None)
         self._settle(record)
@@ -226,9 +247,27 @@ class BatchState:
         self.expanded.pop(task_id, None)
         record.epoch, record.attempt, record.started_at = self.epoch, attempt, self.now
         children = {name: self.records[name].artifact_key for name in record.children}
-        return Dispatch(record.task, self.epoch, attempt, children)
+        return Dispatch(record.task, self.epoch, attempt, children, alone=_runs_alone(record))
 
-    def _current(self, event: AttemptEnded | Expanded) -> TaskRecord | None:
+    def _preempt(self, event: Preempted) -> list[Command]:
+        record = self._current(event)
+        if record is None:
+            return []
+        self.ledger.move(record, Cause.REQUEUE)
+        self._enqueue(record, self.now)
+        return [Cancel(event.task_id, event.epoch, event.attempt)]
+
+    def _retry_failed(self) -> None:
+        """Children aren't asked: their parents plan them again."""
+        for record in list(self.records.values()):
+            if record.state is not TaskState.FAILED or record.task.parent:
+                continue
+            if record.task.id in self.ledger.run.members and not self.finished:
+                self._revive(record.task)
+            else:
+                record.retry_wanted = True
+
+    def _current(self, event: AttemptEnded | Expanded | Preempted) -> TaskRecord | None:
         """The running task that the event is about; None where the attempt isn't the current one."""
         record = self.records[event.task_id]
         running = record.state is TaskState.RUNNING and (record.epoch, record.attempt) == (event.epoch, event.attempt)
@@ -252,13 +291,21 @@ class BatchState:
         self._on_failure(record, outcome.failure, event.jitter)
 
     def _on_failure(self, record: TaskRecord, failure: Failure, jitter: float) -> None:
+        if failure.code == WORKER_DIED and not _runs_alone(record):
+            # It was one of many in its process, and who killed that nobody knows: the next attempt will tell.
+            record.suspect = True
+            self.ledger.move(record, Cause.REQUEUE)
+            self._enqueue(record, self.now)
+            return
         record.deaths += failure.code == WORKER_DIED
+        record.losses += failure.code in LOST
         decision = decide(
             failure,
             self._policy,
             spent=record.spent,
             max_retries=record.task.max_retries,
             deaths=record.deaths,
+            losses=record.losses,
             memory_mb=record.task.resources.memory_mb,
             largest_node_mb=self._largest_node_mb,
             jitter=jitter,
@@ -271,7 +318,7 @@ class BatchState:
                 )
             self._end(record, Cause.FAIL)
             return
-        record.spent += 1
+        record.spent += decision.spends
         record.degradation += decision.degradation
         if decision.memory_mb is not None:
             record.task = record.task.with_memory(decision.memory_mb)
@@ -301,9 +348,11 @@ class BatchState:
         record.waiting_for = {name for name in record.children if not self.records[name].state.terminal}
         self._check_parent(record)
 
-    def _stop(self) -> list[Command]:
+    def _stop(self, event: Stopped) -> list[Command]:
         if self.finished:
             return []
+        if event.reason == "stop":
+            self.paused = False
         commands: list[Command] = []
         for record in self.records.values():
             if record.state is TaskState.RUNNING:
@@ -425,7 +474,9 @@ class BatchState:
         return {
             "now": self.now,
             "epoch": self.epoch,
-            "flags": [self.paused, self.closed, self.finished],
+            "flags": [self.paused, self.draining, self.closed, self.finished],
+            "requests": list(self.requests),
+            "scaled": encode(self.scaled) if self.scaled else None,
             "parked": encode(self.parked),
             "held": list(self._held),
             "run": self.run,
@@ -444,3 +495,8 @@ class BatchState:
                 for record in self.records.values()
             ],
         }
+
+
+def _runs_alone(record: TaskRecord) -> bool:
+    """Whether the task's attempts have a process of their own."""
+    return record.suspect or not record.task.shared

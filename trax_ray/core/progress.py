@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from trax_ray.core.ledger import DEPENDENCY_FAILED, TaskRecord
 from trax_ray.core.task import TaskState
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "fold",
     "format_duration",
     "format_progress",
+    "result_of",
 ]
 
 
@@ -48,6 +50,7 @@ class BatchProgress:
         queued_tasks: Inputs that wait, for their turn, for a retry or for another task.
         paused: True while nothing may start.
         parked: Providers that wait for a person, with the reason.
+        waits_until: When the batch's hours begin, seconds since the epoch; None within them.
     """
 
     total_tasks: int = 0
@@ -65,6 +68,7 @@ class BatchProgress:
     queued_tasks: int = 0
     paused: bool = False
     parked: Mapping[str, str] = field(default_factory=dict)
+    waits_until: float | None = None
 
     @property
     def success_rate(self) -> float:
@@ -229,23 +233,59 @@ def _work_of_chunks(state: BatchState, parent: str, fractions: Mapping[str, floa
 
 def failures_of(state: BatchState) -> list[dict[str, Any]]:
     """One mapping per input of this run that failed for good, in the order of adding: `BatchResult.failures`."""
-    failed = []
+    failed: dict[str, TaskRecord] = {}
     for record in state.records.values():
         given = record.task.id in state.ledger.run.members
         if not given or record.state is not TaskState.FAILED or record.failure is None:
             continue
-        data = record.task.data
-        failed.append(
-            {
-                "file_id": record.task.file_id,
-                "task_id": record.task.id,
-                "file_name": data.get("name") or data.get("file_path") or data.get("url") or record.task.id,
-                "failed_step": record.task.task_type.value,
-                "failure_class": record.failure.failure_class.value,
-                "category": record.failure.category.value,
-                "code": record.failure.code,
-                "error": record.failure.message,
-                "attempts": record.attempt,
-            }
-        )
-    return failed
+        first = failed.get(record.task.file_id)
+        # Of the steps of one input the one that failed by itself, not those that then couldn't be made.
+        if first is None or (_is_consequence(first) and not _is_consequence(record)):
+            failed[record.task.file_id] = record
+    return [_failure_of(record) for record in failed.values()]
+
+
+def _is_consequence(record: TaskRecord) -> bool:
+    return record.failure is not None and record.failure.code == DEPENDENCY_FAILED
+
+
+def _failure_of(record: TaskRecord) -> dict[str, Any]:
+    assert record.failure is not None
+    data = record.task.data
+    return {
+        "file_id": record.task.file_id,
+        "task_id": record.task.id,
+        "file_name": data.get("name") or data.get("file_path") or data.get("url") or record.task.id,
+        "failed_step": record.task.task_type.value,
+        "failure_class": record.failure.failure_class.value,
+        "category": record.failure.category.value,
+        "code": record.failure.code,
+        "error": record.failure.message,
+        "attempts": record.attempt,
+    }
+
+
+def result_of(state: BatchState, progress: BatchProgress, output_dir: str, report_error: str = "") -> BatchResult:
+    """What a batch that has ended has come to.
+
+    Args:
+        state: The batch.
+        progress: The same in figures, with what was measured.
+        output_dir: Where transcripts and report are.
+        report_error: Why the report could not be written; empty where it was.
+    """
+    return BatchResult(
+        success_count=progress.completed_tasks,
+        failure_count=progress.failed_tasks,
+        cancelled_count=progress.cancelled_tasks,
+        total_count=progress.total_tasks,
+        processing_time=progress.elapsed_s,
+        memory_peak_mb=progress.memory_peak_mb,
+        cpu_peak_percent=progress.cpu_peak_percent,
+        quality_metrics=progress.quality_metrics,
+        failures=failures_of(state),
+        reason=state.finished,
+        parked=progress.parked,
+        output_dir=output_dir,
+        report_error=report_error,
+    )

@@ -12,6 +12,9 @@ __all__ = ["RetryDecision", "backoff_s", "decide"]
 WORKER_DIED = "worker_died"
 """Failure code of an attempt whose process died under it: the task is a suspect."""
 
+LOST = frozenset({"node_died", "owner_died", "result_lost"})
+"""Failure codes of attempts that were lost through no fault of their task."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
@@ -21,11 +24,13 @@ class RetryDecision:
         delay_s: Seconds to wait before it is ready.
         degradation: What is added to its priority number.
         memory_mb: The memory that the next attempt asks for, MiB; None leaves it.
+        spends: Whether it is one of the retries that the task has.
     """
 
     delay_s: float
     degradation: int
     memory_mb: int | None = None
+    spends: bool = True
 
 
 def backoff_s(policy: RetryPolicy, spent: int, jitter: float) -> float:
@@ -53,18 +58,24 @@ def decide(
     spent: int,
     max_retries: int,
     deaths: int,
+    losses: int,
     memory_mb: int,
     largest_node_mb: int,
     jitter: float,
 ) -> RetryDecision | None:
     """Decide on one failed attempt. Failures of class config never get here: they park the provider.
 
+    The next attempt waits `max(retry_after_s, jitter * min(cap_s, base_s * 2 ** spent))` seconds (see `backoff_s`),
+    with its priority number `priority_step` higher. An attempt that was lost with its node costs nothing but the
+    delay, `max_losses` times.
+
     Args:
         failure: Why the attempt failed.
         policy: The batch's policy.
         spent: Retries that the task has used.
         max_retries: Retries that it may use.
-        deaths: Workers that it has killed, this time included.
+        deaths: Processes that died of it, this time included.
+        losses: Attempts that were lost with their node, this time included.
         memory_mb: What the attempt had asked for, MiB.
         largest_node_mb: The most that any node could give, MiB; 0 when unknown.
         jitter: A draw from [0, 1).
@@ -72,6 +83,8 @@ def decide(
     Returns:
         The decision, or None where the failure is for good.
     """
+    if failure.code in LOST and losses <= policy.max_losses:
+        return RetryDecision(delay_s=backoff_s(policy, losses - 1, jitter), degradation=0, spends=False)
     if failure.failure_class is FailureClass.PERMANENT or spent >= max_retries:
         return None
     if failure.code == WORKER_DIED and deaths >= policy.max_deaths:

@@ -45,7 +45,8 @@ class RetryPolicy:
         cap_s: Upper bound of every delay that the other side didn't ask for, seconds.
         priority_step: What each retry adds to the priority number.
         aging_s: Seconds of waiting that take one priority step of a retry back; never more than was added.
-        max_deaths: Workers that one task may kill before it is quarantined.
+        max_deaths: Processes of its own that one task may kill before it is quarantined.
+        max_losses: Attempts that a task may lose with their nodes before this counts against it.
         memory_factor: What a task that ran out of memory asks for next, as a multiple.
     """
 
@@ -55,6 +56,7 @@ class RetryPolicy:
     priority_step: int = 1
     aging_s: float = 60.0
     max_deaths: int = 2
+    max_losses: int = 10
     memory_factor: int = 2
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class RetryPolicy:
         _require(self.priority_step >= 0, f"expected a priority step of 0 or more, got {self.priority_step}")
         _require(self.aging_s > 0, f"expected aging_s above 0, got {self.aging_s}")
         _require(self.max_deaths >= 1, f"expected max_deaths of 1 or more, got {self.max_deaths}")
+        _require(self.max_losses >= 0, f"expected max_losses of 0 or more, got {self.max_losses}")
         _require(self.memory_factor >= 2, f"expected a memory factor of 2 or more, got {self.memory_factor}")
 
 
@@ -115,6 +118,7 @@ class BatchSpec:
         retry: When failed attempts are made again.
         log_level: Name of the level from which on workers and coordinator log.
         runner: `module:function` that makes an attempt; tests put a scripted one here.
+        caller: The same for attempts that share a process: a coroutine function.
         task_timeout_s: Longest time that one attempt may take, seconds; None sets no limit.
         grace_s: After a signal, seconds that running attempts are given before they are cancelled.
         start_at: Nothing starts before, seconds since the epoch; 0.0 means at once.
@@ -139,6 +143,7 @@ class BatchSpec:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     log_level: str = "WARNING"
     runner: str = "trax_ray.tasks.run:run"
+    caller: str = "trax_ray.tasks.run:call"
     task_timeout_s: float | None = None
     grace_s: float = 2.0
     start_at: float = 0.0

@@ -140,7 +140,8 @@ class BatchTask:
         parent: The task that planned this one at run time, such as the whole file of a chunk.
         chunk: Number of the chunk from 0; None for a whole input.
         provider: The service or model that does the work; what a failure of class config parks.
-        resources: What an attempt asks of a node.
+        resources: What an attempt in a process of its own asks of a node.
+        shared: Its attempts wait more than they compute, so that many of them run in one process.
         fingerprint: Changes when the input or a parameter that matters changes; a task that ended is
             done again only when it differs.
     """
@@ -156,6 +157,7 @@ class BatchTask:
     chunk: int | None = None
     provider: str = ""
     resources: ResourceRequest = ResourceRequest()
+    shared: bool = False
     fingerprint: str = ""
 
     def __post_init__(self) -> None:

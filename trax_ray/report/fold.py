@@ -17,6 +17,8 @@ from trax_ray.core.events import (
     CoordinatorStarted,
     Event,
     Expanded,
+    Preempted,
+    Scaled,
     Started,
     Stopped,
     decode_event,
@@ -46,7 +48,7 @@ class Attempt:
         started_at: By the worker's clock where the worker said so, else by the coordinator's.
         ended_at: By the same clock. None while it runs, and for one that was interrupted: nobody saw its end.
         outcome: `running`, `succeeded`, `expanded` (it planned chunks), `failed`, `interrupted` (its
-            coordinator ended before it did) or `cancelled`.
+            coordinator ended before it did), `preempted` (ended to give back memory) or `cancelled`.
         failure: Why it failed, as the machine put it (a task may have been quarantined).
         delay_s: Seconds that the task then waits before its retry; 0.0 where it makes none.
         retried: Whether its failure spent a retry.
@@ -99,12 +101,14 @@ class History:
         attempts: In the order in which they started.
         runs: One per coordinator, oldest first.
         spec: What the last coordinator was asked to do, as `BatchSpec.to_dict` wrote it.
+        decisions: How many attempts were let run, when (seconds since the epoch) and why, oldest first.
     """
 
     state: BatchState = field(default_factory=BatchState)
     attempts: list[Attempt] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     spec: Mapping[str, Any] = field(default_factory=dict)
+    decisions: list[tuple[float, Scaled]] = field(default_factory=list)
     _open: dict[str, Attempt] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -137,6 +141,7 @@ class History:
         """
         if isinstance(event, CoordinatorStarted):
             self._close_all("interrupted", None)
+        spent = self.state.records[event.task_id].spent if isinstance(event, AttemptEnded) else 0
         commands = self.state.handle(event, at)
         now = self.state.now
         if isinstance(event, CoordinatorStarted):
@@ -146,7 +151,11 @@ class History:
             for task_id, _ in event.starts:
                 self._open_attempt(self.state.records[task_id])
         elif isinstance(event, AttemptEnded | Expanded):
-            self._end_attempt(event)
+            self._end_attempt(event, spent)
+        elif isinstance(event, Preempted):
+            self._preempt(event, now)
+        elif isinstance(event, Scaled):
+            self.decisions.append((now, event))
         elif isinstance(event, Stopped):
             self._close_all("cancelled", now)
         if self.runs:
@@ -165,11 +174,22 @@ class History:
         self._open[record.task.id] = attempt
         self.attempts.append(attempt)
 
-    def _end_attempt(self, event: AttemptEnded | Expanded) -> None:
+    def _take_open(self, event: AttemptEnded | Expanded | Preempted) -> Attempt | None:
+        """The attempt that ends now; None where the machine dropped it too: it was interrupted or cancelled."""
         attempt = self._open.get(event.task_id)
         if attempt is None or (attempt.epoch, attempt.attempt) != (event.epoch, event.attempt):
-            return  # the machine dropped it too: that attempt was interrupted or cancelled
-        del self._open[event.task_id]
+            return None
+        return self._open.pop(event.task_id)
+
+    def _preempt(self, event: Preempted, now: float) -> None:
+        attempt = self._take_open(event)
+        if attempt is not None:
+            attempt.outcome, attempt.ended_at = "preempted", now
+
+    def _end_attempt(self, event: AttemptEnded | Expanded, spent: int) -> None:
+        attempt = self._take_open(event)
+        if attempt is None:
+            return
         record, outcome = self.state.records[event.task_id], event.outcome
         attempt.ended_at = self.state.now
         if outcome.started_at > 0 and outcome.ended_at > 0:
@@ -183,7 +203,8 @@ class History:
         else:
             attempt.outcome, attempt.failure = "failed", record.failure
             if record.state is TaskState.DELAYED:
-                attempt.delay_s, attempt.retried = record.queued_at - self.state.now, True
+                attempt.delay_s = record.queued_at - self.state.now
+                attempt.retried = record.spent > spent
 
     def _close_all(self, outcome: str, at: float | None) -> None:
         for attempt in self._open.values():

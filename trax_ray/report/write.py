@@ -32,6 +32,9 @@ from trax_ray.store.layout import Layout
 
 __all__ = ["write_history", "write_report"]
 
+MAX_DECISIONS = 1000
+"""Decisions on how many attempts may run that run.json holds, the newest; the journal has all."""
+
 
 def write_report(output_dir: str | Path, *, final: bool) -> dict[str, Any]:
     """Rebuild a batch's report from its journal and its artifacts; may be done while the batch runs.
@@ -115,6 +118,11 @@ def run_facts(history: History) -> dict[str, Any]:
         "attempts": len(history.attempts),
         "retries": history.retries,
         "parked": {provider: failure.message for provider, failure in state.parked.items()},
+        "scaling": [
+            {"at": iso_utc(at), "slots": decision.slots, "reason": decision.reason}
+            for at, decision in history.decisions[-MAX_DECISIONS:]
+        ],
+        "scaling_count": len(history.decisions),
         "quality_metrics": ledger.total.quality.metrics(
             succeeded=verdicts[TaskState.SUCCEEDED], failed=verdicts[TaskState.FAILED], elapsed_s=history.worked_s
         ),

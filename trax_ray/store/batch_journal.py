@@ -1,17 +1,20 @@
-"""A batch's state with the journal that it follows from: what an event asks for is done when the event is on the disk."""
+"""A batch's state with the journal that it follows from: nothing is done before its event is on the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trax_ray.core.events import Command, Event, decode_event, encode_event
+from trax_ray.core.ledger import TaskRecord
 from trax_ray.core.machine import BatchState
+from trax_ray.core.task import BatchTask, TaskState
+from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal, read_chain
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 
-__all__ = ["BatchJournal", "read_state"]
+__all__ = ["BatchJournal", "read_state", "spoilt"]
 
 
 @dataclass(slots=True)
@@ -60,9 +63,7 @@ class BatchJournal:
         """The epoch that was taken."""
         return self.journal.epoch
 
-    def commit(
-        self, events: Sequence[Event], now: float, then: Callable[[], Sequence[Event]] = tuple
-    ) -> list[Command]:
+    def commit(self, events: Sequence[Event], now: float, then: Callable[[], Sequence[Event]] = tuple) -> list[Command]:
         """Change the state, and put the events into the journal in one group.
 
         Args:
@@ -107,3 +108,23 @@ def read_state(layout: Layout) -> BatchState:
     for record in read_chain(layout.journal):
         state.handle(*decode_event(record))
     return state
+
+
+def spoilt(layout: Layout, records: Mapping[str, TaskRecord], tasks: Iterable[BatchTask]) -> set[str]:
+    """Ids of tasks that succeeded, but whose artifact or output files are gone.
+
+    Args:
+        layout: The output folder.
+        records: What its journal knows, by task id.
+        tasks: Which ones to look at.
+    """
+    artifacts = ArtifactStore(layout.artifacts)
+    found = set()
+    for task in tasks:
+        record = records.get(task.id)
+        if record is None or record.state is not TaskState.SUCCEEDED or "outputs" not in record.metrics:
+            continue
+        there = all((layout.output_dir / name).exists() for name in record.metrics["outputs"])
+        if not there or not artifacts.has(record.artifact_key):
+            found.add(task.id)
+    return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome
 
-__all__ = ["Assignment", "Progress", "TaskRunner"]
+__all__ = ["Assignment", "Progress", "TaskCaller", "TaskRunner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +43,6 @@ class Assignment:
 
 TaskRunner = Callable[[Assignment], Iterator[Progress | Outcome]]
 """Makes one attempt: any number of Progress, then one Outcome. May raise; `run` turns that into a Failure."""
+
+TaskCaller = Callable[[Assignment], Awaitable[Outcome]]
+"""Makes one attempt that mostly waits, beside others in one process: it may not compute on their event loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -15,11 +16,11 @@ from importlib import import_module
 from typing import Any
 
 from trax_ray.core.task import Outcome, TaskType
-from trax_ray.errors import SetupError
-from trax_ray.tasks.assignment import Assignment, Progress, TaskRunner
+from trax_ray.errors import ResourceError, SetupError
+from trax_ray.tasks.assignment import Assignment, Progress
 from trax_ray.tasks.failures import failure_of
 
-__all__ = ["IMPLEMENTED", "make_attempt", "run"]
+__all__ = ["IMPLEMENTED", "TIMED_OUT", "call", "make_attempt", "make_call", "run", "timed_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,14 @@ IMPLEMENTED = {
 """The function of each kind, imported in the worker that runs it and nowhere else."""
 
 
-def load(path: str) -> TaskRunner:
+TIMED_OUT = "timed_out"
+"""Failure code of an attempt that took longer than the batch allows."""
+
+
+def load(path: str) -> Any:
     """The function that `module:name` stands for."""
     module, _, name = path.partition(":")
-    function: TaskRunner = getattr(import_module(module), name)
-    return function
+    return getattr(import_module(module), name)
 
 
 def run(assignment: Assignment) -> Iterator[Progress | Outcome]:
@@ -45,35 +49,88 @@ def run(assignment: Assignment) -> Iterator[Progress | Outcome]:
     yield from load(path)(assignment)
 
 
+async def call(assignment: Assignment) -> Outcome:
+    """Make an attempt at a task whose attempts share a process."""
+    raise SetupError(
+        f"this version of trax_ray can't do tasks of the kind {assignment.task.task_type.value} in a shared process yet"
+    )
+
+
 def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """Make an attempt and see it to its outcome, whatever happens.
+
+    Where the batch limits the time of an attempt, it is looked at between signs of life; the coordinator sees to
+    attempts that give none.
 
     Yields:
         Any number of Progress, then exactly one Outcome, which says where and when the attempt ran.
     """
-    started_at = time.time()
+    began = _begin(assignment)
+    timeout_s = assignment.spec.task_timeout_s
     outcome: Outcome | None = None
-    task = assignment.task
-    logger.debug("%s: attempt %d of %r begins", task.id, assignment.attempt, task.data.get("name", ""))
     try:
         for item in load(assignment.spec.runner)(assignment):
             if isinstance(item, Outcome):
                 outcome = item
                 break
+            if timeout_s is not None and time.time() - began > timeout_s:
+                raise timed_out(timeout_s)
             yield item
         if outcome is None:
             raise RuntimeError(f"{assignment.spec.runner} ended without an outcome")
-    except Exception as error:  # the border: every exception becomes a failure with a class
-        logger.debug("%s: attempt %d raised", task.id, assignment.attempt, exc_info=True)
-        outcome = Outcome(failure=failure_of(error))
-    logger.debug("%s: attempt %d took %.2f s", task.id, assignment.attempt, time.time() - started_at)
-    yield replace(
+    except Exception as error:  # noqa: BLE001 - the border: every exception becomes a failure with a class
+        outcome = _failed(assignment, error)
+    yield _finish(assignment, outcome, began)
+
+
+async def make_call(assignment: Assignment) -> Outcome:
+    """As `make_attempt`, for attempts that share a process.
+
+    Returns:
+        The outcome; it says where and when the attempt ran.
+    """
+    began = _begin(assignment)
+    timeout_s = assignment.spec.task_timeout_s
+    try:
+        outcome = await asyncio.wait_for(load(assignment.spec.caller)(assignment), timeout_s)
+    except asyncio.TimeoutError as error:
+        # Without a limit of ours it is somebody else's time-out.
+        outcome = _failed(assignment, error if timeout_s is None else timed_out(timeout_s))
+    except Exception as error:  # noqa: BLE001 - the border, once more
+        outcome = _failed(assignment, error)
+    return _finish(assignment, outcome, began)
+
+
+def timed_out(timeout_s: float) -> ResourceError:
+    """The error of an attempt that took longer than the batch allows."""
+    return ResourceError(
+        f"the attempt took longer than {timeout_s:g} s: give a larger --task-timeout, or a smaller --chunk-size",
+        failure_class="transient",
+        code=TIMED_OUT,
+    )
+
+
+def _begin(assignment: Assignment) -> float:
+    task = assignment.task
+    logger.debug("%s: attempt %d of %r begins", task.id, assignment.attempt, task.data.get("name", ""))
+    return time.time()
+
+
+def _failed(assignment: Assignment, error: BaseException) -> Outcome:
+    logger.debug("%s: attempt %d raised", assignment.task.id, assignment.attempt, exc_info=error)
+    return Outcome(failure=failure_of(error))
+
+
+def _finish(assignment: Assignment, outcome: Outcome, began: float) -> Outcome:
+    """The outcome as it may travel, with where and when the attempt ran."""
+    logger.debug("%s: attempt %d took %.2f s", assignment.task.id, assignment.attempt, time.time() - began)
+    return replace(
         outcome,
         failure=outcome.failure and replace(outcome.failure, retry_after_s=_finite(outcome.failure.retry_after_s)),
         metrics={name: _finite(value) for name, value in outcome.metrics.items()},
         node=platform.node(),
         pid=os.getpid(),
-        started_at=started_at,
+        started_at=began,
         ended_at=time.time(),
         memory_peak_mb=round(_peak_mb(), 1),
     )

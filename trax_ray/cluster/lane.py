@@ -1,0 +1,121 @@
+"""Lanes: async worker actors in which many attempts wait at the same time, instead of one process for each.
+
+An attempt that calls an API waits nearly all of its time. A process for each would cost 60 MB and more a call; a lane
+carries `LANE_WIDTH` of them in one process. What is on a lane when its process dies is suspected, not blamed: the next
+attempt of each runs alone, as a remote function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from trax_ray.cluster import remote
+from trax_ray.core.events import encode
+from trax_ray.tasks.run import make_call
+
+__all__ = ["LANE_WIDTH", "Lanes"]
+
+LANE_WIDTH = 64
+"""Attempts that one lane carries at the same time."""
+
+LANE_CPUS = 0.5
+LANE_MEMORY_MB = 512
+
+
+class Lane:
+    """The body of the actor."""
+
+    async def about(self) -> dict[str, Any]:
+        """Who this is: a sign of life, as the streaming kinds give it."""
+        return await asyncio.to_thread(remote.alive, 0.0)
+
+    async def attempt(self, packed: dict[str, Any]) -> dict[str, Any]:
+        """Make one attempt."""
+        return {"outcome": encode(await make_call(remote.assignment_of(packed)))}
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A lane that takes attempts. `about` is what it says of itself, once it has."""
+
+    actor: Any
+    asked: Any
+    in_flight: int = 0
+    about: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Lanes:
+    """The lanes of one coordinator, which dies with them. Made as they are needed, never more than that."""
+
+    _open: list[_Open] = field(default_factory=list)
+    _carrier: dict[Any, _Open] = field(default_factory=dict)
+
+    def submit(self, packed: Mapping[str, Any]) -> Any:
+        """Start an attempt on the first lane that has room.
+
+        Returns:
+            A reference to its outcome.
+        """
+        lane = next((each for each in self._open if each.in_flight < LANE_WIDTH), None) or self._another()
+        reference = lane.actor.attempt.remote(packed)
+        lane.in_flight += 1
+        self._carrier[reference] = lane
+        return reference
+
+    def ended(self, reference: Any, *, died: bool) -> None:
+        """An attempt has ended; where its lane has died, that one takes no more."""
+        lane = self._carrier.pop(reference, None)
+        if lane is None:
+            return
+        lane.in_flight -= 1
+        if died and lane in self._open:
+            self._open.remove(lane)
+
+    def cancel(self, reference: Any) -> None:
+        """Cancel an attempt, and none of those beside it."""
+        ray.cancel(reference)
+        self.ended(reference, died=False)
+
+    def about(self) -> list[Mapping[str, Any]]:
+        """What the lanes said of themselves."""
+        for lane in self._open:
+            if lane.about is None:
+                lane.about = self._answer(lane)
+        return [lane.about for lane in self._open if lane.about is not None]
+
+    def close(self) -> None:
+        """End all lanes."""
+        for lane in self._open:
+            ray.kill(lane.actor)
+        self._open.clear()
+        self._carrier.clear()
+
+    def _another(self) -> _Open:
+        remote_class: Any = ray.remote(Lane)
+        actor = remote_class.options(
+            num_cpus=LANE_CPUS,
+            memory=LANE_MEMORY_MB * 2**20,
+            max_concurrency=LANE_WIDTH + 1,
+            max_restarts=0,
+            max_task_retries=0,
+        ).remote()
+        lane = _Open(actor, actor.about.remote())
+        self._open.append(lane)
+        return lane
+
+    @staticmethod
+    def _answer(lane: _Open) -> Mapping[str, Any] | None:
+        ready, _ = ray.wait([lane.asked], timeout=0)
+        if not ready:
+            return None
+        try:
+            answer: Mapping[str, Any] = ray.get(ready[0])
+        except ray.exceptions.RayError:
+            return None  # its attempts will tell
+        return answer
