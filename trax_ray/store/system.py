@@ -14,7 +14,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 __all__ = ["System", "current", "use"]
 
@@ -109,6 +109,8 @@ class System:
         os.unlink(path)  # noqa: PTH108
 
 
+AnySystem = TypeVar("AnySystem", bound=System)
+
 _system = System()
 
 
@@ -118,7 +120,7 @@ def current() -> System:
 
 
 @contextlib.contextmanager
-def use(system: System) -> Iterator[System]:
+def use(system: AnySystem) -> Iterator[AnySystem]:
     """Put another implementation in place, for the whole process, until the block ends.
 
     Args:
