@@ -33,6 +33,7 @@ __all__ = [
     "answers",
     "descendants",
     "end",
+    "end_own_head",
     "family",
     "find",
     "forget_head",
@@ -159,6 +160,21 @@ def noted(processes: Iterable[psutil.Process]) -> list[tuple[int, float]]:
 
 def _note_path(pid: int) -> Path:
     return notes_folder() / f"{pid}.json"
+
+
+def end_own_head() -> int:
+    """End the head that this process has started, if any, as it is: for a process that has no time left.
+
+    Returns:
+        How many processes were ended.
+    """
+    try:
+        note = json.loads(_note_path(os.getpid()).read_text())
+    except (OSError, ValueError):
+        return 0
+    ended = end(note)
+    forget_head()
+    return ended
 
 
 # What is left of a head

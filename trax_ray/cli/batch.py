@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from trax_ray import heads
 from trax_ray.cli import display
 from trax_ray.core.plan import MAX_PRIORITY, InputFile, plan_file
-from trax_ray.core.progress import BatchResult
+from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest
 from trax_ray.errors import SetupError, UsageError
@@ -119,15 +123,39 @@ async def _run(processor: BatchProcessor, options: Options) -> BatchResult:
     screen = display.NoDisplay() if options.quiet else display.make_display()
 
     def stop() -> None:
-        screen.note("stopping; what was finished is kept")
-        processor.stop()
+        screen.note("stopping; what was finished is kept, and a second signal stops at once")
+        processor.interrupt()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, _end_at_once, options.again)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    notice = ""
+
+    def update(progress: BatchProgress) -> None:
+        nonlocal notice
+        before, notice = notice, _why_nothing_starts(progress, options.output_dir)
+        if notice and notice != before:
+            screen.note(notice)
+        screen.update(progress)
+
     with screen:
-        return await processor.start(progress_callback=screen.update)
+        return await processor.start(progress_callback=update)
+
+
+def _why_nothing_starts(progress: BatchProgress, output_dir: str) -> str:
+    if progress.paused:
+        return f"paused: {shlex.join(['trax-ray', 'resume', output_dir])} goes on"
+    if progress.waits_until is not None:
+        return f"nothing starts before {datetime.fromtimestamp(progress.waits_until).astimezone():%Y-%m-%d %H:%M %Z}"
+    return ""
+
+
+def _end_at_once(again: str) -> None:
+    """Leave as after a `kill -9`, which loses nothing either, but take the Ray that was started here along."""
+    print(f"trax-ray: this continues: {again}", file=sys.stderr, flush=True)
+    heads.end_own_head()
+    os._exit(EXIT_STOPPED)
 
 
 def _spec(options: Options, output_dir: Path) -> BatchSpec:
