@@ -351,15 +351,15 @@ class BatchProcessor:
         return _Acknowledged()
 
     async def _run_batch(self, progress_callback: ProgressCallback | None) -> BatchResult:
+        settled = await asyncio.to_thread(self._settled)
+        if settled is not None:
+            await _call(progress_callback, self._last)
+            return settled
         from trax_ray.cluster.driver import Driver
 
         # Workers log as this process does: what is asked for here is shown from there too.
         level = logging.getLevelName(logging.getLogger("trax_ray").getEffectiveLevel())
         self.spec = replace(self.spec, log_level=level)
-        settled = await asyncio.to_thread(self._settled)
-        if settled is not None:
-            await _call(progress_callback, self._last)
-            return settled
         driver = Driver(self.spec, address=self._address, lean=self._lean)
         try:
             first = list(islice(self._feed, PACK))
@@ -409,6 +409,10 @@ class BatchProcessor:
         self._waiting.clear()
         self._feed = iter(())
         self._last = fold(state, state.now, {})
+        if not _report_is_newest(layout):
+            from trax_ray.report.write import write_report
+
+            write_report(self.spec.output_dir, final=True)
         return result_of(state, self._last, self.spec.output_dir)
 
     async def _to_the_end(self, driver: Driver, progress_callback: ProgressCallback | None) -> BatchResult:
@@ -473,6 +477,15 @@ class BatchProcessor:
             return task
         provider = provider_of(model)
         return replace(task, resources=provider.resources(model, gpus=self._gpus)) if provider.gpu else task
+
+
+def _report_is_newest(layout: Layout) -> bool:
+    """Whether the report was written after the journal's last word; a batch may die between the two."""
+    try:
+        written_ns = layout.run_json.stat().st_mtime_ns
+    except OSError:
+        return False
+    return all(segment.stat().st_mtime_ns <= written_ns for segment in layout.journal.glob("*.jsonl"))
 
 
 async def _to_its_end(function: Callable[..., T], *arguments: Any) -> T:

@@ -179,6 +179,8 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
 
 def _print_totals(result: BatchResult) -> None:
     metrics = result.quality_metrics
+    if not result.memory_peak_mb and result.total_count:
+        print("Nothing was left to do")
     words = [f"{result.success_count} of {result.total_count} succeeded"]
     if result.failure_count:
         words.append(f"{result.failure_count} failed")
@@ -193,7 +195,8 @@ def _print_totals(result: BatchResult) -> None:
         print(f"Audio: {format_duration(metrics['audio_s'])}{speed}")
     if metrics.get("warnings"):
         print("Warnings: " + ", ".join(f"{name} {count}" for name, count in metrics["warnings"].items()))
-    print(f"Memory peak: {result.memory_peak_mb:.0f} MB, CPU peak: {result.cpu_peak_percent:.0f}%")
+    if result.memory_peak_mb:
+        print(f"Memory peak: {result.memory_peak_mb:.0f} MB, CPU peak: {result.cpu_peak_percent:.0f}%")
     print(f"Transcripts: {shown(result.output_dir)}")
     if not result.report_error:
         print(f"Report: {shown(Layout(Path(result.output_dir)).report)}")
