@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.plan import InputFile, digest, file_id_of, plan_call, plan_chunks, plan_file
+from trax_ray.core.plan import InputFile, digest, file_id_of, plan_call, plan_chain, plan_chunks, plan_file
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.testing.factories import make_task
@@ -265,3 +265,45 @@ def test_digests() -> None:
 def test_chunks_neither_overlap_nor_leave_gaps(cuts: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="gaps or overlaps"):
         plan_chunks(make_task("t"), cuts)
+
+
+# Chains
+
+
+def chain(entry: InputFile = ENTRY, spec: BatchSpec = SPEC, audio: str = ".trax/audio/x.flac") -> list[BatchTask]:
+    return list(plan_chain(entry, replace(spec, preprocess=True), "faster-whisper", ResourceRequest(2.0, 1024), audio))
+
+
+def test_a_recording_that_is_converted_first_is_one_input_of_two_tasks() -> None:
+    first, second = chain()
+    assert (first.task_type, second.task_type) == (TaskType.PREPROCESS, TaskType.TRANSCRIBE)
+    assert first.file_id == second.file_id == file_id_of("/in/talk.mp3")
+    assert (first.id, first.depends_on, second.depends_on) == (f"preprocess-{first.file_id}", (), (first.id,))
+    assert first.data == {"file_path": "/in/talk.mp3", "name": "talk.mp3", "audio": ".trax/audio/x.flac"}
+    assert second.data == {**plan().data, "audio": ".trax/audio/x.flac"}
+    assert (first.priority, first.max_retries) == (second.priority, second.max_retries) == (4, 3)
+    assert (first.provider, first.resources) == ("preprocess", ResourceRequest())
+    assert (second.id, second.provider, second.resources) == (plan().id, "faster-whisper", ResourceRequest(2.0, 1024))
+    assert json.loads(json.dumps([first.data, second.data])) == [first.data, second.data]
+
+
+def test_a_transcript_of_converted_audio_is_another_one() -> None:
+    assert chain()[1].fingerprint != plan().fingerprint
+    assert chain()[1].fingerprint == plan(spec=replace(SPEC, preprocess=True)).fingerprint
+    assert chain(audio="audio/talk.flac")[1].fingerprint == chain()[1].fingerprint
+
+
+def test_what_matters_for_a_conversion() -> None:
+    (first, _) = chain()
+    for name, value in {"size_bytes": 1001, "mtime_ns": 2, "inode": 3}.items():
+        assert chain(replace(ENTRY, **{name: value}))[0].fingerprint != first.fingerprint
+    assert chain(spec=replace(SPEC, keep_audio=True))[0].fingerprint != first.fingerprint
+    for name, value in CHANGED_SPEC.items():
+        assert chain(spec=replace(SPEC, **{name: value}))[0].fingerprint == first.fingerprint
+    for changed in ({"output": "talk.mp3"}, {"reference": "/other.txt"}, {"language": "de"}, {"model": "base"}):
+        assert chain(replace(ENTRY, **changed))[0].fingerprint == first.fingerprint  # type: ignore[arg-type]
+
+
+def test_chunks_of_a_recording_that_was_converted_decode_the_same_audio() -> None:
+    chunks = plan_chunks(chain()[1], [(0.0, 10.0), (10.0, 20.0)])
+    assert [(chunk.data["audio"], chunk.depends_on) for chunk in chunks] == [(".trax/audio/x.flac", ())] * 2

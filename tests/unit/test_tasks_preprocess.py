@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import MediaError
 from trax_ray.media.analysis import Analyser
+from trax_ray.store.artifacts import content_hash
+from trax_ray.store.layout import Layout
 from trax_ray.tasks.assignment import Assignment
-from trax_ray.tasks.preprocess import preprocess
+from trax_ray.tasks.preprocess import holds, preprocess, private_audio
 
 RATE = 16_000
 
@@ -41,6 +44,73 @@ def test_a_recording_becomes_flac_with_figures(samples: Path, tmp_path: Path) ->
     assert prepared(samples / "talks" / "interview.m4a", tmp_path / "out")["cached"]
     assert (tmp_path / "out" / "audio" / "talk.flac").stat().st_mtime_ns == before.st_mtime_ns
     assert not list((tmp_path / "out").rglob(".tmp-*"))
+
+
+def chained(path: Path, out: Path, audio: str = ".trax/audio/f.flac") -> dict[str, Any]:
+    """As the first of the two steps of a chain."""
+    task = BatchTask("p", TaskType.PREPROCESS, {"file_path": str(path), "audio": audio}, file_id="f")
+    *_, outcome = preprocess(Assignment(BatchSpec(str(out)), task))
+    assert isinstance(outcome, Outcome)
+    return dict(outcome.metrics)
+
+
+def test_audio_that_nobody_keeps_is_private_and_no_output(samples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    metrics = chained(samples / "talks" / "weather.ogg", out)
+    assert (metrics["outputs"], metrics["cached"]) == ([], False)
+    audio = private_audio(Layout(out), "f")
+    assert audio == out / ".trax" / "audio" / "f.flac"
+    assert soundfile.info(audio).duration == pytest.approx(metrics["duration_s"], abs=0.001)
+    audio.unlink()
+    assert chained(samples / "talks" / "weather.ogg", out) == metrics | {"cached": True}
+    assert not audio.exists(), "its figures are known, and who needs the audio makes it"
+
+
+def test_audio_that_is_kept_is_an_output_and_comes_back(samples: Path, tmp_path: Path) -> None:
+    out, source = tmp_path / "out", samples / "talks" / "weather.ogg"
+    assert chained(source, out, "audio/talks/weather.flac")["outputs"] == ["audio/talks/weather.flac"]
+    audio = out / "audio" / "talks" / "weather.flac"
+    first = audio.read_bytes()
+    audio.unlink()
+    assert chained(source, out, "audio/talks/weather.flac")["cached"]
+    assert audio.read_bytes() == first
+
+
+def test_audio_that_was_made_from_other_content_is_made_anew(samples: Path, tmp_path: Path) -> None:
+    one, other = samples / "talks" / "weather.ogg", samples / "stories" / "the_storm.mp3"
+    lengths = [prepared(path, tmp_path)["duration_s"] for path in (one, other, one)]
+    assert lengths[0] == lengths[2] != lengths[1]
+    audio = tmp_path / "audio" / "talk.flac"
+    assert soundfile.info(audio).duration == pytest.approx(lengths[0], abs=0.001)
+    content = content_hash(one)
+    assert holds(audio, content)
+    assert not holds(audio, content_hash(other))
+    audio.write_bytes(b"fLaC and no more")
+    assert not holds(audio, content)
+    assert not holds(tmp_path / "gone.flac", content)
+
+
+def test_a_chains_first_step_leaves_to_the_second_what_that_says_anyway(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = samples / "quiet_room.flac"
+    assert prepared(room, tmp_path)["warnings"] == ["no_speech", "noisy", "quiet"]
+    assert chained(room, tmp_path)["warnings"] == ["noisy", "quiet"]
+    damaged = tmp_path / "damaged.flac"
+    damaged.write_bytes(room.read_bytes()[:30_000])
+    assert "truncated" in prepared(damaged, tmp_path)["warnings"]
+    assert "truncated" not in chained(damaged, tmp_path)["warnings"]
+    assert "media_warnings" not in chained(damaged, tmp_path)
+
+
+def test_names_need_not_be_utf_8(samples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"out\xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    assert chained(samples / "talks" / "weather.ogg", folder, "audio/w.flac")["duration_s"] > 0
+    assert (folder / "audio" / "w.flac").is_file()
 
 
 def test_silence_has_no_speech_and_is_called_so(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ import pytest
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import FileError, MediaError
+from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.tasks import preprocess as preparing
 from trax_ray.tasks import transcribe as module
 from trax_ray.tasks.assignment import Assignment, Progress
 
@@ -192,3 +194,179 @@ def test_an_output_that_is_gone_is_written_from_the_artifact(engine: Echo, spec:
     attempt(spec, task(samples / "first_test.wav"))
     assert written(spec, "talk") == text
     assert engine.calls == 1
+
+
+# Converted audio
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The sources of all conversions, in order."""
+    made: list[Path] = []
+    convert = preparing._convert
+
+    def counted(source: Path, target: Path, content: str) -> Any:
+        made.append(source)
+        return convert(source, target, content)
+
+    monkeypatch.setattr(preparing, "_convert", counted)
+    return made
+
+
+def audio_of(spec: BatchSpec, name: str = "talk") -> Path:
+    return preparing.private_audio(Layout(Path(spec.output_dir)), name)
+
+
+def converted(spec: BatchSpec, path: Path, name: str = "talk", **data: Any) -> BatchTask:
+    return task(path, name, audio=f".trax/audio/{name}.flac", **data)
+
+
+def prepare(spec: BatchSpec, one: BatchTask) -> Outcome:
+    first = BatchTask(f"p-{one.id}", TaskType.PREPROCESS, one.data, file_id=one.file_id)
+    *_, outcome = preparing.preprocess(Assignment(spec, first))
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def test_converted_audio_is_decoded_in_place_of_the_recording_and_goes_with_the_transcript(
+    engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = converted(spec, samples / "first_test.wav")
+    prepare(spec, one)
+    assert audio_of(spec).is_file()
+    decoded: list[Path] = []
+    stream = decode.stream
+    monkeypatch.setattr(decode, "stream", lambda path, **more: decoded.append(path) or stream(path, **more))
+    outcome = attempt(spec, one)
+    assert (decoded, conversions) == ([audio_of(spec)], [samples / "first_test.wav"])
+    assert not audio_of(spec).exists()
+    assert outcome.metrics["outputs"] == ["talk.txt", "talk.json"]
+    assert outcome.metrics["duration_s"] == pytest.approx(7.5, abs=0.1)
+
+
+def test_a_transcript_of_converted_audio_has_a_key_of_its_own_that_starts_from_the_recording(
+    engine: Echo, spec: BatchSpec, samples: Path, tmp_path: Path
+) -> None:
+    direct = attempt(spec, task(samples / "first_test.wav"))
+    through_flac = attempt(spec, converted(spec, samples / "first_test.wav"))
+    assert through_flac.artifact_key != direct.artifact_key
+    copy = tmp_path / "copy.wav"
+    shutil.copy(samples / "first_test.wav", copy)
+    kept = task(copy, "copy", audio="audio/copy.flac")
+    assert attempt(spec, kept).artifact_key == through_flac.artifact_key
+    assert engine.calls == 2
+
+
+def test_audio_that_is_missing_is_made_and_where_the_transcript_is_there_it_is_not(
+    engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path]
+) -> None:
+    one = converted(spec, samples / "first_test.wav")
+    attempt(spec, one)
+    assert (len(conversions), engine.calls) == (1, 1)
+    Layout(Path(spec.output_dir)).transcript("talk", "txt").unlink()
+    assert attempt(spec, one).metrics["cached"]
+    assert written(spec, "talk")
+    assert (len(conversions), engine.calls) == (1, 1)
+    attempt(replace(spec, model="echo-2"), one)
+    assert (len(conversions), engine.calls) == (2, 2)
+    assert not audio_of(spec).exists()
+
+
+def test_chunks_decode_the_same_audio_and_the_assembly_deletes_it(
+    engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path]
+) -> None:
+    spec = replace(spec, chunk_size_s=10)
+    whole = converted(spec, samples / "long_pause.ogg")
+    prepare(spec, whole)
+    children = attempt(spec, whole).children
+    assert len(children) >= 3
+    keys = {}
+    for child in children:
+        keys[child.id] = attempt(spec, child).artifact_key
+        assert audio_of(spec).is_file(), "other chunks need it"
+    outcome = attempt(spec, whole, children=keys)
+    assert outcome.metrics["duration_s"] == pytest.approx(27.6, abs=0.1)
+    assert len(conversions) == 1
+    assert not audio_of(spec).exists()
+
+
+def test_a_chunk_that_is_gone_with_the_audio_is_made_from_the_recording_again(
+    engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path]
+) -> None:
+    spec = replace(spec, chunk_size_s=10)
+    whole = converted(spec, samples / "long_pause.ogg")
+    children = attempt(spec, whole).children
+    keys = {child.id: attempt(spec, child).artifact_key for child in children}
+    first = attempt(spec, whole, children=keys)
+    store = module._Job.of(Assignment(spec, whole)).store
+    for key in (first.artifact_key, keys[children[0].id]):
+        store.path(key).unlink()
+    calls = engine.calls
+    again = attempt(spec, whole, children=keys)
+    assert (again.artifact_key, engine.calls, len(conversions)) == (first.artifact_key, calls + 1, 2)
+    assert not audio_of(spec).exists()
+
+
+def test_audio_that_is_kept_and_audio_that_a_user_asked_for_stay(engine: Echo, spec: BatchSpec, samples: Path) -> None:
+    kept = task(samples / "first_test.wav", audio="audio/talk.flac")
+    left_behind = audio_of(spec)
+    left_behind.parent.mkdir(parents=True)
+    left_behind.write_bytes(b"of an earlier run that kept no audio")
+    attempt(spec, kept)
+    folder = Path(spec.output_dir)
+    assert (folder / "audio" / "talk.flac").is_file()
+    assert not left_behind.exists()
+    own = BatchTask("own", TaskType.PREPROCESS, {"file_path": str(samples / "first_test.wav"), "output": "audio/own"})
+    assert list(preparing.preprocess(Assignment(spec, own)))
+    attempt(spec, task(folder / "audio" / "own.flac", "own"))
+    assert (folder / "audio" / "own.flac").is_file()
+
+
+def test_audio_of_what_a_recording_was_before_is_not_mistaken_for_it(
+    engine: Echo, spec: BatchSpec, samples: Path, tmp_path: Path, conversions: list[Path]
+) -> None:
+    talk = tmp_path / "talk.wav"
+    shutil.copy(samples / "first_test.wav", talk)
+    prepare(spec, converted(spec, talk))
+    shutil.copy(samples / "stories" / "the_storm.mp3", talk)
+    outcome = attempt(spec, converted(spec, talk))
+    assert outcome.metrics["duration_s"] == pytest.approx(6.8, abs=0.1)
+    assert len(conversions) == 2
+
+
+def test_what_the_decoder_said_of_the_recording_is_said_of_its_transcript(
+    engine: Echo, spec: BatchSpec, samples: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.wav"
+    damaged.write_bytes((samples / "first_test.wav").read_bytes()[:100_000])
+    assert "truncated" in attempt(spec, converted(spec, damaged)).metrics["warnings"]
+    assert "truncated" in Layout(Path(spec.output_dir)).transcript("talk", "json").read_text()
+
+
+def test_whoever_needs_audio_that_another_is_making_waits_for_it(
+    engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLAIM_PERIOD_S", 0.0)
+    spec = replace(spec, chunk_size_s=10)
+    whole = converted(spec, samples / "long_pause.ogg")
+    children = attempt(spec, whole).children
+    audio_of(spec).unlink()
+    lease = Lease(Layout(Path(spec.output_dir)).claim(f"-{whole.file_id}"))
+    lease.acquire("another chunk")
+    working = module.transcribe(Assignment(spec, children[0]))
+    assert [type(next(working)) for _ in range(5)] == [Progress] * 5
+    assert len(conversions) == 1
+    lease.release()
+    *_, outcome = working
+    assert isinstance(outcome, Outcome)
+    assert len(conversions) == 2
+
+
+def test_a_recording_that_cannot_be_converted_leaves_nothing_behind(
+    engine: Echo, spec: BatchSpec, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF and so on")
+    with pytest.raises(MediaError, match=r"bad\.wav"):
+        attempt(spec, converted(spec, bad))
+    assert not list((Path(spec.output_dir) / ".trax" / "audio").iterdir())

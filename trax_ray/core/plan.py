@@ -16,7 +16,17 @@ from typing import Any
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 
-__all__ = ["MAX_PRIORITY", "InputFile", "Scalar", "digest", "file_id_of", "plan_call", "plan_chunks", "plan_file"]
+__all__ = [
+    "MAX_PRIORITY",
+    "InputFile",
+    "Scalar",
+    "digest",
+    "file_id_of",
+    "plan_call",
+    "plan_chain",
+    "plan_chunks",
+    "plan_file",
+]
 
 Scalar = str | int | float | bool
 """A JSON scalar; what is null is left out."""
@@ -136,6 +146,38 @@ def plan_file(
         resources=resources,
         fingerprint=digest([identity, entry.output, _parameters(spec, language, entry.model, entry.prompt)]),
     )
+
+
+def plan_chain(
+    entry: InputFile, spec: BatchSpec, provider: str, resources: ResourceRequest, audio: str
+) -> tuple[BatchTask, BatchTask]:
+    """The two tasks of a recording that is converted first: PREPROCESS, and the TRANSCRIBE that depends on it.
+
+    They belong to one input, so that it is counted once. A batch that keeps converted audio converts again what an
+    earlier one, which didn't, has converted already; nothing else but the recording itself matters for that step.
+
+    Args:
+        entry: The recording.
+        spec: The batch.
+        provider: Name of the speech provider that has the recording's model, else the batch's.
+        resources: What an attempt with that model asks of a node.
+        audio: Path of the converted audio below the output folder.
+    """
+    file_id = file_id_of(entry.path)
+    kind = TaskType.PREPROCESS
+    first = BatchTask(
+        id=f"{kind.value}-{file_id}",
+        task_type=kind,
+        # Without size_bytes: beside the transcription it weighs nothing in the estimate of the time still to go.
+        data={"file_path": entry.path, "name": entry.name, "audio": audio},
+        priority=entry.priority,
+        max_retries=spec.retry.max_retries,
+        file_id=file_id,
+        provider=kind.value,
+        fingerprint=digest([kind.value, entry.size_bytes, entry.mtime_ns, entry.inode, spec.keep_audio]),
+    )
+    second = plan_file(entry, spec, provider, resources, depends_on=(first.id,))
+    return first, replace(second, data={**second.data, "audio": audio})
 
 
 def plan_call(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,44 +14,100 @@ from trax_ray.store.files import ensure_folder, written_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.tasks.assignment import Assignment, Progress
 
-__all__ = ["FORMAT_VERSION", "preprocess"]
+__all__ = ["FORMAT_VERSION", "convert", "holds", "preprocess", "private_audio"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+Figures = dict[str, Any]
+
+
+def private_audio(layout: Layout, file_id: str) -> Path:
+    """The FLAC file of an input that nobody asked to keep: there from its conversion to its transcript."""
+    return layout.private / "audio" / f"{file_id}.flac"
 
 
 def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """Convert and analyse one recording.
 
     Args:
-        assignment: Its task's `data`: `file_path`, and `output`, the path of the FLAC file below the output
-            folder without suffix.
+        assignment: Its task's `data`: `file_path`, and where the FLAC file goes: `output`, a path below the output
+            folder without suffix, or in a chain `audio`, one with suffix. A private one isn't made again where the
+            figures are known: who needs it makes it, and often nobody does.
 
     Yields:
         Progress, then one Outcome whose metrics hold the figures of `media.analysis`, `duration_s`, `speech_s`,
-        `warnings` and `outputs`.
+        `warnings` and `outputs`. In a chain `warnings` leaves out what the transcription says too.
 
     Raises:
         FileError: The recording can't be read, or the file can't be written; permanent.
         MediaError: There is nothing to decode; permanent.
     """
-    started = time.monotonic()
     yield Progress(0.0)
+    task = assignment.task
     layout = Layout(Path(assignment.spec.output_dir))
     store = ArtifactStore(layout.artifacts)
-    source = Path(assignment.task.data["file_path"])
-    target = layout.output_dir / f"{assignment.task.data['output']}.flac"
-    key = store.key(content_hash(source, layout.hashes), "preprocess", {"sample_rate_hz": 16_000}, "", FORMAT_VERSION)
-    figures = store.get(key)
-    cached = figures is not None
-    if figures is None or not target.exists():
-        ensure_folder(target.parent)
-        found = yield from _convert(source, target)
-        figures = store.put(key, found | {"processing_s": round(time.monotonic() - started, 3)})[1]
-    outputs = [str(target.relative_to(layout.output_dir))]
+    source = Path(task.data["file_path"])
+    chained = "audio" in task.data
+    target = layout.output_dir / (task.data["audio"] if chained else f"{task.data['output']}.flac")
+    private = chained and target == private_audio(layout, task.file_id)
+    content = content_hash(source, layout.hashes)
+    cached = store.has(_key(store, content))
+    key, figures = yield from convert(store, content, source, target, needed=not private)
+    said_later = {*figures.pop("media_warnings"), "no_speech"}
+    if chained:
+        figures["warnings"] = [name for name in figures["warnings"] if name not in said_later]
+    outputs = [] if private else [str(target.relative_to(layout.output_dir))]
     yield Outcome(artifact_key=key, metrics=figures | {"outputs": outputs, "cached": cached})
 
 
-def _convert(source: Path, target: Path) -> Generator[Progress, None, dict[str, Any]]:
+def convert(
+    store: ArtifactStore, content: str, source: Path, target: Path, *, needed: bool = True
+) -> Generator[Progress, None, tuple[str, Figures]]:
+    """Convert a recording to 16 kHz mono FLAC and analyse it, as far as that hasn't been done.
+
+    Args:
+        store: Where the figures are kept.
+        content: Content hash of `source`.
+        source: The recording.
+        target: The FLAC file; one that was made from other content is replaced.
+        needed: Whether the file has to be there in the end, or the figures alone do.
+
+    Yields:
+        Progress.
+
+    Returns:
+        The figures' key and the figures, `media_warnings` (the decoder's part of `warnings`) among them.
+    """
+    started = time.monotonic()
+    key = _key(store, content)
+    figures = store.get(key)
+    if figures is None or (needed and not holds(target, content)):
+        ensure_folder(target.parent)
+        found = yield from _convert(source, target, content)
+        figures = store.put(key, found | {"processing_s": round(time.monotonic() - started, 3)})[1]
+    return key, figures
+
+
+def holds(target: Path, content: str) -> bool:
+    """Whether a FLAC file was made from the recording with this content hash; False where it isn't there."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(os.fsencode(target)) as flac:
+            return bool(flac.comment == _comment(content))
+    except soundfile.LibsndfileError:
+        return False
+
+
+def _comment(content: str) -> str:
+    return f"16 kHz mono of the recording with SHA-256 {content}"
+
+
+def _key(store: ArtifactStore, content: str) -> str:
+    return store.key(content, "preprocess", {"sample_rate_hz": 16_000}, "", FORMAT_VERSION)
+
+
+def _convert(source: Path, target: Path, content: str) -> Generator[Progress, None, Figures]:
     import numpy as np
     import soundfile
 
@@ -66,9 +123,10 @@ def _convert(source: Path, target: Path) -> Generator[Progress, None, dict[str, 
         stream(source) as blocks,
         written_atomically(target) as temporary,
         soundfile.SoundFile(
-            temporary, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16"
+            os.fsencode(temporary), "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16"
         ) as flac,
     ):
+        flac.comment = _comment(content)
         for block in blocks:
             flac.write(block)
             analyser.feed(block)
@@ -85,4 +143,5 @@ def _convert(source: Path, target: Path) -> Generator[Progress, None, dict[str, 
         "speech_s": round(speech_s, 3),
         **figures,
         "warnings": sorted(found),
+        "media_warnings": sorted(warnings),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.tasks.accuracy import count_errors, read_reference
 from trax_ray.tasks.assignment import Assignment, Progress
+from trax_ray.tasks.preprocess import convert, private_audio
 
 if TYPE_CHECKING:
     from trax_ray.media.decode import Audio
@@ -33,6 +35,9 @@ __all__ = ["FORMAT_VERSION", "transcribe"]
 
 FORMAT_VERSION = 1
 """Of the payloads below; a change of it, or of what leads to them, makes new artifacts."""
+
+AUDIO = "flac-16000"
+"""What keys say of results that come from converted audio and not from the recording itself."""
 
 CLAIM_PERIOD_S = 0.25
 """How often one looks whether the other, who works on the same content, is through."""
@@ -48,6 +53,7 @@ class _Job:
     layout: Layout
     store: ArtifactStore
     path: Path
+    audio: Path | None
     content: str
     language: str | None
     model: str
@@ -63,6 +69,7 @@ class _Job:
             layout=layout,
             store=ArtifactStore(layout.artifacts),
             path=path,
+            audio=layout.output_dir / data["audio"] if data.get("audio") else None,
             content=content_hash(path, layout.hashes),
             language=data.get("language") or spec.language,
             model=data.get("model") or spec.model,
@@ -81,6 +88,8 @@ class _Job:
                 "initial_prompt": self.prompt,
                 "word_timestamps": self.assignment.spec.word_timestamps,
             }
+        if self.audio is not None:
+            parameters["audio"] = AUDIO
         model = "" if kind == "cuts" else self.model
         return self.store.key(self.content, kind, parameters, model, FORMAT_VERSION)
 
@@ -91,7 +100,8 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
     Args:
         assignment: Its task's `data`: `file_path`; optionally `output` (path below the output folder without
             suffix; none writes no files), `language`, `model` and `prompt` (none: the batch's), `reference` (path),
-            `start_s` and `end_s` (of a chunk).
+            `start_s` and `end_s` (of a chunk), `audio` (path below the output folder: what is decoded in place of
+            the recording, made from it where it is missing).
 
     Yields:
         Progress, then one Outcome: the artifact and its figures, or the chunks to be done first.
@@ -126,7 +136,8 @@ def _chunk(job: _Job, span: tuple[float, float], started: float) -> Generator[Pr
         try:
             payload = job.store.get(key)
             if payload is None:
-                audio, warnings = _decode(job, start_s, end_s)
+                path, _ = yield from _audio(job)
+                audio, warnings = _decode(path, start_s, end_s)
                 payload = yield from _recognise(job, audio, warnings, start_s, started)
                 payload = job.store.put(key, payload)[1]
         finally:
@@ -157,15 +168,22 @@ def _transcribe_whole(job: _Job, assignment: Assignment, started: float) -> Iter
         finally:
             claim.release()
     metrics = _figures(payload) | _measured(job, payload) | _origin(job, payload) | {"cached": cached}
-    yield Outcome(artifact_key=key, metrics=metrics | {"outputs": _write_outputs(job, payload)})
+    outputs = _write_outputs(job, payload)
+    _drop_audio(job)
+    yield Outcome(artifact_key=key, metrics=metrics | {"outputs": outputs})
 
 
 def _claim(job: _Job, what: str) -> Generator[Progress, None, Lease]:
-    """Wait until nobody else works on the same content, so that copies of a recording are transcribed once.
+    """Wait until nobody else works on the same content, so that copies of a recording are transcribed once."""
+    return (yield from _lock(job, job.layout.claim(what)))
+
+
+def _lock(job: _Job, path: Path) -> Generator[Progress, None, Lease]:
+    """Wait for a lock, with signs of life.
 
     Where the output folder has no locks two may do the same work; the artifact store keeps the first result.
     """
-    lease = Lease(job.layout.claim(what))
+    lease = Lease(path)
     while True:
         try:
             lease.acquire(job.task.id)
@@ -197,11 +215,36 @@ def _find_whole(job: _Job) -> tuple[str, Payload | None]:
     return key, job.store.get(key)
 
 
-def _decode(job: _Job, start_s: float, end_s: float) -> tuple[Audio, tuple[str, ...]]:
+def _audio(job: _Job) -> Generator[Progress, None, tuple[Path, tuple[str, ...]]]:
+    """What is to be decoded, and what the decoder had to say when that was made from the recording.
+
+    Converted audio that is missing is made here: it goes when its transcript is there, and what then needs it
+    again, because an artifact was lost, finds none.
+    """
+    if job.audio is None:
+        return job.path, ()
+    # A file of its own: whoever holds a claim comes here, and the locks of claims may be the same one.
+    lease = yield from _lock(job, job.layout.claim(f"-{job.task.file_id}"))
+    try:
+        _, figures = yield from convert(job.store, job.content, job.path, job.audio)
+    finally:
+        lease.release()
+    return job.audio, tuple(figures["media_warnings"])
+
+
+def _drop_audio(job: _Job) -> None:
+    """Delete the audio that was converted for this recording's transcript, which is there now."""
+    if job.audio is not None:
+        # What can't be deleted takes room, and that is no reason to fail.
+        with suppress(OSError):
+            private_audio(job.layout, job.task.file_id).unlink()
+
+
+def _decode(path: Path, start_s: float, end_s: float) -> tuple[Audio, tuple[str, ...]]:
     """One chunk's samples, and what the decoder has to say of them."""
     from trax_ray.media.decode import stream
 
-    with stream(job.path, start_s=start_s, end_s=end_s) as blocks:
+    with stream(path, start_s=start_s, end_s=end_s) as blocks:
         return blocks.rest(), blocks.warnings
 
 
@@ -221,9 +264,10 @@ def _read(job: _Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str,
     known = job.store.get(key)
     if known is not None:
         return None, tuple(known["warnings"]), [(start, end) for start, end in known["cuts"]]
+    path, remarks = yield from _audio(job)
     planner = ChunkPlanner(limit_s)
     parts: list[Audio] = []
-    with stream(job.path) as blocks:
+    with stream(path) as blocks:
         for block in blocks:
             planner.feed(block)
             if blocks.duration_s <= limit_s:
@@ -232,7 +276,7 @@ def _read(job: _Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str,
                 parts.clear()
             yield Progress(0.0)
         spans = planner.finish()
-        warnings, duration_s = blocks.warnings, blocks.duration_s
+        warnings, duration_s = (*remarks, *blocks.warnings), blocks.duration_s
     if duration_s <= limit_s:
         return np.concatenate(parts), warnings, []
     cuts = [(span.start_s, span.end_s) for span in spans]
