@@ -30,6 +30,8 @@ import psutil
 from trax_ray.store.files import ensure_folder, write_atomically
 
 __all__ = [
+    "LOOPBACK",
+    "LOOPBACK_SWITCH",
     "answers",
     "descendants",
     "end",
@@ -52,6 +54,11 @@ logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Tasks return paths and figures, so the object store of a head of ours stays nearly empty."""
+
+LOOPBACK = "127.0.0.1"
+
+LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Where this is 0 Ray listens on loopback alone if it is given that address; its default on macOS."""
 
 CREATION_TOLERANCE_S = 1.0
 KILL_ROUNDS = 3

@@ -21,6 +21,9 @@ import ray
 
 from trax_ray.errors import SetupError
 from trax_ray.heads import (
+    LOOPBACK,
+    LOOPBACK_SWITCH,
+    answers,
     descendants,
     forget_head,
     live_head,
@@ -96,7 +99,8 @@ def connect(
     try:
         with _quiet_ray():
             if address:
-                context: Any = ray.init(address=address, **common)
+                with _on_loopback() if _only_on_loopback(address) else contextlib.nullcontext():
+                    context: Any = ray.init(address=address, **common)
             else:
                 reap_orphans()
                 make_token_private()
@@ -167,17 +171,44 @@ def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: in
     before = set(descendants())
     note_head()
     # `local`, else Ray joins the head that `ray start` noted, which was seen to be dead.
-    context: Any = ray.init(
-        address="local",
-        _node_ip_address="127.0.0.1",
-        include_dashboard=not lean,
-        dashboard_host="127.0.0.1",
-        object_store_memory=object_store_bytes(),
-        _memory=min(memory_limit_mb * 2**20, int(total * 0.9)) if memory_limit_mb else None,
-        **common,
-    )
+    with _on_loopback():
+        context: Any = ray.init(
+            address="local",
+            _node_ip_address=LOOPBACK,
+            include_dashboard=not lean,
+            dashboard_host=LOOPBACK,
+            object_store_memory=object_store_bytes(),
+            _memory=min(memory_limit_mb * 2**20, int(total * 0.9)) if memory_limit_mb else None,
+            **common,
+        )
     note_head([process for process in descendants() if process not in before], context.address_info["session_dir"])
     return context
+
+
+def _only_on_loopback(address: str) -> bool:
+    """Whether an address of this machine is one that other machines can't reach, as those of our heads."""
+    host, _, port = address.rpartition(":")
+    return host in (LOOPBACK, "localhost") and not answers(f"{ray.util.get_node_ip_address()}:{port}")
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let Ray take loopback for this machine's address: else it puts an outer one in its place, and listens there.
+
+    Ray has a switch for that, which its processes read when they start. This process has read it already.
+    """
+    from ray._private import ray_constants
+
+    known, given = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(LOOPBACK_SWITCH)
+    if given is not None:  # what a user has set stays
+        yield
+        return
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[LOOPBACK_SWITCH] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+        del os.environ[LOOPBACK_SWITCH]
 
 
 def _see_that_it_answers(address: str) -> None:
