@@ -1,0 +1,128 @@
+"""Taking away what an output folder can do without."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trax_ray.store import files, system
+from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease
+
+__all__ = ["Cleaned", "clean", "clean_everything"]
+
+LEFTOVER_AGE_S = 60.0
+"""Temporary files that are younger may belong to a live writer: `trax-ray report`, a worker of a killed batch."""
+
+_DAMAGED = re.compile(r".+\.bad-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What was taken away.
+
+    Args:
+        file_count: Files.
+        size_bytes: What they held.
+    """
+
+    file_count: int = 0
+    size_bytes: int = 0
+
+    def __add__(self, other: Cleaned) -> Cleaned:
+        return Cleaned(self.file_count + other.file_count, self.size_bytes + other.size_bytes)
+
+
+def clean(layout: Layout, now: float) -> Cleaned:
+    """Take away what no later run needs: leftovers of crashes, damaged artifacts, and what can be made again soon.
+
+    Converted audio, remembered hashes and the locks of recordings go too. Journal, artifacts, transcripts and report
+    stay.
+
+    Args:
+        layout: The output folder.
+        now: Seconds since the epoch.
+
+    Raises:
+        BusyError: A batch is at work there.
+        DiskFull: The file system is read-only.
+        FileError: The folder can't be read, or not be written; permanent.
+    """
+    with _held(layout):
+        return _clean(layout, now)
+
+
+def clean_everything(layout: Layout, now: float) -> Cleaned:
+    """Take away all of `.trax`, the journal and the artifacts too: a later run begins anew.
+
+    Transcripts and report stay.
+
+    Args:
+        layout: The output folder.
+        now: Seconds since the epoch.
+
+    Raises:
+        BusyError: A batch is at work there.
+        DiskFull: The file system is read-only.
+        FileError: The folder can't be read, or not be written; permanent.
+    """
+    with _held(layout):
+        cleaned = _clean(layout, now)
+        # The journal first and its end first: what a crash leaves of it is still a journal.
+        cleaned += _remove(layout.journal, lambda path: True)
+        cleaned += _remove(layout.private, lambda path: path != layout.lock)
+        # The lock last: whoever finds it gone makes a new one, and begins with nothing of what was here.
+        _remove(layout.private, lambda path: True)
+        _remove_folders(layout.private)
+    return cleaned
+
+
+def _clean(layout: Layout, now: float) -> Cleaned:
+    cleaned = _remove(
+        layout.output_dir,
+        lambda path: files.is_leftover(path.name) and now - path.lstat().st_mtime > LEFTOVER_AGE_S,
+    )
+    cleaned += _remove(layout.artifacts, lambda path: _DAMAGED.fullmatch(path.name) is not None)
+    for folder in (layout.private / "audio", layout.hashes, layout.private / "claims"):
+        cleaned += _remove(folder, lambda path: True)
+        _remove_folders(folder)
+    return cleaned
+
+
+@contextlib.contextmanager
+def _held(layout: Layout) -> Iterator[None]:
+    lease = Lease(layout.lock)
+    lease.acquire("trax-ray clean")
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def _remove(folder: Path, wanted: Callable[[Path], bool]) -> Cleaned:
+    """Remove files below a folder, in a folder the last names first; links to folders aren't followed."""
+    count = size = 0
+    for root, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        for path in (Path(root, name) for name in sorted([*names, *links], reverse=True)):
+            try:
+                if wanted(path):
+                    size_bytes = path.lstat().st_size
+                    system.current().unlink(path)
+                    count, size = count + 1, size + size_bytes
+            except FileNotFoundError:
+                continue  # whoever it belonged to was faster
+            except OSError as error:
+                raise files.explain(error, path, "write") from error
+    return Cleaned(count, size)
+
+
+def _remove_folders(folder: Path) -> None:
+    """Remove a folder and those below it as far as they are empty: somebody may just have begun there."""
+    for root, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(root).rmdir()
