@@ -32,6 +32,7 @@ def make_spec(output_dir: Path | str, *, limits: Limits | None = None, **fields:
     """A spec whose attempts follow their tasks' scripts and whose retries come fast."""
     fields.setdefault("model", "scripted")
     fields.setdefault("runner", SCRIPTED)
+    fields.setdefault("caller", "trax_ray.testing.scripted:call")
     fields.setdefault("retry", RetryPolicy(base_s=0.01, cap_s=0.05))
     fields.setdefault("progress_interval_s", 0.2)
     return BatchSpec(output_dir=str(output_dir), limits=limits or Limits(), **fields)
