@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
+import psutil
 import pytest
 
 from trax_ray.core.task import BatchTask, FailureClass, Outcome, ResourceRequest, TaskType
+from trax_ray.store.artifacts import ArtifactStore
+from trax_ray.store.layout import Layout
 from trax_ray.tasks.assignment import Assignment, Progress
 from trax_ray.tasks.run import load, make_attempt
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import SMALL, make_spec, make_task
-from trax_ray.testing.scripted import SCRIPTED, attempts_in, run
+from trax_ray.testing import scripted
+from trax_ray.testing.scripted import SCRIPTED, SCRIPTED_CALL, artifact_key, attempts_in, call, logged, run
 
 
 def attempt(task: BatchTask, number: int = 1, children: dict[str, str] | None = None) -> Outcome:
@@ -96,6 +108,80 @@ def test_the_log_tells_which_attempts_were_made(tmp_path: Path) -> None:
         attempt(task, 1)
     attempt(make_task("b", log=str(log)), 2)
     assert attempts_in(log) == [("a", 3, 1), ("b", 3, 2)]
+    first, second = logged(log)
+    assert first.pid == second.pid == os.getpid()
+    assert time.time() - 60 < first.at <= second.at <= time.time()
+
+
+def test_committing_keeps_what_was_stored_first(tmp_path: Path) -> None:
+    task = make_task("a", script=["commit"], bytes=100, metrics={"duration_s": 2.0})
+    first, second = (Assignment(make_spec(tmp_path), task, epoch=1, attempt=number) for number in (1, 2))
+    *_, outcome = run(first)
+    assert outcome == Outcome(
+        artifact_key=artifact_key(task, "scripted"), metrics={"duration_s": 2.0, "children": 0, "outputs": ["a.txt"]}
+    )
+    stored = ArtifactStore(Layout(tmp_path).artifacts).get(outcome.artifact_key)
+    assert stored is not None
+    assert stored["text"] == (tmp_path / "a.txt").read_text() == f"a 1 1 {os.getpid()}".ljust(100, ".")
+    assert [*run(second)][-1] == outcome
+    assert (tmp_path / "a.txt").read_text() == stored["text"]
+    assert artifact_key(replace(task, fingerprint="2"), "scripted") != outcome.artifact_key
+
+
+def test_a_list_is_done_in_order_and_keeps_its_outcome(tmp_path: Path) -> None:
+    here, on = tmp_path / "here", tmp_path / "on"
+    task = make_task(script=[["commit", f"signal:{here}", f"hold:{on}"]])
+    words = run(Assignment(make_spec(tmp_path), task))
+    assert all(isinstance(next(words), Progress) for _ in range(4)), "it waits, and gives signs of life"
+    assert here.read_text() == str(os.getpid())
+    assert (tmp_path / "t.txt").exists()
+    on.touch()
+    *_, outcome = words
+    assert isinstance(outcome, Outcome)
+    assert outcome.metrics["outputs"] == ["t.txt"]
+    failed = attempt(make_task(script=[["transient", f"hold:{on}"]])).failure
+    assert failed is not None
+    assert failed.code == "scripted_transient"
+
+
+def test_a_word_that_is_no_step_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no step of a script: 'comit'"):
+        attempt(make_task(script=["comit"]))
+
+
+async def test_the_same_scripts_in_a_shared_process(tmp_path: Path) -> None:
+    assert load(SCRIPTED_CALL) is call
+    spec, on = make_spec(tmp_path), tmp_path / "on"
+    holding = asyncio.create_task(
+        call(Assignment(spec, make_task("a", script=[[f"hold:{on}", "commit"]], sleep_s=0.01)))
+    )
+    failed = await call(Assignment(spec, make_task("b", script=["permanent"])))
+    assert failed.failure is not None
+    assert not holding.done()
+    on.touch()
+    assert (await holding).metrics["outputs"] == ["a.txt"]
+    with pytest.raises(LookupError, match="nobody expected this"):
+        await call(Assignment(spec, make_task("c", script=["raise"])))
+
+
+def test_a_hog_takes_memory_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripted, "HOG_PERIOD_S", 0.0)
+    before = psutil.Process().memory_info().rss
+    words = run(Assignment(make_spec("/out"), make_task(script=["hog"], most_mb=150)))
+    signs = list(islice(words, 5))
+    assert all(isinstance(sign, Progress) for sign in signs)
+    assert 190e6 < psutil.Process().memory_info().rss - before < 290e6, "two blocks of 100 MB, and no third one"
+
+
+def test_a_segmentation_fault_is_a_real_one() -> None:
+    program = (
+        "from trax_ray.testing.factories import make_spec, make_task\n"
+        "from trax_ray.testing.scripted import run\n"
+        "from trax_ray.tasks.assignment import Assignment\n"
+        "list(run(Assignment(make_spec('/out'), make_task(script=['segfault']))))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGSEGV
 
 
 def test_an_attempt_that_raises_has_an_outcome_all_the_same() -> None:
