@@ -64,7 +64,9 @@ def test_it_counts_what_is_done(disk: FaultySystem, tmp_path: Path) -> None:
     disk.replace(tmp_path / "a", tmp_path / "c")
     disk.unlink(tmp_path / "b")
     disk.mkdir(tmp_path / "d")
-    assert kinds(disk) == ["open", "write", "fsync", "close", "link", "replace", "unlink", "mkdir"]
+    disk.mkdir(tmp_path / "e")
+    disk.rmdir(tmp_path / "e")
+    assert kinds(disk) == ["open", "write", "fsync", "close", "link", "replace", "unlink", "mkdir", "mkdir", "rmdir"]
     assert disk.operations[5] == Operation(6, "replace", tmp_path / "c")
     assert {each.name for each in tmp_path.iterdir()} == {"c", "d"}
 
@@ -224,6 +226,34 @@ def test_what_was_taken_away_may_come_back(tmp_path: Path) -> None:
         disk.unlink(folder / "old")
 
     assert outcomes(tmp_path, careless) == {(), (("old", b"old"),)}
+
+
+def test_a_folder_that_was_taken_away_may_come_back_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    found = set()
+    for seed in range(20):
+        disk = FaultySystem(tmp_path)
+        disk.rmdir(folder)
+        disk.lose_power(Random(seed))
+        found.add(folder.exists())
+        folder.mkdir(exist_ok=True)
+    assert found == {True, False}
+
+
+def test_a_new_process_begins_where_the_dead_one_stopped(disk: FaultySystem, tmp_path: Path) -> None:
+    disk.kill(2)
+    disk.mkdir(tmp_path / "a")
+    with pytest.raises(Killed):
+        disk.mkdir(tmp_path / "b")
+    disk.restart()
+    assert (tmp_path / "a").exists(), "it is the process that died, not the machine"
+    disk.mkdir(tmp_path / "b")
+    sync_folder(disk, tmp_path)
+    disk.lose_power(Random(0))
+    assert {each.name for each in tmp_path.iterdir()} == {"a", "b"}
+    disk.restart()
+    disk.mkdir(tmp_path / "c")
 
 
 def test_what_went_around_the_door_is_not_synced(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_order_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert steps == ["write_all", "fsync", "link", "fsync_folder", "fsync"]
     steps.clear()
     files.create_exclusively(tmp_path / "a", b"x")
-    assert steps == ["fsync_folder", "fsync"], "the loser must not lose in a power cut what it relies on"
+    assert steps == ["fsync", "fsync_folder", "fsync"], "the loser must not lose in a power cut what it relies on"
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

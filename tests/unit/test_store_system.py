@@ -71,10 +71,14 @@ def test_everything_in_store_goes_through_it(tmp_path: Path) -> None:
         assert "truncate" in noted.seen
 
 
+GO_AROUND = {"system", "cleaning"}
+"""The door itself, and what takes old files away: nothing is committed there."""
+
+
 def test_nobody_goes_around_it() -> None:
     found = []
     for path in sorted(Path(trax_ray.__file__).parent.glob("store/*.py")):
-        if path.stem != "system":
+        if path.stem not in GO_AROUND:
             found += [f"{path.name}:{line} {call}" for line, call in changes(path)]
     assert not found
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray.errors import FencedError, JournalError
-from trax_ray.store import files, system
+from trax_ray.store import files
 from trax_ray.store.journal import JournalWriter, iter_segment
 
 __all__ = [
@@ -162,14 +162,11 @@ def open_journal(folder: Path, holder: str, now: float) -> OpenedJournal:
     files.ensure_folder(folder)
     epoch, writer = _take(folder)
     try:
-        chain = _chain(folder, below=epoch)
+        chain = _chain_on_disk(folder, below=epoch)
         links = _links(folder, chain)
         previous, previous_bytes = 0, 0
         if chain:
             previous, path = chain[-1].epoch, links[-1][0]
-            # Its last group may be in memory only, if its writer is about to fsync or died before. We are
-            # going to state that we have read it; so it must not be gone after a power cut.
-            _bring_to_disk(path)
             for group in iter_segment(path):
                 previous_bytes = group.end
             links[-1] = (path, previous_bytes)
@@ -269,6 +266,20 @@ def _chain(folder: Path, below: int | None = None) -> list[Opening]:
     return chain[::-1]
 
 
+def _chain_on_disk(folder: Path, below: int) -> list[Opening]:
+    """The chain whose last segment is on the disk as far as it can be read.
+
+    Its last group may be in memory only, if its writer is about to fsync, died before, or failed. We are going to
+    state that we have read it; so it must not be gone after a power cut. Where that was the opening group, the
+    segment did nothing after all.
+    """
+    while chain := _chain(folder, below):
+        _bring_to_disk(segment_path(folder, chain[-1].epoch))
+        if _read_opening(folder, chain[-1].epoch) == chain[-1]:
+            break
+    return chain
+
+
 def _links(folder: Path, chain: list[Opening]) -> list[tuple[Path, int | None]]:
     """Each segment with the bytes that its successor read of it; the last has no successor."""
     limits: list[int | None] = [*(successor.previous_bytes for successor in chain[1:]), None]
@@ -306,14 +317,7 @@ def _encode(opening: Opening) -> dict[str, Any]:
 
 def _bring_to_disk(path: Path) -> None:
     try:
-        fd = system.current().open(path, os.O_RDONLY)
-        try:
-            files.fsync(fd)
-            # Its writer's own fsync may have failed. Then ours may say "fine" for bytes that memory has and the
-            # disk hasn't: they must not be read.
-            system.current().forget_cached(fd)
-        finally:
-            system.current().close(fd)
+        files.bring_to_disk(path)
     except OSError as error:
         raise files.explain(error, path, "write") from error
 

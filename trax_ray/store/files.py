@@ -23,6 +23,7 @@ from trax_ray.store import system
 
 __all__ = [
     "Draft",
+    "bring_to_disk",
     "create_exclusively",
     "ensure_folder",
     "explain",
@@ -71,8 +72,9 @@ _READ_CODES = {
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 # What renameat2(2) answers where the kernel or the file system doesn't know RENAME_NOREPLACE.
 _NO_RENAME = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-# What fsync(2) answers where the file system can't bring a folder to the disk; there is nothing to wait for then.
-_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF}
+# What fsync(2) answers for what can't be brought to the disk, on many file systems folders; there is nothing to
+# wait for then.
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF}
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -142,7 +144,28 @@ def fsync_folder(folder: Path) -> None:
     try:
         fsync(fd)
     except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        system.current().close(fd)
+
+
+def bring_to_disk(path: Path) -> None:
+    """Bring the bytes of a file that somebody else wrote to the disk, before one relies on them.
+
+    Its writer's own fsync may have failed. Then ours may say "fine" for bytes that memory has and the disk hasn't;
+    so memory is asked to forget them, and what is read afterwards is what the disk holds.
+
+    Raises:
+        OSError: It can't be opened, or the bytes may be lost.
+    """
+    # O_NONBLOCK, because opening a pipe would wait for a writer; it means nothing for regular files.
+    fd = system.current().open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fsync(fd)
+        system.current().forget_cached(fd)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:  # a pipe or a device stands there
             raise
     finally:
         system.current().close(fd)
@@ -353,7 +376,10 @@ def create_exclusively(path: Path, data: bytes) -> bool:
     try:
         created = not os.path.lexists(path) and _create(path, data)
         # Also for the loser: who relies on another's file must not lose it in a power cut that comes
-        # before the winner has brought the folder to the disk.
+        # before the winner, who may be dead, has brought it and the folder to the disk.
+        if not created:
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # gone again, or not one of ours
+                bring_to_disk(path)
         fsync_folder(path.parent)
     except OSError as error:
         raise explain(error, path, "write") from error

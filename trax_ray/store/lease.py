@@ -74,7 +74,8 @@ class Lease:
             _held.discard(self)
             with contextlib.suppress(OSError):  # the name is for people; the lock goes with the descriptor
                 system.current().truncate(fd, 0)
-            system.current().close(fd)
+            with contextlib.suppress(OSError):
+                system.current().close(fd)
 
     def _lock(self) -> int:
         """The open and locked file; -1 when it was deleted at that moment, and has to be opened anew."""

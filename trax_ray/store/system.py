@@ -85,6 +85,10 @@ class System:
         """mkdir(2)."""
         os.mkdir(path)  # noqa: PTH102 - one method, one call
 
+    def rmdir(self, path: AnyPath) -> None:
+        """rmdir(2): an empty folder."""
+        os.rmdir(path)  # noqa: PTH106
+
     def link(self, source: AnyPath, target: AnyPath) -> None:
         """link(2): a second name, which must be free."""
         os.link(source, target)

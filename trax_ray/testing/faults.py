@@ -12,12 +12,12 @@ short       writes take a few bytes at a time, so that a later fault falls into 
 kill        before or after an operation; from then on every operation raises Killed: the dead do nothing. Their
             files are closed, and so their locks are free
 power cut   `lose_power` makes the folder look as it may look when the machine is on again
+restart     after either, the next process
 
 The power cut's disk keeps only what it must. Bytes are safe after an fsync of their file, names after an fsync of
 their folder, and each of the two without the other. All else is left to chance: bytes are missing from any place on,
-or zeros; of the changes of a folder's names (create, link, rename, unlink, mkdir) any may have got lost, and others
-not. After an fsync that failed no later one saves the bytes, though it says so: memory has them and the disk hasn't,
-until `System.forget_cached`.
+or zeros; of the steps that changed a folder's names any may have got lost, and others not. After an fsync that failed
+no later one saves the bytes, though it says so: memory has them and the disk hasn't, until `System.forget_cached`.
 
 For small folders: they are held in memory. For one thread.
 """
@@ -135,6 +135,17 @@ class FaultySystem(System):
         seen: dict[_File, bytes] = {}
         _look(self._tree, self.root, seen)
         _restore(self._tree, self.root, _Survivors(seen, random))
+        self._tree = _scan(self.root)
+
+    def restart(self) -> None:
+        """Begin a new process: on the same machine, where what was written and not synced is still to be seen; or
+        after a power cut, where that is gone. Objects of the old one must not be used any more."""
+        if not self.dead:
+            self._bury()
+        self.dead = False
+        self._files.clear()
+        self._kills.clear()
+        self.heal()
 
     # What the code under test does
 
@@ -187,6 +198,11 @@ class FaultySystem(System):
         with self._operation("mkdir", path) as at:
             super().mkdir(path)
             self._made(at, _Folder())
+
+    def rmdir(self, path: AnyPath) -> None:
+        with self._operation("rmdir", path) as at:
+            super().rmdir(path)
+            self._changed(at, None)
 
     def link(self, source: AnyPath, target: AnyPath) -> None:
         with self._operation("link", target) as at:
