@@ -21,9 +21,9 @@ from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.layout import Layout
 from trax_ray.tasks.assignment import Assignment, Progress
 from trax_ray.tasks.run import load, make_attempt
+from trax_ray.testing import scripted
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import SMALL, make_spec, make_task
-from trax_ray.testing import scripted
 from trax_ray.testing.scripted import SCRIPTED, SCRIPTED_CALL, artifact_key, attempts_in, call, logged, run
 
 
