@@ -4,6 +4,8 @@ Processes of a head whose driver was killed live on for a minute or more, some o
 ports. So whoever starts a head notes it in a file: the driver, the head's processes, and Ray's session folder.
 Each process is noted with the time of its creation, because the system gives numbers of dead processes to new ones.
 
+A head that `trax-ray up` started belongs to no driver. It has a note of its own, and lives until `trax-ray down`.
+
 Workers that started after the note was written, and agents whose raylet has died, are found by their session. Ray
 overwrites their command lines, and the agents' environment too; what stays is that they have the session's log files
 open. Others may read these files as well, so the name that Ray gives its own (`ray::...`) has to be there besides.
@@ -12,28 +14,34 @@ open. Others may read these files as well, so the name that Ray gives its own (`
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import re
 import secrets
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import psutil
 
+from trax_ray.errors import SetupError
 from trax_ray.store.files import ensure_folder, write_atomically
 
 __all__ = [
     "LOOPBACK",
     "LOOPBACK_SWITCH",
+    "Head",
     "answers",
     "descendants",
+    "down",
     "end",
     "end_own_head",
     "family",
@@ -48,6 +56,7 @@ __all__ = [
     "orphans",
     "ray_folder",
     "reap_orphans",
+    "up",
 ]
 
 logger = logging.getLogger(__name__)
@@ -63,6 +72,12 @@ LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 CREATION_TOLERANCE_S = 1.0
 KILL_ROUNDS = 3
 KILL_WAIT_S = 5.0
+
+UP_S = 60.0
+RAY_START = (
+    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
+    *(f"--node-ip-address={LOOPBACK}", "--port=0", f"--dashboard-host={LOOPBACK}", "--disable-usage-stats"),
+)
 
 _PROGRAM = re.compile(r"/ray/(\w+/)*(raylet|gcs_server|\w+\.py)")
 """What Ray's own daemons run: `.../ray/core/src/ray/raylet/raylet`, `.../ray/dashboard/dashboard.py`."""
@@ -184,6 +199,137 @@ def end_own_head() -> int:
     return ended
 
 
+# A head that stays
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A head that batches on this machine join.
+
+    Args:
+        address: Of its GCS, host:port.
+        dashboard_url: `http://host:port`; empty where there is no dashboard, or nobody knows.
+        ours: Whether `up` started it; other heads aren't ours to end.
+        new: Whether this call of `up` did.
+    """
+
+    address: str
+    dashboard_url: str = ""
+    ours: bool = True
+    new: bool = False
+
+
+def up(*, lean: bool = False) -> Head:
+    """Start a head that batches on this machine join, unless there is one.
+
+    Ray's processes inherit this process's environment: what `trax_ray.cluster` sets there has to be there.
+
+    Args:
+        lean: Start it without the dashboard.
+
+    Raises:
+        SetupError: Ray doesn't start.
+    """
+    with _one_at_a_time():
+        note = _standing_note()
+        if note and answers(note["address"]):
+            return Head(note["address"], note["dashboard_url"])
+        if note:
+            _take_down(note)
+        address = live_head()
+        return Head(address, ours=False) if address else _start(lean)
+
+
+def down() -> tuple[Head | None, int]:
+    """End the head that `up` started, if there is one.
+
+    Returns:
+        The head that is no more, and how many processes were ended.
+    """
+    with _one_at_a_time():
+        note = _standing_note()
+        return (Head(note["address"], note["dashboard_url"]), _take_down(note)) if note else (None, 0)
+
+
+def _start(lean: bool) -> Head:
+    make_token_private()
+    environ = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environ.setdefault(LOOPBACK_SWITCH, "0")
+    with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open as long as the head lives
+        process = subprocess.Popen(
+            [*RAY_START, f"--include-dashboard={not lean}", f"--object-store-memory={object_store_bytes()}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            start_new_session=True,  # the terminal may be closed
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(UP_S)
+        output.seek(0)
+        said = output.read()
+    # Ray names a session after the process that starts it.
+    sessions = sorted(ray_folder().glob(f"session_*_{process.pid}"))
+    address = live_head() or ""
+    dashboard_url = next(iter(re.findall(rf"http://{re.escape(LOOPBACK)}:\d+", said)), "")
+    note: dict[str, Any] = {
+        "address": address,
+        "dashboard_url": dashboard_url,
+        "session_dir": str(sessions[-1]) if sessions else "",
+        "processes": noted(_of_terminal_session(process.pid)),
+    }
+    note["processes"] = noted(family(note))
+    if process.returncode != 0 or not address:
+        end(note)
+        lines = [line for line in said.splitlines() if line.strip()] or ["it says nothing"]
+        raise SetupError(f"Ray doesn't start: {lines[-1].strip()[:300]}: `trax-ray doctor` looks for the cause")
+    ensure_folder(_standing_path().parent)
+    write_atomically(_standing_path(), json.dumps(note).encode("ascii"))
+    return Head(address, dashboard_url, new=True)
+
+
+def _of_terminal_session(leader: int) -> list[psutil.Process]:
+    """Processes that descend from the one that began a session of its own, as the system means the word."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
+def _take_down(note: Mapping[str, Any]) -> int:
+    ended = end(note)
+    with contextlib.suppress(OSError, ValueError):
+        if local_head_note().read_text().strip() == note["address"]:
+            local_head_note().unlink()
+    _standing_path().unlink(missing_ok=True)
+    return ended
+
+
+def _standing_path() -> Path:
+    # The folder may be shared by machines.
+    return notes_folder().parent / f"up-{socket.gethostname()}.json"
+
+
+def _standing_note() -> dict[str, Any] | None:
+    """What `up` noted; None where there is nothing, or nothing that can be read."""
+    try:
+        note = json.loads(_standing_path().read_bytes())
+        return {name: note[name] for name in ("address", "dashboard_url", "session_dir", "processes")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two heads that start at the same moment would leave one that nobody knows."""
+    ensure_folder(notes_folder().parent)
+    with (notes_folder().parent / "up.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 # What is left of a head
 
 
@@ -299,7 +445,7 @@ def _belongs(process: psutil.Process, sessions: Iterable[str]) -> bool:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         command = process.cmdline()
-        if command and command[0].startswith("ray::"):
+        if command and command[0].startswith(("ray::", "ray-dashboard-")):
             words = [file.path for file in process.open_files()]
         elif any(_PROGRAM.search(word) for word in command[:4]):
             words = command

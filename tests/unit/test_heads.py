@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from trax_ray import heads
+from trax_ray.errors import SetupError
 
 Start = Callable[..., psutil.Process]
 SLEEP = "print('up', flush=True)\nimport time; time.sleep(60)"
@@ -255,3 +256,91 @@ def test_the_token_is_nobody_elses_to_read(tmp_path: Path, monkeypatch: pytest.M
     path.chmod(0o644)
     heads.make_token_private()
     assert (path.read_text(), path.stat().st_mode & 0o777) == (token, 0o600)
+
+
+RAY_START = """
+import os, pathlib, subprocess, sys
+folder = pathlib.Path(os.environ["RAY_TMPDIR"], "ray")
+session = folder / f"session_2026-01-01_12-00-00_000000_{os.getpid()}"
+(session / "logs").mkdir(parents=True)
+if "fails" in sys.argv[1]:
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL)
+    (folder / "left").write_text(str(left.pid))
+    print("Port 6379 is in use\\n")
+    raise SystemExit(1)
+daemon = (
+    "import socket, sys, time; server = socket.create_server(('127.0.0.1', 0));"
+    "print(server.getsockname()[1], flush=True); time.sleep(60)"
+)
+process = subprocess.Popen([sys.executable, "-c", daemon], stdout=subprocess.PIPE, text=True)
+address = f"127.0.0.1:{process.stdout.readline().strip()}"
+(folder / "ray_current_cluster").write_text(address)
+print("arguments", sys.argv[1:], os.environ.get("RAY_ADDRESS"), os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"])
+print("RAY_API_SERVER_ADDRESS='http://127.0.0.1:8265' ray job submit")
+"""
+"""What `ray start` does, as far as it matters here: a daemon, a session folder, a note of the address."""
+
+
+class TestAHeadThatStays:
+    @pytest.fixture(autouse=True)
+    def fake(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+        def how(word: str) -> None:
+            monkeypatch.setattr(heads, "RAY_START", (sys.executable, "-c", RAY_START, word))
+
+        how("works")
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
+        yield how
+        heads.down()
+
+    def test_it_comes_once_and_goes_once(self, tmp_path: Path) -> None:
+        head = heads.up(lean=True)
+        assert (head.ours, head.new, head.dashboard_url) == (True, True, "http://127.0.0.1:8265")
+        assert heads.answers(head.address)
+        assert heads.live_head() == head.address, "batches find it"
+        assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+        again = heads.up()
+        assert (again.address, again.new) == (head.address, False)
+        assert heads.orphans() == [], "it has no driver, and is no orphan"
+        assert heads.reap_orphans() == 0
+        gone, ended = heads.down()
+        assert gone is not None
+        assert (gone.address, ended) == (head.address, 1)
+        assert not heads.answers(head.address)
+        assert not heads.local_head_note().exists()
+        assert heads.down() == (None, 0)
+
+    def test_one_that_died_is_cleared_away_and_another_one_comes(self) -> None:
+        dead = heads.up()
+        note = json.loads(heads._standing_path().read_text())
+        for pid, _ in note["processes"]:
+            psutil.Process(pid).kill()
+        while heads.answers(dead.address):
+            time.sleep(0.01)
+        assert heads.up().new
+
+    def test_a_head_of_somebody_else_is_neither_doubled_nor_ended(self) -> None:
+        heads.local_head_note().parent.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            heads.local_head_note().write_text(address)
+            head = heads.up()
+            assert (head.address, head.ours, head.new) == (address, False, False)
+            assert heads.down() == (None, 0)
+            assert heads.live_head() == address
+
+    def test_where_ray_does_not_start_it_says_so_and_leaves_nothing(
+        self, fake: Callable[..., None], tmp_path: Path
+    ) -> None:
+        fake("fails")
+        with pytest.raises(SetupError, match="Port 6379 is in use"):
+            heads.up()
+        assert not heads._standing_path().exists()
+        left = int((tmp_path / "ray" / "left").read_text())
+        assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+    def test_a_note_that_can_not_be_read_is_none(self) -> None:
+        heads._standing_path().parent.mkdir(parents=True)
+        heads._standing_path().write_text("{")
+        assert heads.down() == (None, 0)
+        assert heads.up().new
