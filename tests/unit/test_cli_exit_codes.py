@@ -30,6 +30,10 @@ ROWS = [
     (("IN", *POCKETSPHINX, "--max-retries", "-1"), 2, "--max-retries"),
     (("IN", *POCKETSPHINX, "--priority", "-1"), 2, "--priority"),
     (("IN", *POCKETSPHINX, "-f", "doc"), 2, "doc"),
+    (("IN", *POCKETSPHINX, "--task-timeout", "0"), 2, "--task-timeout"),
+    (("IN", *POCKETSPHINX, "--start-at", "soon"), 2, "--start-at"),
+    (("IN", *POCKETSPHINX, "--only-between", "night"), 2, "--only-between"),
+    (("IN", *POCKETSPHINX, "--only-between", "08:00-08:00"), 2, "--only-between"),
     (("IN", "--model", "eloquent"), 2, "eloquent"),
     (("IN", *POCKETSPHINX, "--reference", "IN/nothing"), 2, "IN/nothing"),
     (("IN", *POCKETSPHINX, "--shout"), 2, "--shout"),
@@ -38,6 +42,7 @@ ROWS = [
     (("IN", *POCKETSPHINX, "--base-url", "http://127.0.0.1:1"), 2, "--base-url"),
     (("IN", "--model", "whisper-1", "--base-url", "http://127.0.0.1:1"), 3, "openai"),
     (("IN", *POCKETSPHINX, "--quiet", "--verbose"), 2, "--quiet and --verbose"),
+    (("IN", *POCKETSPHINX, "--keep-audio"), 2, "--preprocess"),
     (("IN", *POCKETSPHINX, "-o", "IN"), 2, "output folder"),
     (("IN", *POCKETSPHINX, "-o", "IN/out", "--reference", "IN/out/x"), 2, "reference"),
     # Nothing to do: 2, and it says why.
@@ -56,6 +61,8 @@ ROWS = [
     (("IN", *POCKETSPHINX, "--dry-run"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry_run", "--chunk_size", "60", "--language", "EN"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry-run", "--workers", "12"), 0, ""),
+    (("IN", *POCKETSPHINX, "--dry-run", "--start-at", "22:00", "--only-between", "22:00-06:00"), 0, ""),
+    (("IN", *POCKETSPHINX, "--dry-run", "--preprocess", "--keep-audio", "--task-timeout", "1.5"), 0, ""),
 ]
 
 

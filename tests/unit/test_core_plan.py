@@ -279,7 +279,14 @@ def test_a_recording_that_is_converted_first_is_one_input_of_two_tasks() -> None
     assert (first.task_type, second.task_type) == (TaskType.PREPROCESS, TaskType.TRANSCRIBE)
     assert first.file_id == second.file_id == file_id_of("/in/talk.mp3")
     assert (first.id, first.depends_on, second.depends_on) == (f"preprocess-{first.file_id}", (), (first.id,))
-    assert first.data == {"file_path": "/in/talk.mp3", "name": "talk.mp3", "audio": ".trax/audio/x.flac"}
+    size_bytes = first.data["size_bytes"]
+    assert 0 < size_bytes < 1000 / 20, "it weighs little beside the transcription"
+    assert first.data == {
+        "file_path": "/in/talk.mp3",
+        "name": "talk.mp3",
+        "audio": ".trax/audio/x.flac",
+        "size_bytes": size_bytes,
+    }
     assert second.data == {**plan().data, "audio": ".trax/audio/x.flac"}
     assert (first.priority, first.max_retries) == (second.priority, second.max_retries) == (4, 3)
     assert (first.provider, first.resources) == ("preprocess", ResourceRequest())

@@ -156,6 +156,32 @@ def batch(
         str | None, typer.Option(help="Text that primes the model (Whisper models).", show_default=False)
     ] = None,
     word_timestamps: Annotated[bool, typer.Option("--word-timestamps", help="Word times in the JSON output.")] = False,
+    task_timeout: Annotated[
+        float | None,
+        typer.Option(help="Longest time that one attempt may take, seconds.  [default: no limit]", show_default=False),
+    ] = None,
+    start_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHEN",
+            help="Start nothing before: '2026-11-21 22:00', or 22:00 for the next one.  [default: at once]",
+            show_default=False,
+        ),
+    ] = None,
+    only_between: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HH:MM-HH:MM",
+            help="Hours of the day in which attempts may start, such as 22:00-06:00.  [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    preprocess: Annotated[
+        bool, typer.Option("--preprocess", help="Convert recordings to 16 kHz mono FLAC first, and transcribe that.")
+    ] = False,
+    keep_audio: Annotated[
+        bool, typer.Option("--keep-audio", help="With --preprocess: keep the converted audio, in OUT/audio.")
+    ] = False,
     enhance: Annotated[bool, typer.Option("--enhance", help="Also enhance transcripts after transcription.")] = False,
     address: Annotated[
         str | None,
@@ -205,6 +231,11 @@ def batch(
             dry_run=dry_run,
             quiet=quiet,
             again=shlex.join(["trax-ray", *sys.argv[1:]]),
+            task_timeout=task_timeout,
+            start_at=start_at,
+            only_between=only_between or "",
+            preprocess=preprocess,
+            keep_audio=keep_audio,
         )
         raise typer.Exit(command.run(options))
 

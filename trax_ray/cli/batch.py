@@ -5,28 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path, PurePath
+from typing import Any
 
 from trax_ray import heads
-from trax_ray.cli import display
-from trax_ray.core.plan import MAX_PRIORITY, InputFile, plan_file
+from trax_ray.cli import display, recorded
+from trax_ray.core.disk import bytes_needed, format_bytes
+from trax_ray.core.plan import MAX_PRIORITY, InputFile, file_id_of, plan_chain, plan_file
 from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.schedule import parse_start
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
-from trax_ray.core.task import BatchTask, ResourceRequest
+from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.processor import BatchProcessor, known_outputs, resolve_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.report.text import one_line
+from trax_ray.store.epochs import read_chain
 from trax_ray.store.files import ensure_folder, shown
 from trax_ray.store.inputs import Found, Scan, describe, scan
-from trax_ray.store.layout import Layout
+from trax_ray.store.layout import Layout, plan_names
+from trax_ray.store.lease import Lease
+from trax_ray.tasks.preprocess import private_audio
 
-__all__ = ["Options", "exit_code", "run"]
+__all__ = ["Options", "continue_batch", "exit_code", "run"]
 
 EXIT_FAILED = 1
 EXIT_SETUP = 3
@@ -60,10 +69,19 @@ class Options:
     dry_run: bool
     quiet: bool
     again: str
+    task_timeout: float | None = None
+    start_at: str | None = None
+    only_between: str = ""
+    preprocess: bool = False
+    keep_audio: bool = False
 
 
-def run(options: Options) -> int:
+def run(options: Options, stdin: bytes | None = None) -> int:
     """Do what the options say.
+
+    Args:
+        options: The command line's values.
+        stdin: What standard input had to say when the command was first given; None reads it where it is named.
 
     Returns:
         The exit code.
@@ -80,7 +98,10 @@ def run(options: Options) -> int:
         )
     if options.enhance:
         raise SetupError("--enhance isn't in this version of trax_ray yet: leave it out")
+    if options.keep_audio and not options.preprocess:
+        raise UsageError("--keep-audio keeps what --preprocess converts: give both of them, or neither")
     output_dir = Path(options.output_dir).absolute()
+    options = replace(options, again=_again(options, output_dir))
     reference = _reference_folder(options.reference, output_dir)
     spec = _spec(options, output_dir)
     if options.base_url and provider_of(spec.model).key_variable is None:
@@ -88,25 +109,54 @@ def run(options: Options) -> int:
             f"--base-url is the address of a server, and the model {spec.model} runs on this machine: "
             "leave one of them out"
         )
-    found = _scan(options, output_dir)
+    source = _StandardInput(stdin)
+    found = _scan(options, output_dir, source)
     entries = describe(
         found.found, taken=known_outputs(spec.output_dir), reference_dir=reference, priority=options.priority
     )
     tasks = _plan(found.found, entries, spec)
     if options.dry_run:
-        display.show_plan(tasks, spec, _notes(found))
+        transcriptions = [task for task in tasks if task.task_type is TaskType.TRANSCRIBE]
+        display.show_plan(transcriptions, spec, _notes(found, spec))
+        print(_disk(tasks, spec))
         return 0
-    ensure_folder(Layout(output_dir).private)
+    layout = Layout(output_dir)
+    ensure_folder(layout.private)
     processor = BatchProcessor(spec, address=options.address, lean=options.lean)
     processor.feed(tasks, requests={task.resources for task in tasks})
+    _expect_nobody_at_work(layout)
+    recorded.record(layout, _command(options, spec, source.content))
     if not options.quiet:
-        display.say(f"{len(tasks)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found)}")
+        display.say(f"{len(entries)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found, spec)}")
+        display.say(_disk(tasks, spec))
     result = asyncio.run(_run(processor, options))
     code = exit_code(result)
     if not options.quiet:
         display.show_result(result, [task.file_id for task in tasks])
     _say_the_way_out(result, options.again)
     return code
+
+
+def continue_batch(output_dir: str) -> int:
+    """Run the command that a batch was last started with again: its options, working folder and standard input.
+
+    Args:
+        output_dir: The batch's output folder; it may have been moved since.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: As `run`.
+        SetupError: No command is recorded there, it can't be used any more, or as `run`.
+    """
+    layout = Layout(Path(output_dir))
+    command = recorded.read(layout)
+    options = replace(
+        _options(command.options, layout), output_dir=str(layout.output_dir), again=_resume(layout.output_dir)
+    )
+    with _working_folder(command.working_folder, options, layout):
+        return run(options, command.stdin)
 
 
 def exit_code(result: BatchResult) -> int:
@@ -158,6 +208,91 @@ def _end_at_once(again: str) -> None:
     os._exit(EXIT_STOPPED)
 
 
+class _StandardInput:
+    """Standard input, read once at most; `content` is None until it is."""
+
+    def __init__(self, content: bytes | None) -> None:
+        self.content = content
+
+    def read(self) -> bytes:
+        if self.content is None:
+            self.content = sys.stdin.buffer.read()
+        return self.content
+
+
+def _command(options: Options, spec: BatchSpec, stdin: bytes | None) -> recorded.Recorded:
+    """What continues the batch: 22:00 stays the 22:00 that was meant."""
+    values = asdict(options)
+    del values["again"]
+    if options.start_at is not None:
+        values["start_at"] = datetime.fromtimestamp(spec.start_at, timezone.utc).isoformat(timespec="seconds")
+    return recorded.Recorded(values, os.getcwd(), stdin)  # noqa: PTH109 - as text, with surrogate escapes
+
+
+def _options(values: Mapping[str, Any], layout: Layout) -> Options:
+    """The options that `_command` took apart; those of a later version are left out."""
+    known = {each.name for each in fields(Options)}
+    own: dict[str, Any] = {"again": ""}
+    for name in known & set(values):
+        own[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
+    try:
+        return Options(**own)
+    except TypeError as error:
+        raise SetupError(
+            f"the command recorded in {shown(layout.output_dir)} lacks options ({error}): give the `trax-ray batch` "
+            "command again"
+        ) from error
+
+
+@contextmanager
+def _working_folder(folder: str, options: Options, layout: Layout) -> Iterator[None]:
+    """Work in another folder for a while. Where it is gone that matters only if something is relative to it."""
+    before = os.getcwd()  # noqa: PTH109 - as above
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        if not _stands_alone(options):
+            raise SetupError(
+                f"the batch in {shown(layout.output_dir)} was started in {shown(folder)}, and that can't be entered: "
+                f"{error.strerror}: bring it back, or give the `trax-ray batch` command again"
+            ) from error
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _stands_alone(options: Options) -> bool:
+    """Whether the command means the same wherever, whenever and by whomever it is given."""
+    names = [*options.inputs, *options.lists, options.output_dir, options.reference]
+    if options.model and os.sep in options.model:
+        names.append(options.model)
+    moment = options.start_at
+    # The next 22:00 is another one a day later.
+    fixed = moment is None or parse_start(moment, 0.0, timezone.utc) == parse_start(moment, 1e9, timezone.utc)
+    return fixed and all(Path(name).is_absolute() for name in names if name is not None)
+
+
+def _again(options: Options, output_dir: Path) -> str:
+    """The command that continues, from wherever it is given: the same again, where that is one."""
+    return options.again if _stands_alone(options) else _resume(output_dir)
+
+
+def _resume(output_dir: Path) -> str:
+    return shlex.join(["trax-ray", "resume", shown(output_dir)])
+
+
+def _expect_nobody_at_work(layout: Layout) -> None:
+    """Refuse a folder where another batch is at work, before its recorded command is replaced by ours.
+
+    Raises:
+        BusyError: One is.
+    """
+    lease = Lease(layout.lock)
+    lease.acquire("a batch that is about to start")
+    lease.release()
+
+
 def _spec(options: Options, output_dir: Path) -> BatchSpec:
     return BatchSpec(
         output_dir=str(output_dir),
@@ -174,6 +309,11 @@ def _spec(options: Options, output_dir: Path) -> BatchSpec:
             cpu_limit_percent=options.cpu_limit,
         ),
         retry=RetryPolicy(max_retries=options.max_retries),
+        task_timeout_s=options.task_timeout,
+        start_at=0.0 if options.start_at is None else parse_start(options.start_at, time.time(), None),
+        only_between=options.only_between,
+        preprocess=options.preprocess,
+        keep_audio=options.keep_audio,
     )
 
 
@@ -195,9 +335,9 @@ def _reference_folder(given: str | None, output_dir: Path) -> Path | None:
     return folder
 
 
-def _scan(options: Options, output_dir: Path) -> Scan:
+def _scan(options: Options, output_dir: Path, source: _StandardInput) -> Scan:
     given = (*options.inputs, *options.lists)
-    found = scan(options.inputs, output_dir, lists=options.lists)
+    found = scan(options.inputs, output_dir, lists=options.lists, read_stdin=source.read)
     if not found.present:
         reasons = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
         reasons += [f"{shown(entry.path)}: no such file" for entry in found.found if entry.missing]
@@ -218,15 +358,48 @@ def _plan(found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec)
     """
     known: dict[tuple[str, str | None], tuple[str, ResourceRequest]] = {}
     models: dict[str, int] = {}
-    tasks = []
+    audio = _audio_names(entries, spec) if spec.preprocess else {}
+    ranked: list[tuple[int, int, tuple[BatchTask, ...]]] = []
     for given, entry in zip(found, entries, strict=True):
         model, language = entry.model or spec.model, entry.language or spec.language
         if (model, language) not in known:
             blamed = given.row if entry.model or entry.language else None
             known[model, language] = _provider(model, language, blamed.where if blamed else "")
-        models.setdefault(model, len(models))
-        tasks.append(plan_file(entry, spec, *known[model, language]))
-    return sorted(tasks, key=lambda task: (task.priority, models[task.data.get("model") or spec.model]))
+        rank = models.setdefault(model, len(models))
+        if spec.preprocess:
+            steps: tuple[BatchTask, ...] = plan_chain(entry, spec, *known[model, language], audio=audio[entry.path])
+        else:
+            steps = (plan_file(entry, spec, *known[model, language]),)
+        ranked.append((entry.priority, rank, steps))
+    ranked.sort(key=lambda each: each[:2])
+    return [task for _, _, steps in ranked for task in steps]
+
+
+def _audio_names(entries: Sequence[InputFile], spec: BatchSpec) -> dict[str, str]:
+    """Where the converted audio of each recording goes: a path below the output folder, by the recording's path."""
+    layout = Layout(Path(spec.output_dir))
+    ids = {entry.path: file_id_of(entry.path) for entry in entries}
+    if not spec.keep_audio:
+        return {path: str(private_audio(layout, each).relative_to(layout.output_dir)) for path, each in ids.items()}
+    # By the id of the task that makes it: audio that was asked for from Python keeps its name and isn't overwritten.
+    wanted = [
+        (f"{TaskType.PREPROCESS.value}-{ids[entry.path]}", PurePath("audio", f"{entry.output}.flac"))
+        for entry in entries
+    ]
+    names = plan_names(wanted, _known_audio(layout))
+    return {entry.path: f"{names[each]}.flac" for entry, (each, _) in zip(entries, wanted, strict=True)}
+
+
+def _known_audio(layout: Layout) -> dict[str, str]:
+    """Converted audio that earlier runs planned to keep: its path without suffix, by task id."""
+    names = {}
+    for record in read_chain(layout.journal):
+        for task in record["tasks"] if record.get("event") in ("TasksAdded", "Revived") else ():
+            data = task.get("data", {})
+            name = data.get("output") or data.get("audio", "").removesuffix(".flac")
+            if task["task_type"] == TaskType.PREPROCESS.value and name.startswith("audio/"):
+                names[task["id"]] = name
+    return names
 
 
 def _provider(model: str, language: str | None, where: str) -> tuple[str, ResourceRequest]:
@@ -241,9 +414,9 @@ def _provider(model: str, language: str | None, where: str) -> tuple[str, Resour
     return provider.name, provider.resources(model)
 
 
-def _notes(found: Scan) -> str:
+def _notes(found: Scan, spec: BatchSpec) -> str:
     """What one should know of the inputs before the start."""
-    notes = []
+    notes = ["converted to 16 kHz mono FLAC first"] if spec.preprocess else []
     if found.ignored:
         notes.append(f"{found.ignored} other files ignored")
     missing = [entry.path for entry in found.found if entry.missing]
@@ -251,6 +424,31 @@ def _notes(found: Scan) -> str:
         notes.append(f"{len(missing)} not there, such as {shown(missing[0])}")
     notes += [f"can't read {path}: {reason}" for path, reason in found.unreadable.items()]
     return one_line("".join(f"; {note}" for note in notes))
+
+
+def _disk(tasks: Sequence[BatchTask], spec: BatchSpec) -> str:
+    """About how much room the batch will take, and how much there is; what has its transcripts counts no more."""
+    layout = Layout(Path(spec.output_dir))
+    # os.path.exists, because Path.exists raises where a folder may not be entered: who writes there will say so.
+    left = [task for task in tasks if not _has_outputs(task, layout, spec)]
+    need = bytes_needed(left, spec)
+    line = f"disk: about {format_bytes(need)} needed"
+    there = next(folder for folder in (layout.output_dir, *layout.output_dir.parents) if os.path.exists(folder))  # noqa: PTH110
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError:
+        return line
+    if free >= need:
+        return f"{line}, {format_bytes(free)} free"
+    return (
+        f"{line}, {format_bytes(free)} free: WARNING: that isn't enough: make room or give another --output-dir "
+        "(a full disk stops the batch; what is finished stays)"
+    )
+
+
+def _has_outputs(task: BatchTask, layout: Layout, spec: BatchSpec) -> bool:
+    paths = [layout.transcript(task.data["output"], suffix) for suffix in spec.formats if "output" in task.data]
+    return bool(paths) and all(map(os.path.exists, paths))
 
 
 def _say_the_way_out(result: BatchResult, again: str) -> None:

@@ -35,6 +35,11 @@ MAX_PRIORITY = 1_000_000
 """The lowest priority that an input may have; the report's columns hold 32 bits, and retries add to it."""
 
 
+CONVERSIONS_PER_TRANSCRIPTION = 32
+"""By so much a conversion weighs less than a transcription in the estimate of the time still to go, which goes by size.
+Measured with pocketsphinx on 2 minutes of the samples: 0.35 s and 13.4 s."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputFile:
     """One recording to transcribe.
@@ -168,8 +173,12 @@ def plan_chain(
     first = BatchTask(
         id=f"{kind.value}-{file_id}",
         task_type=kind,
-        # Without size_bytes: beside the transcription it weighs nothing in the estimate of the time still to go.
-        data={"file_path": entry.path, "name": entry.name, "audio": audio},
+        data={
+            "file_path": entry.path,
+            "name": entry.name,
+            "audio": audio,
+            "size_bytes": entry.size_bytes // CONVERSIONS_PER_TRANSCRIPTION,
+        },
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
         file_id=file_id,

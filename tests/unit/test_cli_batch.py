@@ -1,0 +1,393 @@
+"""What `trax-ray batch` plans, says and keeps before anything runs: chains, room on the disk, its own command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from trax_ray.cli import batch as command
+from trax_ray.cli import recorded
+from trax_ray.cli.app import app
+from trax_ray.core.events import CoordinatorStarted, TasksAdded, encode_event
+from trax_ray.core.progress import BatchResult
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.errors import BusyError, SetupError
+from trax_ray.store.epochs import open_journal
+from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease
+from trax_ray.testing.factories import make_task
+
+Usage = namedtuple("Usage", "total used free")
+
+
+class Given:
+    """What was fed to processors, which run nothing."""
+
+    def __init__(self) -> None:
+        self.specs: list[BatchSpec] = []
+        self.tasks: list[BatchTask] = []
+        self.folders: list[str] = []
+        self.result = BatchResult()
+
+    @property
+    def names(self) -> list[str]:
+        return [str(task.data["name"]) for task in self.tasks]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    """Batches get as far as their processor; what it is given stands here."""
+    seen = Given()
+
+    class Processor:
+        def __init__(self, spec: BatchSpec, **_: Any) -> None:
+            seen.specs.append(spec)
+
+        def feed(self, tasks: list[BatchTask], **_: Any) -> None:
+            seen.tasks = tasks
+
+        async def start(self, **_: Any) -> BatchResult:
+            seen.folders.append(os.getcwd())
+            return seen.result
+
+    monkeypatch.setattr(command, "BatchProcessor", Processor)
+    monkeypatch.setattr(command.display, "show_result", lambda *_: None)
+    return seen
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "in"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+def touch(root: Path, *names: str, size: int = 1) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(size))
+
+
+def trax_ray(*arguments: str | Path, stdin: bytes | None = None) -> Result:
+    own = ["batch", *map(str, arguments), "--model", "pocketsphinx"]
+    return CliRunner().invoke(app, own, input=stdin)
+
+
+def fine(result: Result) -> Result:
+    assert result.exit_code == 0, result.output
+    return result
+
+
+# Chains
+
+
+def test_with_preprocess_a_recording_is_converted_then_transcribed(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3", "sub/b.mp3")
+    fine(trax_ray(".", "--preprocess", "-o", "out"))
+    assert [(task.task_type.value, task.data["name"]) for task in given.tasks] == [
+        ("preprocess", "a.mp3"),
+        ("transcribe", "a.mp3"),
+        ("preprocess", "sub/b.mp3"),
+        ("transcribe", "sub/b.mp3"),
+    ]
+    first, second, *_ = given.tasks
+    assert second.depends_on == (first.id,)
+    assert first.data["audio"] == second.data["audio"] == f".trax/audio/{first.file_id}.flac"
+    assert given.specs[0].preprocess
+    assert not given.specs[0].keep_audio
+
+
+def test_steps_of_one_recording_follow_each_other_in_the_order_of_priorities(given: Given, folder: Path) -> None:
+    touch(folder, "a.wav", "b.wav")
+    (folder / "m.csv").write_text("file_name,priority\na.wav,7\nb.wav,2\n")
+    fine(trax_ray("m.csv", "--preprocess"))
+    assert given.names == ["b.wav", "b.wav", "a.wav", "a.wav"]
+
+
+def test_kept_audio_mirrors_the_input_tree(given: Given, folder: Path) -> None:
+    touch(folder, "t.mp3", "t.wav", "2026/t.mp3", "audio/t.mp3")
+    fine(trax_ray(".", "--preprocess", "--keep-audio"))
+    audio = {task.data["name"]: task.data["audio"] for task in given.tasks}
+    assert audio == {
+        "t.mp3": "audio/t.mp3.flac",
+        "t.wav": "audio/t.wav.flac",
+        "2026/t.mp3": "audio/2026/t.flac",
+        "audio/t.mp3": "audio/audio/t.flac",
+    }
+    assert given.specs[0].keep_audio
+
+
+def test_kept_audio_overwrites_none_that_was_asked_for_from_python_and_keeps_its_name(
+    given: Given, folder: Path
+) -> None:
+    touch(folder, "talk.mp3", "other.mp3")
+    asked = make_task("preprocess-1", TaskType.PREPROCESS, output="audio/talk", name="talk.wav")
+
+    def journalled(*tasks: BatchTask) -> None:
+        journal = open_journal(Layout(folder / "trax_ray_output").journal, "a test", 0.0)
+        journal.append([encode_event(CoordinatorStarted(journal.epoch, BatchSpec("/out").to_dict()), 1.0)])
+        journal.append([encode_event(TasksAdded(tasks), 2.0)])
+        journal.close()
+
+    journalled(asked)
+    fine(trax_ray("talk.mp3", "--preprocess", "--keep-audio"))
+    (name,) = {task.data["audio"] for task in given.tasks}
+    assert name == "audio/talk.flac.flac"
+    journalled(*given.tasks)
+    fine(trax_ray("talk.mp3", "other.mp3", "--preprocess", "--keep-audio"))
+    assert {task.data["audio"] for task in given.tasks} == {name, "audio/other.flac"}
+
+
+# Hours
+
+
+def test_times_reach_the_spec(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3")
+    before = time.time()
+    options = ["--start-at", "2031-11-21 22:00", "--only-between", "22:00-06:00", "--task-timeout", "90"]
+    fine(trax_ray("a.mp3", *options))
+    (spec,) = given.specs
+    assert spec.start_at == datetime(2031, 11, 21, 22).timestamp()
+    assert (spec.only_between, spec.task_timeout_s) == ("22:00-06:00", 90.0)
+    fine(trax_ray("a.mp3", "--start-at", "22:00"))
+    assert before <= given.specs[1].start_at <= before + timedelta(hours=26).total_seconds()
+    fine(trax_ray("a.mp3"))
+    assert (given.specs[2].start_at, given.specs[2].only_between, given.specs[2].task_timeout_s) == (0.0, "", None)
+
+
+# Room on the disk
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    def set_free(count: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, count))
+
+    return set_free
+
+
+def test_the_room_that_is_needed_is_said_before_the_start(
+    given: Given, folder: Path, free: Callable[[int], None]
+) -> None:
+    touch(folder, "a.wav", size=320_000)
+    free(3_400_000_000)
+    done = fine(trax_ray("a.wav"))
+    assert "disk: about 104 kB needed, 3.4 GB free\n" in done.stderr
+    assert "WARNING" not in done.stderr
+    dry = fine(trax_ray("a.wav", "--dry-run"))
+    assert "disk: about 104 kB needed, 3.4 GB free\n" in dry.stdout
+    assert "disk" not in fine(trax_ray("a.wav", "--quiet")).stderr
+
+
+def test_too_little_room_is_a_warning_and_the_batch_starts(
+    given: Given, folder: Path, free: Callable[[int], None]
+) -> None:
+    touch(folder, "a.wav", size=320_000)
+    free(50_000)
+    done = fine(trax_ray("a.wav"))
+    assert "50 kB free: WARNING: that isn't enough: make room" in done.stderr
+    assert given.names == ["a.wav"]
+
+
+def test_what_has_its_transcripts_needs_no_room_and_converted_audio_does(
+    given: Given, folder: Path, free: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(folder, "a.wav", "b.wav", size=3_200_000)
+    touch(folder / "trax_ray_output", "a.txt")
+    free(10**10)
+
+    def needed(*options: str) -> str:
+        lines = fine(trax_ray(".", "-f", "txt", "--dry-run", *options)).stdout.splitlines()
+        return next(line for line in lines if line.startswith("disk"))
+
+    assert needed() == "disk: about 92 kB needed, 10 GB free"
+    assert needed("-o", "elsewhere") == "disk: about 118 kB needed, 10 GB free"
+    assert needed("--preprocess") == "disk: about 1.8 MB needed, 10 GB free"
+    assert needed("-o", "elsewhere", "--preprocess") == "disk: about 3.6 MB needed, 10 GB free"
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
+    assert needed() == "disk: about 92 kB needed"
+
+
+def refuse(_: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+# The recorded command
+
+
+def kept(folder: Path, name: str = "trax_ray_output") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / name / ".trax" / "command.json").read_text("ascii"))
+    return content
+
+
+def test_a_command_is_kept_before_it_starts_and_nobody_else_may_read_it(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3")
+    fine(trax_ray("a.mp3", "--dry-run"))
+    assert not (folder / "trax_ray_output").exists()
+    fine(trax_ray("a.mp3", "--language", "en", "--quiet"))
+    content = kept(folder)
+    assert (content["working_folder"], content["stdin"]) == (str(folder), None)
+    assert (content["options"]["inputs"], content["options"]["language"]) == (["a.mp3"], "en")
+    path = folder / "trax_ray_output" / ".trax" / "command.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not list(path.parent.glob(".tmp-*"))
+
+
+def test_a_batch_is_continued_from_anywhere_and_wherever_its_output_has_gone(
+    given: Given, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(folder, "a.mp3", "sub/b.mp3")
+    fine(trax_ray("a.mp3", "sub", "--preprocess", "--priority", "3", "-f", "txt", "--max-retries", "1"))
+    first, spec = given.tasks, given.specs[0]
+    moved = tmp_path / "moved"
+    shutil.move(folder / "trax_ray_output", moved)
+    monkeypatch.chdir(tmp_path)
+    assert command.continue_batch("moved") == 0
+    assert given.tasks == first
+    assert given.specs[1].to_dict() == spec.to_dict() | {"output_dir": str(moved), "name": "moved"}
+    assert given.folders == [str(folder), str(folder)]
+    assert os.getcwd() == str(tmp_path)
+    assert not (folder / "trax_ray_output").exists()
+
+
+def test_the_exit_code_is_the_batchs(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3")
+    fine(trax_ray("a.mp3"))
+    given.result = BatchResult(reason="stopped")
+    assert command.continue_batch("trax_ray_output") == 130
+
+
+def test_standard_input_is_kept_and_given_again(given: Given, folder: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp3")
+    touch(folder, "a.mp3", name)
+    fine(trax_ray("-", "-a", "-", stdin=b"a.mp3\0caf\xe9.mp3\0"))
+    assert given.names == ["a.mp3", name]
+    given.tasks = []
+    assert command.continue_batch("trax_ray_output") == 0
+    assert given.names == ["a.mp3", name]
+    assert command.continue_batch("trax_ray_output") == 0, "continued once more"
+
+
+def test_names_that_are_not_utf_8_survive(given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = folder / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    touch(odd, os.fsdecode(b"\xff.mp3"))
+    monkeypatch.chdir(odd)
+    fine(trax_ray(os.fsdecode(b"\xff.mp3"), "-o", os.fsdecode(b"out\xfe")))
+    first = given.tasks
+    monkeypatch.chdir(folder)
+    assert command.continue_batch(os.path.join(odd, os.fsdecode(b"out\xfe"))) == 0
+    assert given.tasks == first
+    assert given.folders == [str(odd), str(odd)]
+
+
+def test_a_start_time_of_day_stays_the_one_that_was_meant(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3")
+    fine(trax_ray("a.mp3", "--start-at", "22:00"))
+    content = kept(folder)
+    assert datetime.fromisoformat(content["options"]["start_at"]).timestamp() == given.specs[0].start_at
+    assert command.continue_batch("trax_ray_output") == 0
+    assert given.specs[1].start_at == given.specs[0].start_at
+
+
+def test_what_cannot_be_continued_says_the_way_out(given: Given, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no command is recorded in .*nothing: give the `trax-ray batch` command"):
+        command.continue_batch("nothing")
+    layout = Layout(folder / "out")
+    layout.private.mkdir(parents=True)
+    path = layout.private / "command.json"
+    whole = {"version": 1, "working_folder": str(folder), "stdin": None, "options": {}}
+    for content in ("", "[]", '{"version": 2}', json.dumps(whole | {"stdin": "?"}), json.dumps(whole)):
+        path.write_text(content)
+        with pytest.raises(SetupError, match="give the `trax-ray batch` command again"):
+            command.continue_batch("out")
+
+
+def test_a_working_folder_that_is_gone_matters_only_to_relative_names(
+    given: Given, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "kept/a.mp3")
+    touch(folder, "b.mp3")
+    out = tmp_path / "out"
+    fine(trax_ray(tmp_path / "kept", "-o", out))
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "renamed")
+    assert command.continue_batch(str(out)) == 0
+    assert given.names == ["a.mp3"]
+    monkeypatch.chdir(tmp_path / "renamed")
+    fine(trax_ray("b.mp3", "-o", out))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "renamed").rename(folder)
+    with pytest.raises(SetupError, match=r"was started in .*renamed, and that can't be entered: No such file"):
+        command.continue_batch(str(out))
+    assert os.getcwd() == str(tmp_path)
+
+
+def test_a_later_versions_options_are_left_out_and_an_earlier_ones_gaps_are_filled(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3")
+    fine(trax_ray("a.mp3"))
+    command_file = recorded.read(Layout(folder / "trax_ray_output"))
+    options = {**command_file.options, "flux": 1}
+    del options["keep_audio"], options["start_at"]
+    recorded.record(Layout(folder / "trax_ray_output"), recorded.Recorded(options, str(folder)))
+    assert command.continue_batch("trax_ray_output") == 0
+
+
+def test_a_folder_where_another_batch_is_at_work_keeps_that_ones_command(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3", "b.mp3")
+    fine(trax_ray("a.mp3"))
+    lease = Lease(Layout(folder / "trax_ray_output").lock)
+    lease.acquire("another batch")
+    try:
+        done = trax_ray("b.mp3")
+        with pytest.raises(BusyError):
+            command.continue_batch("trax_ray_output")
+    finally:
+        lease.release()
+    assert done.exit_code == 3
+    assert "another batch" in done.stderr
+    assert kept(folder)["options"]["inputs"] == ["a.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stands_alone"),
+    [
+        (["/IN/a.mp3", "-o", "/IN/out"], True),
+        (["/IN", "-o", "/IN/out", "--reference", "/IN/r", "--start-at", "2020-11-21 22:00", "-a", "/IN/list"], True),
+        (["a.mp3", "-o", "/IN/out"], False),
+        (["/IN/a.mp3", "-o", "out"], False),
+        (["/IN/a.mp3", "-o", "/IN/out", "--reference", "r"], False),
+        (["/IN/a.mp3", "-o", "/IN/out", "-a", "list"], False),
+        (["-", "-o", "/IN/out"], False),
+        (["/IN/a.mp3", "-o", "/IN/out", "--start-at", "22:00"], False),
+    ],
+)
+def test_the_command_that_continues_does_so_from_anywhere(
+    given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], stands_alone: bool
+) -> None:
+    touch(folder, "a.mp3", "r/a.txt")
+    (folder / "list").write_text("a.mp3\n")
+    arguments = [argument.replace("/IN", str(folder)) for argument in arguments]
+    given.result = BatchResult(reason="stopped")
+    monkeypatch.setattr("sys.argv", ["trax-ray", "batch", *arguments])
+    done = trax_ray(*arguments, stdin=b"a.mp3\n")
+    assert done.exit_code == 130, done.output
+    (line,) = [line for line in done.stderr.splitlines() if "this continues" in line]
+    said = shlex.split(line.partition("this continues: ")[2])
+    assert said == ["trax-ray", *(["batch", *arguments] if stands_alone else ["resume", str(folder / "out")])]
+    command.continue_batch(str(folder / "out"))
