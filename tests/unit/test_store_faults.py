@@ -20,21 +20,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from trax_ray.core.events import CoordinatorStarted, TasksAdded
 from trax_ray.errors import DiskFull, FileError, TraxRayError
 from trax_ray.report.parquet import TableFile, read_columns
-from trax_ray.store import artifacts, files, inbox
+from trax_ray.store import artifacts, files, inbox, lease
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.batch_journal import BatchJournal, read_state
 from trax_ray.store.epochs import open_journal, read_chain
 from trax_ray.store.inbox import waiting
 from trax_ray.store.journal import JournalWriter, iter_segment
 from trax_ray.store.layout import Layout
-from trax_ray.store.lease import Lease
+from trax_ray.store.lease import BEAT_PERIOD_S, Lease, holder_of
 from trax_ray.store.system import use
+from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import make_spec, make_task
 from trax_ray.testing.faults import FaultySystem, Killed
 
@@ -236,11 +238,30 @@ def right_hash(root: Path, told: Told) -> None:
         assert files.is_leftover(note.name) or artifacts._read_note(note) == right
 
 
-def lock(root: Path, told: Told) -> None:
-    lease = Lease(root / "out" / "lock")
-    lease.acquire("batch")
+def hold(root: Path, told: Told) -> None:
+    lock = Lease(root / "out" / "lock")
+    lock.acquire("batch")
     told.append("held")
-    lease.release()
+    lock.release()
+
+
+def beat(root: Path, told: Told) -> None:
+    """Where there are no locks: take it, count twice, let go."""
+    clock = FakeClock()
+    lock = Lease(root / "out" / "lock", heartbeat=True, monotonic=clock, sleep=clock.advance)
+    with patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, "No locks available")):
+        lock.acquire("batch")
+        told.append("held")
+        for _ in range(2):
+            clock.advance(BEAT_PERIOD_S)
+            lock.beat()
+        lock.release()
+
+
+def named_or_free(root: Path, told: Told) -> None:
+    with patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, "No locks available")):
+        found = holder_of(root / "out" / "lock")
+    assert found is None or found.holder in ("batch", "")
 
 
 def free(root: Path, told: Told) -> None:
@@ -277,7 +298,8 @@ CASES = [
     Case("put by the last resort", put, artifact_or_damage, piece=60, unsupported=("link", "rename_exclusively")),
     Case("get what is damaged", get, artifact_or_damage, put_beside_damage, piece=60),
     Case("content_hash", hash_talk, right_hash, save_talk, piece=30),
-    Case("lease", lock, free),
+    Case("lease", hold, free),
+    Case("heartbeat", beat, named_or_free, piece=100),
     Case("inbox", command, commands, piece=30),
 ]
 
@@ -307,6 +329,7 @@ class Trial:
         """The same by a new process on a disk that is well; then a power cut."""
         self.disk.restart()
         files._settled.clear()
+        lease._held.clear()
         self.without_support()
         before = len(self.told)
         self.run()

@@ -47,7 +47,7 @@ class BatchJournal:
             DiskFull: No space, no quota, read-only.
             FileError: The folder can't be read or written.
         """
-        lease = Lease(layout.lock)
+        lease = Lease(layout.lock, heartbeat=True)
         lease.acquire(holder)
         try:
             opened = cls(open_journal(layout.journal, holder, now), lease)

@@ -1,4 +1,13 @@
-"""A lock on a local output folder: who is at work there. Safety doesn't hang on it, the epoch sees to that."""
+"""Who is at work in an output folder. Safety doesn't hang on it, the epoch sees to that.
+
+On a local disk it is an exclusive `flock` on a file: free the moment the process that holds it is dead. The file
+itself is never deleted, because a lock on a deleted file excludes nobody. What it holds is for people.
+
+Where the file system has no locks it is a heartbeat, for those who ask for one. Holder n has the file `lock.00000n`,
+created exclusively, and counts in it every few seconds; whoever has the highest number holds. Another one watches
+that file: when it changes somebody is alive there, when it doesn't for a minute, by the watcher's own clock, the next
+number is free to be taken. A holder on the same machine whose process is dead isn't waited for.
+"""
 
 from __future__ import annotations
 
@@ -7,108 +16,444 @@ import errno
 import fcntl
 import json
 import os
+import re
+import secrets
 import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trax_ray.errors import BusyError, FileError
+from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
 from trax_ray.store import files, system
 
-__all__ = ["Lease"]
+__all__ = ["BEAT_PERIOD_S", "TAKE_OVER_S", "Holder", "Lease", "holder_of"]
 
+BEAT_PERIOD_S = 5.0
+"""How often a holder counts. Half of what is promised, because its loop may be late."""
+
+TAKE_OVER_S = 60.0
+"""How long a count must stand still, by the observer's clock, before another may take over."""
+
+_LOOK_PERIOD_S = 1.0
 _MAX_NOTE_BYTES = 4096
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
+_TRIES = 100
+_TRY_PERIOD_S = 0.01
+"""For a lock that is only looked at, by `holder_of` of others: each look lasts some microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock.
+
+    Args:
+        holder: What it said it is; empty where it hasn't yet.
+        pid: Its process; 0 where it hasn't said.
+        host: The machine that it runs on.
+        since: When it took the lock, by its clock, seconds since the epoch.
+    """
+
+    holder: str
+    pid: int
+    host: str
+    since: float
+
+    def __str__(self) -> str:
+        """For people: `batch talks, process 4711 on anton, since 2026-01-31 08:15:00 UTC`."""
+        if not self.pid:
+            return "a process that hasn't said its name yet"  # it has the lock and is about to write
+        since = datetime.fromtimestamp(self.since, tz=timezone.utc)
+        return f"{self.holder}, process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+_NAMELESS = Holder("", 0, "", 0.0)
+
 
 class Lease:
-    """An exclusive `flock` on a file, free the moment the process that holds it is dead.
-
-    For local disks: on network file systems locks come and go with the mount's options. The file itself is
-    never deleted, because a lock on a deleted file excludes nobody.
+    """The lock of an output folder, or of something in it.
 
     Args:
         path: The lock file; made where it is missing, its folder too.
+        heartbeat: Whether to show by a heartbeat who holds, where the file system has no locks. Then `beat` must be
+            called about every second, and `acquire` may take a minute and a bit.
+        clock: Seconds since the epoch.
+        monotonic: Seconds that only run forward.
+        sleep: Waits so many seconds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        heartbeat: bool = False,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.path = path
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
         self._fd = -1
+        self._heart: _Heart | None = None
 
     @property
     def held(self) -> bool:
         """Whether this object holds the lock."""
-        return self._fd >= 0
+        return self._fd >= 0 or self._heart is not None
 
     def acquire(self, holder: str) -> None:
-        """Take the lock, at once or not at all. Nothing happens where this object holds it already.
+        """Take the lock or say who has it. Nothing happens where this object holds it already.
 
         Args:
             holder: Who takes it, for whoever finds it taken: what the batch is, or its command.
 
         Raises:
-            BusyError: Another process, or another Lease in this one, holds it; says who, and the ways out.
+            BusyError: Another process, or another Lease in this one, holds it; says who, since when, and the ways
+                out.
             DiskFull: No space, no quota, read-only.
-            FileError: The file can't be opened, or the file system has no locks; permanent.
+            FileError: The file can't be opened, or (`no_locks`) the file system has no locks and no heartbeat was
+                asked for; permanent.
         """
         if self.held:
             return
         files.ensure_folder(self.path.parent)
-        fd = -1
+        note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname(), "since": self._clock()}
         try:
-            while fd < 0:
-                fd = self._lock()
-            note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname()}
-            system.current().truncate(fd, 0)
-            files.write_all(fd, json.dumps(note).encode("ascii"))
-        except OSError as error:
-            if fd >= 0:
-                system.current().close(fd)
-            raise files.explain(error, self.path, "write") from error
-        self._fd = fd
+            self._fd = self._locked(note)
+        except _NoLocks as error:
+            if not self._heartbeat:
+                raise FileError(
+                    f"there are no file locks where {files.shown(self.path)} lies: put --output-dir on a local disk",
+                    code="no_locks",
+                ) from error
+            self._heart = self._take_over(note)
         _held.add(self)
+
+    def beat(self) -> None:
+        """Show that the holder is alive. To be called about every second; does nothing where nothing is due.
+
+        A beat that can't be written is tried again at the next call: others may take over then, and the journal will
+        say so.
+
+        Raises:
+            FencedError: Another one has taken over: this process gave no sign of life for too long.
+        """
+        if self._heart is not None and not self._heart.beat(self._monotonic()):
+            raise FencedError(
+                f"{files.shown(self.path)} was taken over by another batch after {TAKE_OVER_S:.0f} s without a sign of "
+                "life from this one (was the machine asleep, or cut off?): its work goes on there"
+            )
 
     def release(self) -> None:
         """Give the lock back. Nothing happens where it isn't held."""
         fd, self._fd = self._fd, -1
+        heart, self._heart = self._heart, None
+        _held.discard(self)
         if fd >= 0:
-            _held.discard(self)
             with contextlib.suppress(OSError):  # the name is for people; the lock goes with the descriptor
                 system.current().truncate(fd, 0)
             with contextlib.suppress(OSError):
                 system.current().close(fd)
+        if heart is not None:
+            with contextlib.suppress(OSError):  # then it looks like one that died
+                heart.stop()
+
+    # With locks
+
+    def _locked(self, note: Mapping[str, Any]) -> int:
+        """The open and locked file, with the note in it."""
+        fd = -1
+        try:
+            while fd < 0:
+                fd = self._lock()
+            system.current().truncate(fd, 0)
+            files.write_all(fd, json.dumps(note).encode("ascii"))
+        except OSError as error:
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    system.current().close(fd)
+            raise files.explain(error, self.path, "write") from error
+        return fd
 
     def _lock(self) -> int:
         """The open and locked file; -1 when it was deleted at that moment, and has to be opened anew."""
         fd = system.current().open(self.path, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            tries = 0
+            while not _flock(fd, fcntl.LOCK_EX):
+                # One who looks has it as well for a moment, and lets others look; one who holds it doesn't.
+                looked_at = _flock(fd, fcntl.LOCK_SH)
+                if not looked_at or tries >= _TRIES:
+                    raise self._busy(_holder(_noted(os.pread(fd, _MAX_NOTE_BYTES, 0))))
+                fcntl.flock(fd, fcntl.LOCK_UN)
+                tries += 1
+                self._sleep(_TRY_PERIOD_S)
             if self.path.exists() and os.path.samestat(os.fstat(fd), self.path.stat()):
                 locked, fd = fd, -1
                 return locked
-        except OSError as error:
-            if error.errno == errno.EWOULDBLOCK:
-                raise self._busy(os.pread(fd, _MAX_NOTE_BYTES, 0)) from error
-            if error.errno in _NO_LOCKS:
-                raise FileError(
-                    f"there are no file locks where {files.shown(self.path)} lies: put --output-dir on a local disk",
-                    code="no_locks",
-                ) from error
-            raise
         finally:
             if fd >= 0:
                 system.current().close(fd)
         return -1
 
-    def _busy(self, data: bytes) -> BusyError:
-        try:
-            note: dict[str, Any] = json.loads(data)
-            who = f"{note['holder']}, process {note['pid']} on {note['host']}"
-        except (ValueError, KeyError, TypeError):
-            who = "a process that hasn't said its name yet"  # it has the lock and is about to write
+    def _busy(self, holder: Holder) -> BusyError:
         return BusyError(
-            f"{files.shown(self.path)} is held by another batch ({who}): "
+            f"{files.shown(self.path)} is held by another batch ({holder}): "
             "wait for it, stop it, or give another --output-dir"
         )
+
+    # Without
+
+    def _take_over(self, note: dict[str, Any]) -> _Heart:
+        """Become the next holder, when there is none, or none that lives."""
+        started = _process(os.getpid())
+        note |= {"machine": _machine(), "started": started, "token": secrets.token_hex(8)}
+        while True:
+            numbers = _numbers(self.path)
+            latest = numbers[-1] if numbers else 0
+            if latest:
+                self._wait_for(_beat_path(self.path, latest))
+            heart = _Heart(self.path, latest + 1, note, self._monotonic())
+            if not files.create_exclusively(heart.file, heart.content()):
+                continue  # another one was faster: it is the one to watch now
+            if heart.is_highest():
+                _remove(_beat_path(self.path, number) for number in numbers)
+                return heart
+            _remove([heart.file])  # free it was, because its holder had a successor, who took it away
+
+    def _wait_for(self, file: Path) -> None:
+        """Return when the holder that counts in a file is gone; raise when it is alive."""
+        first = _content(file)
+        if first is None or _is_released(first):
+            return
+        note = _noted(first)
+        alive = _is_alive(note)
+        if alive:
+            raise self._busy(_holder(note))
+        begun = self._monotonic()
+        while alive is None and self._monotonic() - begun < TAKE_OVER_S:
+            self._sleep(_LOOK_PERIOD_S)
+            now = _content(file)
+            if now is None or _is_released(now):
+                return
+            if now != first:
+                raise self._busy(_holder(_noted(now)))
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Who holds a lock, found without taking it; for whoever wants to know, as often as they like.
+
+    Args:
+        path: As for Lease.
+
+    Returns:
+        None where nobody holds it. Where the file system has no locks, a holder on another machine is named until
+        somebody takes over, dead or alive: that it is dead shows only after a while.
+
+    Raises:
+        FileError: It can't be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise files.explain(error, path, "read") from error
+    try:
+        # Shared, so that others can look too; who wants to hold it knows the difference (see `_lock`).
+        return None if _flock(fd, fcntl.LOCK_SH) else _holder(_noted(os.pread(fd, _MAX_NOTE_BYTES, 0)))
+    except _NoLocks:
+        return _beating(path)
+    except OSError as error:
+        raise files.explain(error, path, "read") from error
+    finally:
+        os.close(fd)
+
+
+class _NoLocks(Exception):
+    """The file system has no locks."""
+
+
+def _flock(fd: int, how: int) -> bool:
+    """Whether the lock could be had at once."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:
+            return False
+        if error.errno in _NO_LOCKS:
+            raise _NoLocks from error
+        raise
+    return True
+
+
+def _noted(data: bytes) -> dict[str, Any]:
+    """What a holder wrote; empty where it can't be read."""
+    try:
+        note = json.loads(data)
+    except ValueError:
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _holder(note: Mapping[str, Any]) -> Holder:
+    try:
+        holder = Holder(str(note["holder"]), int(note["pid"]), str(note["host"]), float(note["since"]))
+        str(holder)  # a time that is none shows here
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return _NAMELESS
+    return holder
+
+
+# The heartbeat
+
+
+@dataclass(slots=True)
+class _Heart:
+    """The file in which a holder counts.
+
+    Args:
+        lock: The lock file.
+        number: Which holder it is, counted from 1.
+        note: What it says about itself.
+        beaten_at: When it counted last, by the monotonic clock.
+        count: How often.
+    """
+
+    lock: Path
+    number: int
+    note: dict[str, Any]
+    beaten_at: float
+    count: int = 0
+
+    @property
+    def file(self) -> Path:
+        """Where it counts."""
+        return _beat_path(self.lock, self.number)
+
+    def content(self) -> bytes:
+        """What is in the file; it never gets shorter, so that it can be written over."""
+        return json.dumps({**self.note, "count": f"{self.count:012d}"}).encode("ascii") + b"\n"
+
+    def beat(self, now: float) -> bool:
+        """Count, where it is time to. False where another one has taken over."""
+        if now - self.beaten_at < BEAT_PERIOD_S:
+            return True
+        with contextlib.suppress(OSError, TraxRayError):
+            if not self.is_highest():
+                return False
+            self.count += 1
+            self._write(self.content())
+            self.beaten_at = now
+        return True
+
+    def stop(self) -> None:
+        """Say that nobody holds."""
+        self._write(b"{}".ljust(len(self.content()) - 1) + b"\n")
+
+    def is_highest(self) -> bool:
+        """Whether nobody holds after it. A number that was free may have been so because of higher ones."""
+        return _numbers(self.lock)[-1:] == [self.number]
+
+    def _write(self, data: bytes) -> None:
+        # In place, not by a new file under the name: network file systems look again when a file is opened, but
+        # may remember for a minute which file a name means. It needn't be synced: after a power cut nobody holds.
+        fd = system.current().open(self.file, os.O_WRONLY)
+        try:
+            files.write_all(fd, data)
+        finally:
+            system.current().close(fd)
+
+
+def _beat_path(lock: Path, number: int) -> Path:
+    return lock.with_name(f"{lock.name}.{number:06d}")
+
+
+def _numbers(lock: Path) -> list[int]:
+    """Numbers of the holders whose files are there, lowest first."""
+    pattern = re.compile(re.escape(lock.name) + r"\.([0-9]{6,})")
+    try:
+        names = os.listdir(lock.parent)  # noqa: PTH208 - names are all we need
+    except OSError as error:
+        raise files.explain(error, lock.parent, "read") from error
+    return sorted(int(match[1]) for match in map(pattern.fullmatch, names) if match)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):  # it counts for nothing
+            system.current().unlink(path)
+
+
+def _is_released(content: bytes) -> bool:
+    return content.strip() == b"{}"
+
+
+def _content(file: Path) -> bytes | None:
+    """The bytes of a holder's file; None where it is gone: its successor took it away."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise files.explain(error, file, "read") from error
+
+
+def _beating(path: Path) -> Holder | None:
+    """Who holds a lock by heartbeat."""
+    numbers = _numbers(path)
+    content = _content(_beat_path(path, numbers[-1])) if numbers else None
+    if content is None or _is_released(content) or _is_alive(_noted(content)) is False:
+        return None
+    return _holder(_noted(content))
+
+
+def _is_alive(note: Mapping[str, Any]) -> bool | None:
+    """Whether a holder's process is alive; None where that can't be known from here."""
+    pid = note.get("pid")
+    if not isinstance(pid, int) or pid <= 0 or note.get("machine") != _machine():
+        return None
+    if pid == os.getpid() and note.get("started") == _process(pid):
+        return any(lease._heart is not None and lease._heart.note["token"] == note.get("token") for lease in _held)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's, but there
+    started = _process(pid)
+    if started is None or note.get("started") is None:
+        return None  # it may be another one with the same number
+    return bool(started == note["started"])
+
+
+def _process(pid: int) -> str | None:
+    """When a process was started, as the kernel counts; empty where it is dead and not buried, None where unknown."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name, in brackets, may hold spaces and brackets: what follows the last one are state and numbers.
+    # Source: proc_pid_stat(5); the start time is field 22.
+    fields = stat.rpartition(b")")[2].split()
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Where a process number means the same process: this boot of this machine, and this container on it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 _held: set[Lease] = set()
@@ -118,8 +463,10 @@ def _let_go_after_fork() -> None:
     # A child made by fork shares the lock, and would hold it beyond its parent's death. Closing the child's
     # descriptor doesn't unlock the parent's.
     for lease in _held:
-        os.close(lease._fd)
+        if lease._fd >= 0:
+            os.close(lease._fd)
         lease._fd = -1
+        lease._heart = None
     _held.clear()
 
 
