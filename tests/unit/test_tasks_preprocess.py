@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,11 @@ import soundfile
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
-from trax_ray.errors import MediaError
+from trax_ray.errors import DiskFull, MediaError
 from trax_ray.media.analysis import Analyser
 from trax_ray.store.artifacts import content_hash
 from trax_ray.store.layout import Layout
+from trax_ray.tasks import preprocess as preparing
 from trax_ray.tasks.assignment import Assignment
 from trax_ray.tasks.preprocess import holds, preprocess, private_audio
 
@@ -123,6 +125,36 @@ def test_what_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(MediaError):
         prepared(tmp_path / "bad.wav", tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and ".trax" not in path.parts]
+
+
+class Full:
+    """A file on a disk that is full after so many bytes."""
+
+    def __init__(self, file: BinaryIO, room: int) -> None:
+        self.file = file
+        self.room = room
+
+    def write(self, data: bytes) -> int:
+        if self.file.tell() + len(data) > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+@pytest.mark.parametrize("room", [0, 100, 50_000])
+def test_a_full_disk_is_called_so_and_leaves_nothing(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    out, source = tmp_path / "out", samples / "talks" / "weather.ogg"
+    sink = preparing._Sink
+    monkeypatch.setattr(preparing, "_Sink", lambda file: sink(Full(file, room)))  # type: ignore[arg-type]
+    with pytest.raises(DiskFull, match=r"can't write .*weather\.flac: No space left"):
+        chained(source, out, "audio/weather.flac")
+    assert not list((out / "audio").iterdir())
+    monkeypatch.undo()
+    assert chained(source, out, "audio/weather.flac")["duration_s"] > 0
 
 
 def analysed(audio: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:

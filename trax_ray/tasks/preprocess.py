@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trax_ray.core.task import Outcome
 from trax_ray.store.artifacts import ArtifactStore, content_hash
@@ -122,13 +122,14 @@ def _convert(source: Path, target: Path, content: str) -> Generator[Progress, No
     with (
         stream(source) as blocks,
         written_atomically(target) as temporary,
-        soundfile.SoundFile(
-            os.fsencode(temporary), "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16"
-        ) as flac,
+        temporary.open("r+b") as file,
+        _Sink(file) as sink,
+        soundfile.SoundFile(sink, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16") as flac,
     ):
         flac.comment = _comment(content)
         for block in blocks:
             flac.write(block)
+            sink.check()
             analyser.feed(block)
             probabilities.append(detector.feed(block))
             samples += len(block)
@@ -145,3 +146,47 @@ def _convert(source: Path, target: Path, content: str) -> Generator[Progress, No
         "warnings": sorted(found),
         "media_warnings": sorted(warnings),
     }
+
+
+class _Sink:
+    """A file for libsndfile to write to, which says no more of an error than that there was one.
+
+    The first OSError is kept, and raised when the block ends in place of what libsndfile made of it: so a full disk
+    is one.
+
+    Args:
+        file: Open for writing, in binary.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Exception):  # the end of a generator isn't one
+            self.check()
+
+    def check(self) -> None:
+        """Raise the OSError that came, if any."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._error = self._error or error
+            return 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)  # writes first what is buffered
+        except OSError as error:
+            self._error = self._error or error
+            return -1
+
+    def tell(self) -> int:
+        return self._file.tell()
