@@ -364,7 +364,7 @@ class Coordinator:
         self._allowance = self._governor.observe(self._measured.sample, self._sampled_at)
         self._memory_peak_mb = max(self._memory_peak_mb, self._measured.memory_mb)
         self._cpu_peak_percent = max(self._cpu_peak_percent, self._measured.cpu_percent)
-        # self._book.lease.beat()
+        self._book.lease.beat()
 
     def _wait(self) -> None:
         """Until something may have happened, and not for long: the inboxes are looked at on every turn."""
