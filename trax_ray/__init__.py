@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trax_ray.control import BatchControl, BatchStatus
     from trax_ray.core.progress import BatchProgress, BatchResult
     from trax_ray.core.spec import (
         DEFAULT_CPU_LIMIT_PERCENT,
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from trax_ray.processor import BatchProcessor, create_batch_processor
 
 __all__ = [
+    "BatchControl",
     "BatchProcessor",
     "BatchProgress",
     "BatchResult",
+    "BatchStatus",
     "BatchTask",
     "DEFAULT_CPU_LIMIT_PERCENT",
     "DEFAULT_MEMORY_LIMIT_MB",
@@ -47,6 +50,7 @@ except PackageNotFoundError:  # run from a checkout that isn't installed
     __version__ = "0.0.0"
 
 _HOMES = {
+    "trax_ray.control": ("BatchControl", "BatchStatus"),
     "trax_ray.core.progress": ("BatchProgress", "BatchResult"),
     "trax_ray.core.spec": (
         "DEFAULT_CPU_LIMIT_PERCENT",

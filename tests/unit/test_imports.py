@@ -6,12 +6,13 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import trax_ray
+from trax_ray.store.layout import Layout
 
 PACKAGE = Path(trax_ray.__file__).parent
 
@@ -21,14 +22,15 @@ ROOMS: dict[str, set[str]] = {
     "store": {"errors", "core"},
     "report": {"errors", "core", "store"},
     "heads": {"errors", "core", "store"},
+    "control": {"errors", "core", "store"},
     "media": {"errors", "core"},
     "providers": {"errors", "core", "media"},
     "tasks": {"errors", "core", "media", "providers", "store"},
     "cluster": {"errors", "core", "media", "providers", "tasks", "store", "report", "heads"},
-    "processor": {"errors", "core", "media", "providers", "tasks", "store", "cluster"},
+    "processor": {"errors", "core", "media", "providers", "tasks", "store", "report", "cluster"},
     "cli": {
         *("errors", "core", "media", "providers", "tasks", "store", "report"),
-        *("cluster", "processor", "heads"),
+        *("cluster", "processor", "heads", "control"),
     },
     "testing": {"errors", "core", "media", "providers", "tasks", "store", "report", "processor", "cli"},
     "__main__": {"cli"},
@@ -198,6 +200,49 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 """
+
+
+CONTROL = """
+import os, sys
+from trax_ray.cli.app import main
+from trax_ray.control import BatchControl
+from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease
+BatchControl._waits = lambda self, name: False
+BatchControl._news = lambda self, since: self.status()
+lease = Lease(Layout({out!r}).lock)
+if {at_work}:
+    lease.acquire("a test")
+sys.argv = ["trax-ray", {command!r}, {out!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "at_work"),
+    [
+        *((command, False) for command in ("status", "watch", "pause", "stop", "retry-failed", "clean")),
+        *((command, True) for command in ("status", "pause", "resume", "stop", "retry-failed")),
+    ],
+)
+def test_looking_at_a_batch_and_steering_it_loads_nothing_heavy(
+    command: str, at_work: bool, layout: Layout, journal: Callable[..., None]
+) -> None:
+    journal()
+    loaded = loaded_by(CONTROL.format(command=command, out=str(layout.output_dir), at_work=at_work))
+    assert "typer" in loaded
+    assert not loaded & HEAVY
+
+
+def test_ending_heads_loads_nothing_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    loaded = loaded_by(HELP.format(arguments=["down"]))
+    assert "psutil" in loaded
+    assert not loaded & HEAVY
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["batch", "--help"], ["--version"]])

@@ -272,3 +272,132 @@ def report(
 
         written = write_report(output_dir, final=True)
         typer.echo(f"{written['files']} inputs, {written['attempts']} attempts: {written['report']}")
+
+
+Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder of a batch.", show_default=False)]
+
+
+@app.command()
+def status(
+    output_dir: Out,
+    as_json: Annotated[bool, typer.Option("--json", help="All that is known, for programs.")] = False,
+) -> None:
+    """Say how a batch stands, whether it is running or not. Needs no Ray.
+
+    Exit codes: 0 said, 3 there is no batch in the folder.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        command.show_status(output_dir, as_json=as_json)
+
+
+@app.command()
+def watch(
+    output_dir: Out,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks.")] = 2.0,
+) -> None:
+    """Show a batch's progress until it ends. Ctrl-C ends the watching, not the batch. Needs no Ray.
+
+    Exit codes: 0 it has ended or isn't running, 3 there is no batch in the folder, 130 the watching was interrupted.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        raise typer.Exit(command.watch(output_dir, interval))
+
+
+@app.command()
+def pause(output_dir: Out) -> None:
+    """Let nothing start any more; what runs is finished. A batch that isn't running will begin paused. Needs no Ray.
+
+    Exit codes: 0 done, or left for the batch to find; 3 there is no batch in the folder.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        command.pause(output_dir)
+
+
+@app.command()
+def resume(output_dir: Out) -> None:
+    """Let a paused or parked batch go on; run the command of a batch again that isn't running.
+
+    Exit codes: 0 it goes on; where its command was run again, those of `trax-ray batch`; 3 there is no batch in the
+    folder, or no command that could be run again.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        raise typer.Exit(command.resume(output_dir))
+
+
+@app.command()
+def stop(output_dir: Out) -> None:
+    """End a batch; what was finished is kept, and `trax-ray resume` goes on from there. Needs no Ray.
+
+    Exit codes: 0 done, left for the batch to find, or nothing to stop; 3 there is no batch in the folder.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        command.stop(output_dir)
+
+
+@app.command("retry-failed")
+def retry_failed(output_dir: Out) -> None:
+    """Have inputs that failed for good done again: at once, or in the next run. Needs no Ray.
+
+    Exit codes: 0 done, left for the batch to find, or nothing has failed; 3 there is no batch in the folder.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        command.retry_failed(output_dir)
+
+
+@app.command()
+def clean(
+    output_dir: Out,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything",
+            help="Also the journal and the artifacts: transcripts and report stay, and a later run begins anew.",
+        ),
+    ] = False,
+) -> None:
+    """Take away what no later run needs: leftovers of crashes, damaged artifacts, converted audio. Needs no Ray.
+
+    Exit codes: 0 done, 3 there is no batch in the folder, or it is running.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        command.clean_up(output_dir, everything=everything)
+
+
+@app.command()
+def up(
+    lean: Annotated[bool, typer.Option("--lean", help="Without the dashboard: less memory.")] = False,
+) -> None:
+    """Start Ray on this machine and let it stay, so that batches begin sooner: they join it.
+
+    Exit codes: 0 it is up, 3 Ray doesn't start.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        command.start_head(lean=lean)
+
+
+@app.command()
+def down() -> None:
+    """End the Ray that `trax-ray up` started, and what dead batches left of theirs; nobody else's. Needs no Ray.
+
+    Exit codes: 0 done, or nothing is running.
+    """
+    with reporting_errors():
+        from trax_ray.cli import control as command
+
+        command.end_head()

@@ -56,9 +56,14 @@ class LineDisplay(NoDisplay):
 
 
 class LiveDisplay(NoDisplay):
-    """One bar that moves, on a terminal; its last state stays."""
+    """One bar that moves, on a terminal; its last state stays.
 
-    def __init__(self) -> None:
+    Args:
+        doing: What it says before the first figures come.
+    """
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
         self._bar: RichProgress | None = None
         self._task: Any = None
 
@@ -76,7 +81,7 @@ class LiveDisplay(NoDisplay):
             expand=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task("starting Ray", total=1)
+        self._task = self._bar.add_task(self._doing, total=1)
         return self
 
     def __exit__(
@@ -108,9 +113,13 @@ class LiveDisplay(NoDisplay):
             self._bar.console.print(text, markup=False, highlight=False)
 
 
-def make_display() -> NoDisplay:
-    """The live bar where stderr is a terminal, else lines."""
-    return LiveDisplay() if sys.stderr.isatty() else LineDisplay()
+def make_display(doing: str = "starting Ray") -> NoDisplay:
+    """The live bar where stderr is a terminal, else lines.
+
+    Args:
+        doing: What the bar says before the first figures come.
+    """
+    return LiveDisplay(doing) if sys.stderr.isatty() else LineDisplay()
 
 
 def say(text: str) -> None:

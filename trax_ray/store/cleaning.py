@@ -74,7 +74,7 @@ def clean_everything(layout: Layout, now: float) -> Cleaned:
         cleaned = _clean(layout, now)
         # The journal first and its end first: what a crash leaves of it is still a journal.
         cleaned += _remove(layout.journal, lambda path: True)
-        cleaned += _remove(layout.private, lambda path: path != layout.lock)
+        cleaned += _remove(layout.private, lambda path: not _is_lock(path, layout))
         # The lock last: whoever finds it gone makes a new one, and begins with nothing of what was here.
         _remove(layout.private, lambda path: True)
         _remove_folders(layout.private)
@@ -95,12 +95,17 @@ def _clean(layout: Layout, now: float) -> Cleaned:
 
 @contextlib.contextmanager
 def _held(layout: Layout) -> Iterator[None]:
-    lease = Lease(layout.lock)
+    lease = Lease(layout.lock, heartbeat=True)
     lease.acquire("trax-ray clean")
     try:
         yield
     finally:
         lease.release()
+
+
+def _is_lock(path: Path, layout: Layout) -> bool:
+    """Whether a file says who is at work: the lock, or a heartbeat where there are no locks."""
+    return path.parent == layout.private and path.name.startswith(layout.lock.name)
 
 
 def _remove(folder: Path, wanted: Callable[[Path], bool]) -> Cleaned:

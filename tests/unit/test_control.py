@@ -1,0 +1,305 @@
+"""A batch seen and steered from outside: what its journal says, what it says itself, and what becomes of commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trax_ray.control import BatchControl, Outcome, Phase
+from trax_ray.core.events import (
+    AttemptEnded,
+    Draining,
+    Event,
+    InputsClosed,
+    Paused,
+    Started,
+    Stopped,
+)
+from trax_ray.core.task import Category, Failure, FailureClass
+from trax_ray.core.task import Outcome as AttemptOutcome
+from trax_ray.errors import FileError, JournalError, UsageError
+from trax_ray.store import inbox
+from trax_ray.store.layout import Layout
+
+Journal = Callable[..., None]
+AtWork = Callable[..., subprocess.Popen[str]]
+
+PARKED = AttemptOutcome(failure=Failure(FailureClass.CONFIG, Category.RESOURCE, "no_weights", "no weights at hand"))
+
+
+@pytest.fixture
+def control(layout: Layout) -> BatchControl:
+    return BatchControl(layout.output_dir, timeout_s=0.5)
+
+
+class TestNobodyIsAtWork:
+    """The journal says how a batch stands."""
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_a_folder_without_a_batch(self, control: BatchControl, layout: Layout, there: bool) -> None:
+        if there:
+            layout.private.mkdir(parents=True)
+        for act in (control.status, control.pause, control.resume, control.stop, control.retry_failed):
+            with pytest.raises(FileError, match=f"no batch in {layout.output_dir}.*trax-ray batch") as caught:
+                act()
+            assert caught.value.code == "not_found"
+        assert not layout.inbox.exists()
+
+    @pytest.mark.parametrize(
+        ("events", "phase"),
+        [
+            ((), Phase.INTERRUPTED),
+            ((InputsClosed(),), Phase.INTERRUPTED),
+            ((Draining(),), Phase.INTERRUPTED),
+            ((Stopped(),), Phase.STOPPED),
+            ((Stopped("signal"),), Phase.STOPPED),
+            ((Paused(),), Phase.PAUSED),
+            ((Paused(), Stopped("signal")), Phase.PAUSED),
+            ((Paused(), Stopped()), Phase.STOPPED),
+            ((Started((("t2", 1),)), AttemptEnded("t2", 1, 1, AttemptOutcome()), InputsClosed()), Phase.COMPLETE),
+            (
+                (Started((("t2", 1),)), AttemptEnded("t2", 1, 1, AttemptOutcome()), Paused(), InputsClosed()),
+                Phase.COMPLETE,
+            ),
+            ((InputsClosed(), Started((("t2", 1),)), AttemptEnded("t2", 1, 1, PARKED)), Phase.PARKED),
+        ],
+    )
+    def test_its_phase(self, control: BatchControl, journal: Journal, events: tuple[Event, ...], phase: Phase) -> None:
+        journal(*events)
+        status = control.status()
+        assert status.phase is phase
+        assert not status.at_work
+        assert (status.parked == {"scripted": "no weights at hand"}) is (phase is Phase.PARKED)
+
+    def test_its_figures(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        journal()
+        status = control.status()
+        assert (status.name, status.output_dir) == ("out", str(layout.output_dir))
+        assert (status.total, status.succeeded, status.failed, status.cancelled) == (3, 1, 1, 0)
+        assert (status.active, status.queued, status.epoch) == (0, 1, 1)
+        assert status.failures == {"permanent": 1}
+        assert (status.elapsed_s, status.updated_at) == (10.0, 110.0)
+        assert (status.memory_mb, status.cpu_percent, status.slots, status.estimated_remaining_s) == (None,) * 4
+        assert (status.holder, status.pid, status.host, status.since) == ("", None, "", None)
+        assert status.progress.completed_tasks == 1
+        assert status.progress.success_rate == pytest.approx(33.3, abs=0.1)
+
+    def test_what_a_dead_coordinator_said_does_not_count(
+        self, control: BatchControl, layout: Layout, journal: Journal
+    ) -> None:
+        journal(Stopped())
+        said = {"batch": "talks", "phase": "running", "pid": os.getpid(), "host": socket.gethostname(), "total": 99}
+        layout.status.write_text(json.dumps(said))
+        status = control.status()
+        assert (status.phase, status.total) == (Phase.STOPPED, 3)
+        assert status.name == "talks", "apart from its name"
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+    def test_a_status_that_can_not_be_read(
+        self, control: BatchControl, layout: Layout, journal: Journal, content: str
+    ) -> None:
+        journal()
+        layout.status.write_text(content)
+        assert control.status().total == 3
+
+    def test_a_damaged_journal_is_said(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        journal()
+        segment = next(layout.journal.iterdir())
+        data = bytearray(segment.read_bytes())
+        data[len(data) // 2] ^= 1
+        segment.write_bytes(data)
+        with pytest.raises(JournalError):
+            control.status()
+
+    def test_a_status_is_json(self, control: BatchControl, journal: Journal) -> None:
+        journal()
+        said = json.loads(json.dumps(control.status().to_dict()))
+        assert said["phase"] == "interrupted"
+        assert said["failures"] == {"permanent": 1}
+        assert said["requests"] == []
+
+
+class TestCommandsForTheNextRun:
+    def test_a_pause_waits_and_waits_once(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        journal()
+        assert control.pause().outcome is Outcome.LEFT
+        assert control.pause().outcome is Outcome.NOTHING
+        assert [request.command for request in inbox.waiting(layout.inbox)] == ["pause"]
+        assert control.status().requests == ("pause",)
+
+    def test_what_is_paused_already_needs_no_pause(
+        self, control: BatchControl, layout: Layout, journal: Journal
+    ) -> None:
+        journal(Paused())
+        assert control.pause().outcome is Outcome.NOTHING
+        assert inbox.waiting(layout.inbox) == []
+
+    def test_resuming_takes_a_pause_back(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        journal()
+        assert control.resume().outcome is Outcome.NOTHING
+        control.pause()
+        assert control.resume().outcome is Outcome.LEFT
+        assert control.resume().outcome is Outcome.NOTHING
+        assert [request.command for request in inbox.waiting(layout.inbox)] == ["pause", "resume"]
+        assert control.pause().outcome is Outcome.LEFT
+
+    def test_resuming_what_was_paused(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        journal(Paused())
+        assert control.resume().outcome is Outcome.LEFT
+        assert [request.command for request in inbox.waiting(layout.inbox)] == ["resume"]
+
+    def test_there_is_nothing_to_stop(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        journal()
+        inbox.put(layout.inbox, "stop")  # as one that nobody took up
+        inbox.put(layout.inbox, "pause")
+        assert control.stop().outcome is Outcome.NOTHING
+        assert [request.command for request in inbox.waiting(layout.inbox)] == ["pause"]
+
+    def test_what_has_failed_is_asked_for_once(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        journal(Stopped())
+        journal(run="b", fail=False)
+        assert control.status().failed == 0, "the second run was given nothing"
+        for _ in range(2):
+            answer = control.retry_failed()
+            assert (answer.outcome, answer.inputs) == (Outcome.LEFT, 1)
+        assert [request.command for request in inbox.waiting(layout.inbox)] == ["retry-failed"]
+
+    def test_where_nothing_has_failed_nothing_is_asked_for(
+        self, control: BatchControl, layout: Layout, journal: Journal
+    ) -> None:
+        journal(fail=False)
+        answer = control.retry_failed()
+        assert (answer.outcome, answer.inputs) == (Outcome.NOTHING, 0)
+        assert inbox.waiting(layout.inbox) == []
+
+
+class TestABatchIsAtWork:
+    """What it says itself counts."""
+
+    def test_its_status(self, control: BatchControl, layout: Layout, journal: Journal, at_work: AtWork) -> None:
+        journal()
+        process = at_work(
+            epoch=2, total=10, succeeded=5, failed=1, cancelled=0, active=3, queued=1, memory_mb=512.5, cpu_percent=75,
+            elapsed_s=61.0, estimated_remaining_s=30.0, slots=4, limits_reason="memory", parked={"openai": "no key"},
+        )  # fmt: skip
+        status = control.status()
+        assert (status.name, status.phase, status.at_work) == ("talks", Phase.RUNNING, True)
+        assert (status.holder, status.pid, status.host) == ("batch talks", process.pid, socket.gethostname())
+        assert status.since == pytest.approx(time.time(), abs=60)
+        assert status.updated_at == pytest.approx(time.time(), abs=10)
+        assert (status.total, status.succeeded, status.failed, status.active, status.queued) == (10, 5, 1, 3, 1)
+        assert (status.memory_mb, status.cpu_percent, status.slots, status.limits_reason) == (512.5, 75, 4, "memory")
+        assert (status.elapsed_s, status.estimated_remaining_s, status.epoch) == (61.0, 30.0, 2)
+        assert status.parked == {"openai": "no key"}
+        assert status.failures == {"permanent": 1}, "from the journal"
+        assert control.status(failures=False).failures == {}
+
+    @pytest.mark.parametrize(
+        ("said", "phase"),
+        [
+            ({"phase": "draining"}, Phase.DRAINING),
+            ({"phase": "waiting", "waits_until": 1.8e9}, Phase.WAITING),
+            ({"phase": "waiting", "waits_until": 1.8e9, "active": 2}, Phase.DRAINING),
+            ({"phase": "paused"}, Phase.PAUSED),
+            ({"phase": "complete"}, Phase.COMPLETE),
+            ({"phase": "of a later version"}, Phase.RUNNING),
+        ],
+    )
+    def test_its_phase(
+        self, control: BatchControl, layout: Layout, at_work: AtWork, said: dict[str, Any], phase: Phase
+    ) -> None:
+        at_work(**said)
+        status = control.status()
+        assert status.phase is phase
+        assert status.waits_until == said.get("waits_until")
+
+    def test_one_that_has_said_nothing_yet(
+        self, control: BatchControl, layout: Layout, journal: Journal, at_work: AtWork
+    ) -> None:
+        process = at_work("silent")
+        status = control.status()
+        assert (status.phase, status.pid, status.total) == (Phase.RUNNING, process.pid, 0)
+        assert status.name == "out"
+
+    def test_one_that_begins_does_not_stand_where_the_last_one_stood(
+        self, control: BatchControl, layout: Layout, journal: Journal, at_work: AtWork
+    ) -> None:
+        journal(Paused())
+        layout.status.write_text(json.dumps({"phase": "complete", "pid": 1, "host": "elsewhere", "total": 99}))
+        at_work("silent")
+        status = control.status()
+        assert (status.phase, status.total, status.at_work) == (Phase.PAUSED, 3, True)
+
+    @pytest.mark.parametrize(
+        ("command", "phase"), [("pause", Phase.PAUSED), ("resume", Phase.RUNNING), ("retry_failed", Phase.RUNNING)]
+    )
+    def test_it_takes_commands_up(
+        self, control: BatchControl, layout: Layout, at_work: AtWork, command: str, phase: Phase
+    ) -> None:
+        at_work(failed=2)
+        answer = getattr(control, command)()
+        assert (answer.outcome, answer.status.phase) == (Outcome.TAKEN_UP, phase)
+        assert answer.inputs == (2 if command == "retry_failed" else 0)
+        assert inbox.waiting(layout.inbox) == []
+
+    def test_it_stops(self, control: BatchControl, layout: Layout, journal: Journal, at_work: AtWork) -> None:
+        journal(Stopped())
+        process = at_work()
+        answer = control.stop()
+        assert answer.outcome is Outcome.TAKEN_UP
+        assert process.wait(10) == 0
+        assert not control.status().at_work
+
+    def test_one_that_does_not_look_keeps_the_command(
+        self, control: BatchControl, layout: Layout, at_work: AtWork
+    ) -> None:
+        at_work("ignores")
+        answer = control.pause()
+        assert answer.outcome is Outcome.WAITS
+        assert answer.status.requests == ("pause",)
+        assert [request.command for request in inbox.waiting(layout.inbox)] == ["pause"]
+
+    @pytest.mark.parametrize("ended", [True, False])
+    @pytest.mark.parametrize(
+        ("command", "outcome", "left"),
+        [("stop", Outcome.NOTHING, []), ("pause", Outcome.LEFT, ["pause"]), ("resume", Outcome.NOTHING, [])],
+    )
+    def test_one_that_ends_without_looking(
+        self,
+        control: BatchControl,
+        layout: Layout,
+        journal: Journal,
+        at_work: AtWork,
+        command: str,
+        outcome: Outcome,
+        left: list[str],
+        ended: bool,
+    ) -> None:
+        """A stop that came too late must not lie in wait for the next run."""
+        journal(*([Stopped()] if ended else []))
+        at_work("ends")
+        answer = getattr(control, command)()
+        assert answer.outcome is outcome
+        assert not answer.status.at_work
+        assert [request.command for request in inbox.waiting(layout.inbox)] == left
+
+
+def test_the_public_names() -> None:
+    import trax_ray
+
+    assert trax_ray.BatchControl is BatchControl
+    assert trax_ray.BatchStatus.__name__ == "BatchStatus"
+
+
+def test_there_are_no_other_commands(layout: Layout) -> None:
+    """Each one of the inbox has a method here."""
+    assert {name.replace("-", "_") for name in inbox.COMMANDS} <= set(dir(BatchControl))
+    with pytest.raises(UsageError):
+        inbox.put(layout.inbox, "shout")

@@ -1,0 +1,289 @@
+"""`trax-ray status`, `watch`, `pause`, `resume`, `stop`, `retry-failed`, `clean`, `up` and `down`. None loads Ray."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from trax_ray import heads
+from trax_ray.cli import display
+from trax_ray.control import Answer, BatchControl, BatchStatus, Outcome, Phase, no_batch
+from trax_ray.core.disk import format_bytes
+from trax_ray.core.progress import format_duration
+from trax_ray.errors import UsageError
+from trax_ray.report.text import one_line
+from trax_ray.store.cleaning import clean, clean_everything
+from trax_ray.store.files import shown
+from trax_ray.store.layout import Layout
+
+__all__ = [
+    "clean_up",
+    "end_head",
+    "pause",
+    "resume",
+    "retry_failed",
+    "show_status",
+    "start_head",
+    "stop",
+    "watch",
+]
+
+EXIT_INTERRUPTED = 130
+SILENT_S = 30.0
+"""A batch at work says how it stands every second; where there are no file locks a dead one may look alive."""
+
+GONE_S = 5.0
+"""A coordinator that died is replaced within this time; a batch whose coordinator stays away has ended."""
+
+ENDED = (Phase.COMPLETE, Phase.STOPPED, Phase.PARKED)
+
+
+# Looking
+
+
+def show_status(output_dir: str, *, as_json: bool) -> None:
+    """Print how a batch stands."""
+    status = BatchControl(output_dir).status()
+    if as_json:
+        print(json.dumps(status.to_dict(), indent=1))
+        return
+    for line in _lines(status):
+        print(one_line(line))
+
+
+def _lines(status: BatchStatus) -> Iterator[str]:
+    yield f"{status.name}: {_headline(status)}"
+    if status.at_work:
+        since = f" since {_moment(status.since)}" if status.since else ""
+        silent_s = time.time() - status.updated_at
+        silent = f", last heard of {format_duration(silent_s)} ago" if silent_s > SILENT_S else ""
+        yield f"at work: {status.holder}, process {status.pid} on {status.host}{since}{silent}"
+    yield (
+        f"inputs: {status.succeeded} of {status.total} succeeded, {status.failed} failed, "
+        f"{status.cancelled} cancelled, {status.queued} waiting"
+    )
+    if status.at_work:
+        slots = "" if status.slots is None else f" of {status.slots} that may run"
+        reason = f" ({status.limits_reason})" if status.limits_reason else ""
+        yield f"attempts: {status.active}{slots}{reason}"
+    if status.memory_mb is not None and status.cpu_percent is not None:
+        yield f"machine: {status.memory_mb:.1f} MB of the batch's own, CPU {status.cpu_percent:.1f}%"
+    remaining = status.estimated_remaining_s
+    left = f", {'--' if remaining is None else format_duration(remaining)} to go" if status.at_work else ""
+    yield f"time: {format_duration(status.elapsed_s)}{left}"
+    if status.failures:
+        yield f"failures: {', '.join(f'{kind} {count}' for kind, count in status.failures.items())}"
+    for provider, reason in status.parked.items():
+        yield f"parked: {provider}: {reason}"
+    if status.requests:
+        yield f"not taken up yet: {', '.join(status.requests)}"
+
+
+def _headline(status: BatchStatus) -> str:
+    """Where it stands, and what one may do about it."""
+    resume = _command("resume", status.output_dir)
+    if status.phase is Phase.WAITING and status.waits_until is not None:
+        return f"waiting until {_moment(status.waits_until)}"
+    if status.phase is Phase.PAUSED:
+        return f"paused; {resume} goes on"
+    if status.phase is Phase.INTERRUPTED:
+        return f"interrupted, nobody is at work; {resume} goes on"
+    if status.phase in (Phase.STOPPED, Phase.PARKED):
+        return f"{status.phase.value}; {resume} goes on"
+    return str(status.phase.value)
+
+
+def watch(output_dir: str, interval_s: float) -> int:
+    """Show a batch's progress until it ends.
+
+    Args:
+        output_dir: Its output folder.
+        interval_s: Seconds between two looks.
+
+    Returns:
+        The exit code: 0, also where the batch isn't running; 130 where the watching was interrupted.
+
+    Raises:
+        UsageError: The interval makes no sense.
+        FileError: There is no batch in the folder.
+    """
+    if not interval_s > 0:
+        raise UsageError(f"expected an --interval above 0 seconds, got {interval_s:g}")
+    control = BatchControl(output_dir)
+    status = control.status(failures=False)
+    if not status.at_work:
+        print(one_line(f"not running: {_headline(status)}"))
+        return 0
+    try:
+        status = _follow(control, status, interval_s)
+    except KeyboardInterrupt:
+        print("no longer watched; the batch goes on")
+        return EXIT_INTERRUPTED
+    print(one_line(f"{_headline(status)}: {status.succeeded} of {status.total} succeeded, {status.failed} failed"))
+    return 0
+
+
+def _follow(control: BatchControl, status: BatchStatus, interval_s: float) -> BatchStatus:
+    """Show how the batch stands again and again; the last of it."""
+    said, gone_at = "", 0.0
+    with display.make_display("watching") as screen:
+        while True:
+            if status.at_work:
+                headline, gone_at = _headline(status), 0.0
+                if headline not in (said, Phase.RUNNING.value):
+                    screen.note(one_line(headline))
+                said = headline
+                screen.update(status.progress)
+            else:
+                gone_at = gone_at or time.monotonic()
+            if status.phase in ENDED or (gone_at and time.monotonic() - gone_at >= GONE_S):
+                return status
+            time.sleep(interval_s if status.at_work else GONE_S / 10)
+            status = control.status(failures=False)
+
+
+# Steering
+
+
+def pause(output_dir: str) -> None:
+    """Ask for a pause, and say what came of it."""
+    _say(BatchControl(output_dir).pause())
+
+
+def stop(output_dir: str) -> None:
+    """Ask for the end, and say what came of it."""
+    _say(BatchControl(output_dir).stop())
+
+
+def retry_failed(output_dir: str) -> None:
+    """Ask for another try of what failed for good, and say what came of it."""
+    _say(BatchControl(output_dir).retry_failed())
+
+
+def resume(output_dir: str) -> int:
+    """Let a batch that is at work go on; start one again that isn't.
+
+    Returns:
+        The exit code: that of the batch where it is started again.
+
+    Raises:
+        SetupError: Nobody is at work, and no command is recorded that could be run again.
+    """
+    answer = BatchControl(output_dir).resume()
+    if answer.status.at_work:
+        _say(answer)
+        return 0
+    from trax_ray.cli.batch import continue_batch
+
+    return continue_batch(output_dir)
+
+
+def _say(answer: Answer) -> None:
+    print(one_line(_SENTENCES[answer.command, answer.outcome](answer)))
+
+
+def _pause_taken_up(answer: Answer) -> str:
+    active = answer.status.active
+    running = f"; {_count(active, 'attempt')} that {'is' if active == 1 else 'are'} running will be finished"
+    return f"paused: nothing starts any more{running if active else ''}"
+
+
+def _waits(answer: Answer) -> str:
+    return (
+        f"the batch (process {answer.status.pid} on {answer.status.host}) hasn't taken it up yet: "
+        f"the request to {answer.command} stays in its inbox"
+    )
+
+
+def _resume_of(answer: Answer) -> str:
+    return _command("resume", answer.status.output_dir)
+
+
+def _again(answer: Answer) -> str:
+    return f"{_count(answer.inputs, 'input')} that had failed"
+
+
+_NOT_RUNNING = "no batch is running there"
+
+_SENTENCES: Mapping[tuple[str, Outcome], Callable[[Answer], str]] = {
+    ("pause", Outcome.TAKEN_UP): _pause_taken_up,
+    ("pause", Outcome.LEFT): lambda answer: f"{_NOT_RUNNING}: the next run will begin paused",
+    ("pause", Outcome.NOTHING): lambda answer: f"{_NOT_RUNNING}, and it is paused already: the next run begins paused",
+    ("resume", Outcome.TAKEN_UP): lambda answer: "resumed",
+    ("stop", Outcome.TAKEN_UP): lambda answer: f"stopped; what was finished is kept, and {_resume_of(answer)} goes on",
+    ("stop", Outcome.NOTHING): lambda answer: f"{_NOT_RUNNING} ({answer.status.phase.value}): nothing to stop",
+    ("retry-failed", Outcome.TAKEN_UP): lambda answer: f"{_again(answer)} will be done again",
+    ("retry-failed", Outcome.LEFT): lambda answer: (
+        f"{_NOT_RUNNING}: {_again(answer)} will be done again by {_resume_of(answer)}"
+    ),
+    ("retry-failed", Outcome.NOTHING): lambda answer: f"{_NOT_RUNNING}, and no input has failed: nothing to do again",
+    **{(command, Outcome.WAITS): _waits for command in ("pause", "resume", "stop", "retry-failed")},
+}
+
+
+def clean_up(output_dir: str, *, everything: bool) -> None:
+    """Take away what an output folder can do without, and say how much it was.
+
+    Raises:
+        FileError: There is no batch in the folder.
+        BusyError: A batch is at work there.
+    """
+    layout = Layout(Path(output_dir))
+    if not layout.private.is_dir():
+        raise no_batch(layout)
+    cleaned = (clean_everything if everything else clean)(layout, time.time())
+    print(f"removed {_count(cleaned.file_count, 'file')} ({format_bytes(cleaned.size_bytes)})")
+    if everything:
+        print("The journal is gone: transcripts and report stay, and a later run begins anew.")
+
+
+# Heads
+
+
+def start_head(*, lean: bool) -> None:
+    """Start a Ray head that stays, or say that there is one.
+
+    Raises:
+        SetupError: Ray doesn't start.
+    """
+    import trax_ray.cluster  # noqa: F401 - its settings for Ray, which are made without loading it
+
+    head = heads.up(lean=lean)
+    dashboard = f"; dashboard: {head.dashboard_url}" if head.dashboard_url else ""
+    if head.new:
+        print(f"Ray is up at {head.address}; batches on this machine join it{dashboard}")
+    elif head.ours:
+        print(f"Ray is up already at {head.address}{dashboard}")
+    else:
+        print(f"`ray start` has started Ray at {head.address} already; batches on this machine join it")
+
+
+def end_head() -> None:
+    """End the Ray head that `up` started, and what is left of heads whose batch is dead."""
+    left = heads.reap_orphans()
+    head, ended = heads.down()
+    if head:
+        print(f"Ray at {head.address} is down ({_count(ended, 'process', 'processes')})")
+    if left:
+        print(f"ended {_count(left, 'process', 'processes')} that dead batches had left behind")
+    if not head and not left:
+        print("nothing of ours is running")
+
+
+# Words
+
+
+def _command(name: str, output_dir: str) -> str:
+    return f"`{shlex.join(['trax-ray', name, shown(output_dir)])}`"
+
+
+def _count(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or f'{one}s'}"
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M %Z}"
