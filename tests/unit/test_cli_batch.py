@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -362,6 +363,18 @@ def test_a_folder_where_another_batch_is_at_work_keeps_that_ones_command(given: 
     assert done.exit_code == 3
     assert "another batch" in done.stderr
     assert kept(folder)["options"]["inputs"] == ["a.mp3"]
+
+
+def test_a_file_system_without_locks_is_no_obstacle_yet(
+    given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    touch(folder, "a.mp3")
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    fine(trax_ray("a.mp3"))
+    assert given.names == ["a.mp3"]
 
 
 @pytest.mark.parametrize(

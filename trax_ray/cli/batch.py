@@ -24,7 +24,7 @@ from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.core.schedule import parse_start
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
-from trax_ray.errors import SetupError, UsageError
+from trax_ray.errors import FileError, SetupError, UsageError
 from trax_ray.processor import BatchProcessor, known_outputs, resolve_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.report.text import one_line
@@ -289,7 +289,12 @@ def _expect_nobody_at_work(layout: Layout) -> None:
         BusyError: One is.
     """
     lease = Lease(layout.lock)
-    lease.acquire("a batch that is about to start")
+    try:
+        lease.acquire("a batch that is about to start")
+    except FileError as error:
+        # Without locks it takes a minute to tell the living from the dead; the coordinator sees to that.
+        if error.code != "no_locks":
+            raise
     lease.release()
 
 
