@@ -16,6 +16,8 @@ import pytest
 
 from trax_ray.errors import DiskFull, FileError, ResourceError
 from trax_ray.store import files, system
+from trax_ray.store.system import System, use
+from trax_ray.testing.faults import FaultySystem
 
 LONGEST_NAME = os.fsdecode(b"\xff" * 251 + b".srt")
 """255 bytes, and not UTF-8."""
@@ -219,6 +221,99 @@ def test_ensure_folder_makes_all_and_refuses_files(tmp_path: Path) -> None:
     with pytest.raises(FileError) as caught:
         files.ensure_folder(tmp_path / "file" / "below")
     assert caught.value.code == "not_writable"
+
+
+def kinds_of(disk: FaultySystem) -> list[str]:
+    return [operation.kind for operation in disk.operations]
+
+
+def test_a_folder_that_another_made_is_brought_to_the_disk_once(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with use(FaultySystem(tmp_path)) as disk:
+        files.ensure_folder(folder)
+        assert kinds_of(disk) == ["open", "fsync", "close"]
+        assert disk.operations[0].path == tmp_path
+        files.ensure_folder(folder)
+        assert len(disk.operations) == 3
+        files.ensure_folder(folder / "a")
+        assert kinds_of(disk)[3:] == ["mkdir", "open", "fsync", "close"]
+
+
+def test_a_folder_in_one_that_may_not_be_read_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with use(FaultySystem(tmp_path)) as disk:
+        disk.fail(1, errno.EACCES)
+        files.ensure_folder(folder)
+    with use(FaultySystem(tmp_path)) as disk:
+        disk.fail(2, errno.EACCES, kind="open")
+        with pytest.raises(FileError):  # but what we made ourselves must get to the disk
+            files.ensure_folder(tmp_path / "new")
+
+
+def test_what_is_remembered_of_folders_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_settled", set())
+    monkeypatch.setattr(files, "_MAX_SETTLED", 3)
+    with use(FaultySystem(tmp_path)):
+        for number in range(10):
+            files.ensure_folder(tmp_path / str(number))
+    assert len(files._settled) <= 3
+
+
+def test_another_may_make_the_folder_at_the_same_moment(tmp_path: Path) -> None:
+    class Slow(System):
+        def mkdir(self, path: Any) -> None:
+            super().mkdir(path)
+            super().mkdir(path)
+
+    with use(Slow()):
+        files.ensure_folder(tmp_path / "a")
+    assert (tmp_path / "a").is_dir()
+
+
+def test_the_same_bytes_are_brought_to_the_disk_by_whoever_relies_on_them(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"same")
+    with use(FaultySystem(tmp_path)) as disk:
+        assert not files.write_atomically(tmp_path / "a", b"same")
+        assert kinds_of(disk) == ["open", "fsync", "close"]
+
+
+@pytest.mark.parametrize("there", ["nothing", "the same", "other", "pipe"])
+def test_a_draft_leaves_alone_what_has_the_same_bytes(tmp_path: Path, there: str) -> None:
+    path = tmp_path / "a"
+    if there == "pipe":
+        os.mkfifo(path)
+    elif there != "nothing":
+        path.write_bytes(b"new" if there == "the same" else b"old")
+    before = path.stat().st_ino if path.exists() else 0
+    with files.Draft(path) as draft:
+        with draft.stream() as stream:
+            stream.write(b"new")
+        assert draft.commit(keep_same=True) is (there != "the same")
+    assert draft.fd == -1
+    assert path.read_bytes() == b"new"
+    assert (path.stat().st_ino == before) is (there == "the same")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_draft_that_is_not_committed_leaves_nothing(tmp_path: Path) -> None:
+    with files.Draft(tmp_path / "a") as draft:
+        files.write_all(draft.fd, b"new")
+
+    def interrupted() -> None:
+        with files.written_atomically(tmp_path / "a") as temporary:
+            temporary.write_bytes(b"new")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        interrupted()
+    assert names(tmp_path) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    files.bring_to_disk(tmp_path / "pipe")
 
 
 def test_leftovers_go_by_age_and_name_only(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _read(path: Path) -> Request | None:
     try:
         content = json.loads(path.read_bytes())
         command, by = content["command"], str(content["by"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Request(path.name, command, by) if command in COMMANDS else None
 

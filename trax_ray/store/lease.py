@@ -298,7 +298,7 @@ def _noted(data: bytes) -> dict[str, Any]:
     """What a holder wrote; empty where it can't be read."""
     try:
         note = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
 
