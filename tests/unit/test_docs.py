@@ -6,7 +6,7 @@ import ast
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -46,6 +46,10 @@ def commands(page: Path) -> list[str]:
 SHOWN = [(page.name, command) for page in PAGES for command in commands(page)]
 
 
+NOT_RUN_HERE = {"up": "starts Ray", "down": "ends processes", "resume": "starts a batch"}
+"""Commands that are parsed and not run; tests/ray/test_docs_on_ray.py and test_control_on_ray.py run them."""
+
+
 def parsed(command: str) -> click.Context:
     """Parse a command without running it; an unknown flag or a wrong value raises."""
     _, name, *arguments = shlex.split(command)
@@ -62,12 +66,20 @@ def test_pages_show_commands() -> None:
 
 @pytest.mark.parametrize(("page", "command"), SHOWN)
 def test_commands_of_the_pages_are_accepted(
-    page: str, command: str, tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    command: str,
+    tmp_path: Path,
+    samples: Path,
+    journal: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Flags exist and values are allowed: `batch` gets as far as `--dry-run` does."""
+    """Flags exist and values are allowed: `batch` gets as far as `--dry-run` does, others find a batch in `out`."""
     parsed(command)
     if " --model tone" in command:
         return  # tests/unit/test_provider_walkthrough.py does what that page says first
+    if shlex.split(command)[1] in NOT_RUN_HERE:
+        return
+    journal()
     monkeypatch.setattr(choice, "choose_model", lambda: "pocketsphinx")
     monkeypatch.setattr(cli_doctor, "choose_model", lambda: "pocketsphinx")
     shutil.copytree(samples / "talks", tmp_path / "talks")
@@ -118,6 +130,27 @@ def test_the_readme_has_the_short_flags_and_the_defaults() -> None:
             assert default.strip("`") == str(value), flag
         elif value is False:
             assert default == "off", flag
+
+
+def control_commands() -> dict[str, list[str]]:
+    """Arguments of each command in README's table of control."""
+    section = README.read_text().split("\n### Control from another terminal\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `trax-ray ([a-z-]+)(.*?)` \|", section, re.MULTILINE)
+    return {name: arguments.split() for name, arguments in rows}
+
+
+def test_the_readme_has_every_command_and_every_flag_of_those_that_look_and_steer() -> None:
+    table = control_commands()
+    assert set(table) == set(COMMANDS) - {"batch", "doctor"}
+    for name, arguments in table.items():
+        assert {word.strip("[]") for word in arguments if word.startswith("[")} == set(options(name)), name
+        takes_a_folder = any(each.name == "output_dir" for each in COMMANDS[name].params)
+        assert ("OUT" in arguments) is takes_a_folder, name
+
+
+def test_every_command_is_explained_with_its_exit_codes() -> None:
+    for name, command in COMMANDS.items():
+        assert "Exit codes: 0 " in (command.help or ""), name
 
 
 def test_the_founding_options() -> None:
