@@ -496,6 +496,27 @@ def test_a_holder_that_nothing_is_known_of_is_watched(path: Path, clock: FakeClo
 
 
 @pytest.mark.usefixtures("no_locks")
+def test_a_child_made_by_fork_holds_nothing(path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = beating(path, clock)
+    lease.acquire("batch one")
+    before = path.with_name("lock.000001").read_bytes()
+    monkeypatch.setattr(lease_module, "_held", {lease})
+    lease_module._let_go_after_fork()
+    assert not lease.held
+    assert not lease_module._held
+    lease.release()
+    assert path.with_name("lock.000001").read_bytes() == before, "it is still its parent's"
+
+
+def test_nothing_is_kept_of_a_lease_that_was_released(path: Path) -> None:
+    lease = Lease(path)
+    lease.acquire("batch one")
+    assert lease in lease_module._held
+    lease.release()
+    assert lease not in lease_module._held
+
+
+@pytest.mark.usefixtures("no_locks")
 def test_a_lease_of_this_process_that_nobody_has_any_more_is_free(path: Path, clock: FakeClock) -> None:
     lost = beating(path, clock)
     lost.acquire("batch one")

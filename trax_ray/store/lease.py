@@ -20,7 +20,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -221,12 +221,14 @@ class Lease:
             if latest:
                 self._wait_for(_beat_path(self.path, latest))
             heart = _Heart(self.path, latest + 1, note, self._monotonic())
-            if not files.create_exclusively(heart.file, heart.content()):
-                continue  # another one was faster: it is the one to watch now
-            if heart.is_highest():
-                _remove(_beat_path(self.path, number) for number in numbers)
-                return heart
-            _remove([heart.file])  # free it was, because its holder had a successor, who took it away
+            # A number may also be free because its holder had a successor, who took its file away.
+            if files.create_exclusively(heart.file, heart.content()) and heart.is_highest():
+                break
+            # Others were faster: the last of them is the one to watch now.
+        for number in numbers:
+            with contextlib.suppress(OSError):  # they count for nothing any more
+                system.current().unlink(_beat_path(self.path, number))
+        return heart
 
     def _wait_for(self, file: Path) -> None:
         """Return when the holder that counts in a file is gone; raise when it is alive."""
@@ -359,7 +361,7 @@ class _Heart:
         self._write(b"{}".ljust(len(self.content()) - 1) + b"\n")
 
     def is_highest(self) -> bool:
-        """Whether nobody holds after it. A number that was free may have been so because of higher ones."""
+        """Whether nobody holds after it."""
         return _numbers(self.lock)[-1:] == [self.number]
 
     def _write(self, data: bytes) -> None:
@@ -384,12 +386,6 @@ def _numbers(lock: Path) -> list[int]:
     except OSError as error:
         raise files.explain(error, lock.parent, "read") from error
     return sorted(int(match[1]) for match in map(pattern.fullmatch, names) if match)
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):  # it counts for nothing
-            system.current().unlink(path)
 
 
 def _is_released(content: bytes) -> bool:
