@@ -284,6 +284,23 @@ def test_standard_input_is_kept_and_given_again(given: Given, folder: Path) -> N
     assert command.continue_batch("trax_ray_output") == 0, "continued once more"
 
 
+def test_a_list_from_a_pipe_is_kept_like_standard_input(given: Given, folder: Path) -> None:
+    touch(folder, "a.mp3", "b.mp3")
+    reader, writer = os.pipe()
+    os.write(writer, b"b.mp3\n")
+    os.close(writer)
+    try:
+        given.result = BatchResult(reason="stopped")
+        done = trax_ray("a.mp3", "-a", f"/dev/fd/{reader}", "-o", folder / "out")
+    finally:
+        os.close(reader)
+    assert given.names == ["a.mp3", "b.mp3"]
+    assert f"this continues: trax-ray resume {folder}/out" in done.stderr
+    given.tasks = []
+    command.continue_batch("out")
+    assert given.names == ["a.mp3", "b.mp3"]
+
+
 def test_names_that_are_not_utf_8_survive(given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = folder / os.fsdecode(b"caf\xe9")
     odd.mkdir()

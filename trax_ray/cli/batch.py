@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +31,10 @@ from trax_ray.providers.registry import provider_of
 from trax_ray.report.text import one_line
 from trax_ray.store.epochs import read_chain
 from trax_ray.store.files import ensure_folder, shown
-from trax_ray.store.inputs import Found, Scan, describe, scan
+from trax_ray.store.inputs import STDIN, Found, Scan, describe, scan
 from trax_ray.store.layout import Layout, plan_names
 from trax_ray.store.lease import Lease
+from trax_ray.store.manifest import read_bytes_of
 from trax_ray.tasks.preprocess import private_audio
 
 __all__ = ["Options", "continue_batch", "exit_code", "run"]
@@ -101,6 +103,7 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     if options.keep_audio and not options.preprocess:
         raise UsageError("--keep-audio keeps what --preprocess converts: give both of them, or neither")
     output_dir = Path(options.output_dir).absolute()
+    options, stdin = _pipe_as_stdin(options, stdin)
     options = replace(options, again=_again(options, output_dir))
     reference = _reference_folder(options.reference, output_dir)
     spec = _spec(options, output_dir)
@@ -218,6 +221,26 @@ class _StandardInput:
         if self.content is None:
             self.content = sys.stdin.buffer.read()
         return self.content
+
+
+def _pipe_as_stdin(options: Options, stdin: bytes | None) -> tuple[Options, bytes | None]:
+    """The same with a list from a pipe, such as a shell's `<(find ...)`, as one on standard input, which is recorded.
+
+    Where there are several, or standard input is read besides, they stay what they are, and can't be continued.
+    """
+    pipes = [name for name in options.lists if name != STDIN and _is_pipe(name)]
+    if len(pipes) != 1 or STDIN in (*options.inputs, *options.lists):
+        return options, stdin
+    lists = tuple(STDIN if name == pipes[0] else name for name in options.lists)
+    return replace(options, lists=lists), read_bytes_of(pipes[0])
+
+
+def _is_pipe(name: str) -> bool:
+    try:
+        mode = Path(name).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _command(options: Options, spec: BatchSpec, stdin: bytes | None) -> recorded.Recorded:
