@@ -43,7 +43,7 @@ from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomica
 from trax_ray.store.inbox import waiting
 from trax_ray.store.inputs import Found, describe
 from trax_ray.store.layout import Layout, plan_names
-from trax_ray.store.lease import Lease
+from trax_ray.store.lease import expect_nobody
 
 if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
@@ -389,19 +389,15 @@ class BatchProcessor:
         layout = Layout(Path(self.spec.output_dir))
         if not layout.journal.exists():
             return None
-        lease = Lease(layout.lock)
-        lease.acquire(f"batch {self.spec.name}")
-        try:
-            fed = list(self._feed)
-            self._feed = iter(fed)
-            given = [*self._waiting, *fed]
-            if any(request.command == "retry-failed" for request in waiting(layout.inbox)):
-                return None
-            state = read_state(layout)
-            state.handle(CoordinatorStarted(state.epoch, self.spec.to_dict(), run=uuid.uuid4().hex), state.now)
-            events = additions(state.ledger, given, spoilt(layout, state.records, given))
-        finally:
-            lease.release()
+        expect_nobody(layout.lock)
+        fed = list(self._feed)
+        self._feed = iter(fed)
+        given = [*self._waiting, *fed]
+        if any(request.command == "retry-failed" for request in waiting(layout.inbox)):
+            return None
+        state = read_state(layout)
+        state.handle(CoordinatorStarted(state.epoch, self.spec.to_dict(), run=uuid.uuid4().hex), state.now)
+        events = additions(state.ledger, given, spoilt(layout, state.records, given))
         if not all(isinstance(event, Known) for event in events):
             return None
         for event in [*events, InputsClosed()]:

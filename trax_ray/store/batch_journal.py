@@ -51,10 +51,14 @@ class BatchJournal:
         lease.acquire(holder)
         try:
             opened = cls(open_journal(layout.journal, holder, now), lease)
+        except BaseException:
+            lease.release()
+            raise
+        try:
             for record in opened.journal.records:
                 opened.state.handle(*decode_event(record))
         except BaseException:
-            lease.release()
+            opened.close()
             raise
         return opened
 

@@ -30,7 +30,7 @@ from typing import Any
 from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
 from trax_ray.store import files, system
 
-__all__ = ["BEAT_PERIOD_S", "TAKE_OVER_S", "Holder", "Lease", "holder_of"]
+__all__ = ["BEAT_PERIOD_S", "TAKE_OVER_S", "Holder", "Lease", "expect_nobody", "holder_of"]
 
 BEAT_PERIOD_S = 5.0
 """How often a holder counts. Half of what is promised, because its loop may be late."""
@@ -277,6 +277,25 @@ def holder_of(path: Path) -> Holder | None:
         raise files.explain(error, path, "read") from error
     finally:
         os.close(fd)
+
+
+def expect_nobody(path: Path) -> None:
+    """Refuse what somebody is at work on, before anything is begun there.
+
+    Where the file system has no locks it takes a minute to tell the living from the dead: that is left to whoever
+    then takes the lock with a heartbeat.
+
+    Raises:
+        BusyError: Somebody holds the lock.
+        FileError: It can't be looked at.
+    """
+    lease = Lease(path)
+    try:
+        lease.acquire("a batch that is about to start")
+    except FileError as error:
+        if error.code != "no_locks":
+            raise
+    lease.release()
 
 
 class _NoLocks(Exception):
