@@ -563,7 +563,7 @@ def pin_model(output_dir: str, model: str) -> None:
 
 
 def known_outputs(output_dir: str) -> dict[str, str]:
-    """The names of outputs that earlier runs gave, by file id.
+    """The names of outputs that earlier runs gave, by file id; of converted audio that is kept, by task id.
 
     Raises:
         JournalError: The journal there is damaged.
@@ -574,7 +574,12 @@ def known_outputs(output_dir: str) -> dict[str, str]:
     for record in read_chain(Layout(Path(output_dir)).journal):
         if record.get("event") in ("TasksAdded", "Revived"):
             for task in record["tasks"]:
-                output = task.get("data", {}).get("output")
-                if output and not task.get("parent"):
-                    names[task.get("file_id") or task["id"]] = output
+                if task.get("parent"):
+                    continue
+                data = task.get("data", {})
+                if data.get("output"):
+                    names[task.get("file_id") or task["id"]] = data["output"]
+                audio = str(data.get("audio", ""))
+                if task["task_type"] == TaskType.PREPROCESS.value and audio.startswith("audio/"):
+                    names[task["id"]] = audio.removesuffix(".flac")
     return names

@@ -25,15 +25,14 @@ from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.core.schedule import parse_start
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
-from trax_ray.errors import FileError, SetupError, UsageError
+from trax_ray.errors import SetupError, UsageError
 from trax_ray.processor import BatchProcessor, known_outputs, resolve_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.report.text import one_line
-from trax_ray.store.epochs import read_chain
 from trax_ray.store.files import ensure_folder, shown
 from trax_ray.store.inputs import STDIN, Found, Scan, describe, scan
 from trax_ray.store.layout import Layout, plan_names
-from trax_ray.store.lease import Lease
+from trax_ray.store.lease import expect_nobody
 from trax_ray.store.manifest import read_bytes_of
 from trax_ray.tasks.preprocess import private_audio
 
@@ -127,7 +126,7 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     ensure_folder(layout.private)
     processor = BatchProcessor(spec, address=options.address, lean=options.lean)
     processor.feed(tasks, requests={task.resources for task in tasks})
-    _expect_nobody_at_work(layout)
+    expect_nobody(layout.lock)
     recorded.record(layout, _command(options, spec, source.content))
     if not options.quiet:
         display.say(f"{len(entries)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found, spec)}")
@@ -305,22 +304,6 @@ def _resume(output_dir: Path) -> str:
     return shlex.join(["trax-ray", "resume", shown(output_dir)])
 
 
-def _expect_nobody_at_work(layout: Layout) -> None:
-    """Refuse a folder where another batch is at work, before its recorded command is replaced by ours.
-
-    Raises:
-        BusyError: One is.
-    """
-    lease = Lease(layout.lock)
-    try:
-        lease.acquire("a batch that is about to start")
-    except FileError as error:
-        # Without locks it takes a minute to tell the living from the dead; the coordinator sees to that.
-        if error.code != "no_locks":
-            raise
-    lease.release()
-
-
 def _spec(options: Options, output_dir: Path) -> BatchSpec:
     return BatchSpec(
         output_dir=str(output_dir),
@@ -414,20 +397,8 @@ def _audio_names(entries: Sequence[InputFile], spec: BatchSpec) -> dict[str, str
         (f"{TaskType.PREPROCESS.value}-{ids[entry.path]}", PurePath("audio", f"{entry.output}.flac"))
         for entry in entries
     ]
-    names = plan_names(wanted, _known_audio(layout))
+    names = plan_names(wanted, known_outputs(str(layout.output_dir)))
     return {entry.path: f"{names[each]}.flac" for entry, (each, _) in zip(entries, wanted, strict=True)}
-
-
-def _known_audio(layout: Layout) -> dict[str, str]:
-    """Converted audio that earlier runs planned to keep: its path without suffix, by task id."""
-    names = {}
-    for record in read_chain(layout.journal):
-        for task in record["tasks"] if record.get("event") in ("TasksAdded", "Revived") else ():
-            data = task.get("data", {})
-            name = data.get("output") or data.get("audio", "").removesuffix(".flac")
-            if task["task_type"] == TaskType.PREPROCESS.value and name.startswith("audio/"):
-                names[task["id"]] = name
-    return names
 
 
 def _provider(model: str, language: str | None, where: str) -> tuple[str, ResourceRequest]:
