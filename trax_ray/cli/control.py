@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -129,11 +130,11 @@ def watch(output_dir: str, interval_s: float) -> int:
 
 def _follow(control: BatchControl, status: BatchStatus, interval_s: float) -> BatchStatus:
     """Show how the batch stands again and again; the last of it."""
-    said, gone_at = "", 0.0
+    said, gone_at, seen = "", 0.0, status
     with display.make_display("watching") as screen:
         while True:
             if status.at_work:
-                headline, gone_at = _headline(status), 0.0
+                headline, gone_at, seen = _headline(status), 0.0, status
                 if headline not in (said, Phase.RUNNING.value):
                     screen.note(one_line(headline))
                 said = headline
@@ -141,9 +142,12 @@ def _follow(control: BatchControl, status: BatchStatus, interval_s: float) -> Ba
             else:
                 gone_at = gone_at or time.monotonic()
             if status.phase in ENDED or (gone_at and time.monotonic() - gone_at >= GONE_S):
-                return status
+                break
             time.sleep(interval_s if status.at_work else GONE_S / 10)
             status = control.status(failures=False)
+        if not status.at_work:  # memory and load as they were when it still had some
+            screen.update(replace(status, memory_mb=seen.memory_mb, cpu_percent=seen.cpu_percent).progress)
+    return status
 
 
 # Steering

@@ -386,10 +386,11 @@ def check_local_head(address: str, reachable: bool) -> Check:
         reachable: Whether it answers.
     """
     if address and reachable:
-        return Check(Verdict.OK, "Ray cluster", f"a batch joins the head at {address}, which `ray start` started")
+        text = f"a batch joins the head at {address}, which `trax-ray up` or `ray start` started"
+        return Check(Verdict.OK, "Ray cluster", text)
     if address:
         text = f"the head at {address} doesn't answer; a batch starts one of its own"
-        return Check(Verdict.NOTE, "Ray cluster", text, "`ray stop` clears up what is left of it")
+        return Check(Verdict.NOTE, "Ray cluster", text, "`trax-ray down` (or `ray stop`) clears up what is left of it")
     return Check(Verdict.OK, "Ray cluster", "none is named or running; a batch starts one on this machine")
 
 
