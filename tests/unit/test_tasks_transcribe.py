@@ -17,9 +17,11 @@ from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.tasks import job as job_module
 from trax_ray.tasks import preprocess as preparing
 from trax_ray.tasks import transcribe as module
 from trax_ray.tasks.assignment import Assignment, Progress
+from trax_ray.tasks.job import Job
 
 
 class Echo:
@@ -108,9 +110,9 @@ def test_a_copy_is_transcribed_once_and_called_a_copy(
 def test_whoever_comes_second_waits_for_the_first(
     engine: Echo, spec: BatchSpec, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CLAIM_PERIOD_S", 0.0)
+    monkeypatch.setattr(job_module, "CLAIM_PERIOD_S", 0.0)
     one = task(samples / "first_test.wav")
-    job = module._Job.of(Assignment(spec, one))
+    job = Job.of(Assignment(spec, one))
     lease = Lease(job.layout.claim(job.content))
     lease.acquire("somebody else")
     working = module.transcribe(Assignment(spec, one))
@@ -153,7 +155,7 @@ def test_a_chunk_whose_artifact_is_gone_is_made_again(engine: Echo, spec: BatchS
     children = attempt(spec, whole).children
     keys = {child.id: attempt(spec, child).artifact_key for child in children}
     calls = engine.calls
-    job = module._Job.of(Assignment(spec, whole))
+    job = Job.of(Assignment(spec, whole))
     job.store.path(next(iter(keys.values()))).unlink()
     assert attempt(spec, whole, children=keys).failure is None
     assert engine.calls == calls + 1
@@ -298,7 +300,7 @@ def test_a_chunk_that_is_gone_with_the_audio_is_made_from_the_recording_again(
     children = attempt(spec, whole).children
     keys = {child.id: attempt(spec, child).artifact_key for child in children}
     first = attempt(spec, whole, children=keys)
-    store = module._Job.of(Assignment(spec, whole)).store
+    store = Job.of(Assignment(spec, whole)).store
     for key in (first.artifact_key, keys[children[0].id]):
         store.path(key).unlink()
     calls = engine.calls
@@ -346,7 +348,7 @@ def test_what_the_decoder_said_of_the_recording_is_said_of_its_transcript(
 def test_whoever_needs_audio_that_another_is_making_waits_for_it(
     engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CLAIM_PERIOD_S", 0.0)
+    monkeypatch.setattr(job_module, "CLAIM_PERIOD_S", 0.0)
     spec = replace(spec, chunk_size_s=10)
     whole = converted(spec, samples / "long_pause.ogg")
     children = attempt(spec, whole).children
