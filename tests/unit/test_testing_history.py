@@ -269,6 +269,19 @@ def test_pauses_signals_and_stops(writer: Writer) -> None:
     assert writer.check() == Findings((), 3, 3, attempts=5, successes=3, revivals=6, epochs=4)
 
 
+def test_a_retry_that_a_stop_came_before(writer: Writer) -> None:
+    writer.coordinator()
+    writer.add(make_task("a"), make_task("b"))
+    writer.tell(Started((("a", 1), ("b", 1))))
+    writer.end("a", 1, TIMEOUT)
+    writer.end("b", 1, TIMEOUT)
+    writer.tell(Stopped())
+    writer.coordinator("run 2")
+    writer.tell(Revived((make_task("b"),)))
+    writer.do("b", 2)
+    assert writer.check().problems == ()
+
+
 def test_failed_ones_are_done_again_on_request(writer: Writer) -> None:
     writer.coordinator()
     writer.add(make_task("a"), make_task("b", depends_on=("a",)), make_task("long"))

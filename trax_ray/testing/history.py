@@ -300,6 +300,8 @@ class _Books:
         for task in self.tasks.values():
             if not task.ended:
                 task.state = _State.FAILED if task.id in given_up else _State.CANCELLED
+            elif task.state is _State.FAILED and not task.for_good:
+                task.failure = {}  # if it wasn't for good, this ended it
 
     def _note_completion(self) -> None:
         """Before something is added: the run may be over already, because all that it had has ended."""
