@@ -63,8 +63,8 @@ def work_of(task: BatchTask) -> float:
 class TaskRecord:
     """What the machine knows of one task. Times are seconds since the epoch, 0.0 when not yet.
 
-    `deaths` counts processes that died of it alone, `losses` attempts that were lost with their node; a `suspect`
-    was there when a process of several attempts died, and runs alone from then on.
+    `deaths` counts processes that died of it alone, `losses` attempts that were lost with their node. What retries
+    have changed in `task`: more memory; no longer `shared` where it was there when a shared process died.
     """
 
     task: BatchTask
@@ -75,7 +75,6 @@ class TaskRecord:
     spent: int = 0
     deaths: int = 0
     losses: int = 0
-    suspect: bool = False
     retry_wanted: bool = False
     degradation: int = 0
     recovered: bool = False

@@ -6,6 +6,7 @@ journal gives the same state to the bit. What can happen to a task stands in `le
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -140,8 +141,7 @@ class BatchState:
         elif isinstance(event, Expanded):
             self._on_expanded(event)
         elif isinstance(event, Revived):
-            for task in event.tasks:
-                self._revive(task)
+            self._revive(event.tasks)
         elif isinstance(event, Known):
             for task_id in event.task_ids:
                 self.ledger.run.enter(self.records[task_id])
@@ -174,12 +174,17 @@ class BatchState:
             return ""
         if not self.ledger.open_count:
             return "complete"
-        return "parked" if self._held and not len(self._queue) else ""
+        return "parked" if self.parked and not self._queue.ready_count and self._all_delayed_are_parked() else ""
+
+    def _all_delayed_are_parked(self) -> bool:
+        """When their time comes they are held, and nothing happens then that would be an event."""
+        delayed = (record for record in self.records.values() if record.state is TaskState.DELAYED)
+        return all(self._is_parked(record) for record in delayed)
 
     def _on_coordinator_started(self, event: CoordinatorStarted) -> None:
         spec = BatchSpec.from_dict(event.spec)
         self.epoch = event.epoch
-        self.draining = self.closed = False
+        self.closed = False
         self.finished = ""
         self._largest_node_mb = event.largest_node_mb
         self._policy = spec.retry
@@ -191,6 +196,7 @@ class BatchState:
                 self.ledger.move(record, Cause.REQUEUE)
         if another or self.run is None:
             self.run = event.run
+            self.draining = False
             self.started_at = self.now
             self.ledger.begin_run()
         self._requeue_all()
@@ -221,22 +227,29 @@ class BatchState:
         for other in needed:
             if other.state in (TaskState.FAILED, TaskState.CANCELLED):
                 self._abandon(record, other)
+                self._spread(record)
                 return
         record.waiting_for = {other.task.id for other in needed if other.state is not TaskState.SUCCEEDED}
         if not record.waiting_for:
             self._make_ready(record)
 
-    def _revive(self, task: BatchTask) -> None:
+    def _revive(self, tasks: Iterable[BatchTask]) -> None:
+        """Do again what has ended. First all of it is open, then it settles: one may need another that comes later."""
+        for record in [self._reopen(task) for task in tasks]:
+            self._settle(record)
+
+    def _reopen(self, task: BatchTask) -> TaskRecord:
         record = self.records[task.id]
         self.ledger.move(record, Cause.REVIVE)
         self.ledger.run.enter(record)
         self.ledger.replace_task(record, task)
         self._note_dependencies(task)
         record.spent = record.deaths = record.losses = record.degradation = 0
-        record.suspect = record.retry_wanted = False
+        record.retry_wanted = False
         record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
+        record.waiting_for = set()
         self.expanded.pop(task.id, None)
-        self._settle(record)
+        return record
 
     def _start(self, task_id: str, attempt: int) -> Dispatch:
         record = self.records[task_id]
@@ -247,7 +260,7 @@ class BatchState:
         self.expanded.pop(task_id, None)
         record.epoch, record.attempt, record.started_at = self.epoch, attempt, self.now
         children = {name: self.records[name].artifact_key for name in record.children}
-        return Dispatch(record.task, self.epoch, attempt, children, alone=_runs_alone(record))
+        return Dispatch(record.task, self.epoch, attempt, children, alone=not record.task.shared)
 
     def _preempt(self, event: Preempted) -> list[Command]:
         record = self._current(event)
@@ -258,14 +271,20 @@ class BatchState:
         return [Cancel(event.task_id, event.epoch, event.attempt)]
 
     def _retry_failed(self) -> None:
-        """Children aren't asked: their parents plan them again."""
-        for record in list(self.records.values()):
-            if record.state is not TaskState.FAILED or record.task.parent:
+        """Of chunks those whose recording goes on; one that failed plans its chunks again."""
+        again = []
+        for record in self.records.values():
+            if record.state is not TaskState.FAILED:
                 continue
-            if record.task.id in self.ledger.run.members and not self.finished:
-                self._revive(record.task)
-            else:
+            parent = self.records.get(record.task.parent)
+            if parent is None and (self.finished or record.task.id not in self.ledger.run.members):
                 record.retry_wanted = True
+            elif parent is None:
+                again.append(record.task)
+            elif not self.finished and parent.state is TaskState.BLOCKED and record.task.id in parent.children:
+                parent.waiting_for.add(record.task.id)
+                again.append(record.task)
+        self._revive(again)
 
     def _current(self, event: AttemptEnded | Expanded | Preempted) -> TaskRecord | None:
         """The running task that the event is about; None where the attempt isn't the current one."""
@@ -291,9 +310,9 @@ class BatchState:
         self._on_failure(record, outcome.failure, event.jitter)
 
     def _on_failure(self, record: TaskRecord, failure: Failure, jitter: float) -> None:
-        if failure.code == WORKER_DIED and not _runs_alone(record):
-            # It was one of many in its process, and who killed that nobody knows: the next attempt will tell.
-            record.suspect = True
+        if failure.code == WORKER_DIED and record.task.shared:
+            # It was one of many in its process, and who killed that nobody knows: the next attempt, alone, will tell.
+            record.task = replace(record.task, shared=False)
             self.ledger.move(record, Cause.REQUEUE)
             self._enqueue(record, self.now)
             return
@@ -343,16 +362,16 @@ class BatchState:
             elif known.state is TaskState.SUCCEEDED and known.task.fingerprint == child.fingerprint:
                 continue
             elif known.state.terminal:
-                self._revive(child)
+                self._revive([child])
         record.children = tuple(child.id for child in children)
         record.waiting_for = {name for name in record.children if not self.records[name].state.terminal}
         self._check_parent(record)
 
     def _stop(self, event: Stopped) -> list[Command]:
-        if self.finished:
-            return []
         if event.reason == "stop":
             self.paused = False
+        if self.finished:
+            return []
         commands: list[Command] = []
         for record in self.records.values():
             if record.state is TaskState.RUNNING:
@@ -406,8 +425,11 @@ class BatchState:
             if record.state is TaskState.QUEUED and record.task.id in self._queue:
                 self._hold_if_parked(record)
 
+    def _is_parked(self, record: TaskRecord) -> bool:
+        return record.task.provider in self.parked or EVERYTHING in self.parked
+
     def _hold_if_parked(self, record: TaskRecord) -> None:
-        if record.task.provider in self.parked or EVERYTHING in self.parked:
+        if self._is_parked(record):
             self._queue.remove(record.task.id)
             self._held[record.task.id] = None
 
@@ -418,8 +440,12 @@ class BatchState:
             self._enqueue(self.records[task_id], self.now)
 
     def _end(self, record: TaskRecord, cause: Cause) -> None:
-        """A task ends for good; its parent and its dependents learn of it, and theirs in turn."""
+        """A task ends for good."""
         self.ledger.move(record, cause)
+        self._spread(record)
+
+    def _spread(self, record: TaskRecord) -> None:
+        """The parent and the dependents of a task that has ended learn of it, and theirs in turn."""
         ended = [record]
         for each in ended:  # grows meanwhile: a chain of dependents may be longer than Python's stack
             if each.task.parent:
@@ -495,8 +521,3 @@ class BatchState:
                 for record in self.records.values()
             ],
         }
-
-
-def _runs_alone(record: TaskRecord) -> bool:
-    """Whether the task's attempts have a process of their own."""
-    return record.suspect or not record.task.shared
