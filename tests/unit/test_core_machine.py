@@ -16,13 +16,18 @@ from trax_ray.core.events import (
     Command,
     CoordinatorStarted,
     Dispatch,
+    Draining,
     Event,
     Expanded,
     Finish,
     InputsClosed,
+    Known,
     Paused,
+    Preempted,
     Resumed,
+    RetryFailed,
     Revived,
+    Scaled,
     Started,
     Stopped,
     TasksAdded,
@@ -32,6 +37,7 @@ from trax_ray.core.events import (
 from trax_ray.core.ledger import TRANSITIONS, Cause, Ledger, TaskRecord
 from trax_ray.core.machine import BatchState
 from trax_ray.core.progress import failures_of, fold
+from trax_ray.core.retry import LOST
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
 from trax_ray.errors import IllegalTransition, UsageError
@@ -98,6 +104,10 @@ class Batch:
         """An attempt plans children."""
         outcome = Outcome(children=tuple(children))
         return self.do(Expanded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome))
+
+    def preempt(self, dispatch: Dispatch) -> list[Command]:
+        """An attempt is ended to give back memory."""
+        return self.do(Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, "memory"))
 
     def is_(self, task_id: str) -> str:
         """A task's state."""
@@ -200,6 +210,302 @@ def test_the_next_run_does_cancelled_ones_again_and_finishes_again() -> None:
     assert batch.end(batch.start()[0]) == [Finish("complete")]
 
 
+# Pauses, stops, requests
+
+
+@pytest.mark.parametrize("event", [Stopped("signal"), Draining(), None])
+@pytest.mark.parametrize("run", [None, "the next run"])
+def test_a_pause_outlasts_a_signal_a_coordinator_and_a_run(event: Event | None, run: str | None) -> None:
+    batch = Batch()
+    batch.do(Paused())
+    if event is not None:
+        batch.do(event)
+    batch.take_over(run)
+    batch.add(make_task("a"))
+    assert batch.state.paused
+    assert batch.start() == []
+    batch.do(Resumed())
+    assert not batch.state.paused
+    if run is not None or not isinstance(event, Draining):
+        assert len(batch.start()) == 1
+
+
+def test_a_stop_ends_a_pause_even_one_that_comes_after_the_end() -> None:
+    for first in (InputsClosed(), Stopped("signal"), Resumed()):
+        batch = Batch()
+        batch.do(Paused())
+        batch.do(first)
+        batch.do(Paused())
+        ended = batch.state.finished
+        assert batch.do(Stopped()) == ([] if ended else [Finish("stopped")])
+        assert not batch.state.paused
+        assert batch.state.finished == ended or batch.state.finished == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("event", "opposite"),
+    [
+        (Paused(request="r"), Resumed()),
+        (Resumed(request="r"), Paused()),
+        (Stopped(request="r"), Resumed()),
+        (RetryFailed(request="r"), Resumed()),
+    ],
+)
+@pytest.mark.parametrize("run", [None, "the next run"])
+def test_a_request_is_obeyed_once_whoever_is_at_work_then(event: Event, opposite: Event, run: str | None) -> None:
+    batch = Batch()
+    batch.do(event)
+    assert list(batch.state.requests) == ["r"]
+    batch.take_over(run)
+    batch.do(Resumed())
+    batch.add(make_task("a"), make_task("b"))
+    batch.end(batch.start()[0], failure("permanent"))
+    batch.do(opposite)
+    before = batch.state.dump()
+    for same in (event, Stopped(request="r")):
+        assert batch.do(same) == []
+        assert batch.state.dump() == before
+    batch.do(replace(event, request="another"))  # type: ignore[type-var]
+    after = batch.state.dump()
+    assert after.pop("requests") == ["r", "another"]
+    assert after != {name: value for name, value in before.items() if name != "requests"}
+
+
+def test_events_that_answer_no_request_are_obeyed_every_time() -> None:
+    batch = Batch()
+    for _ in range(2):
+        batch.do(Paused())
+        assert batch.state.paused
+        batch.do(Resumed())
+        assert not batch.state.paused
+    assert not batch.state.requests
+
+
+def test_after_a_signal_nothing_starts_and_what_runs_may_end() -> None:
+    batch = Batch()
+    batch.add(make_task("good"), make_task("flaky"), make_task("waiting"))
+    batch.do(InputsClosed())
+    good, flaky = batch.start(2)
+    assert batch.do(Draining()) == []
+    assert batch.start() == []
+    batch.end(good)
+    batch.end(flaky, failure("transient"), jitter=0.5)
+    batch.clock.advance(10.0)
+    assert batch.start() == []
+    batch.do(Resumed())
+    assert batch.start() == [], "a signal is no pause"
+    assert batch.do(Stopped("signal")) == [Finish("stopped")]
+    assert batch.states() == {"good": "succeeded", "flaky": "cancelled", "waiting": "cancelled"}
+
+
+def test_a_signal_is_about_its_run_and_about_all_of_it() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    batch.do(Draining())
+    batch.take_over()
+    assert batch.state.draining, "the coordinator died before all was ended"
+    assert batch.start() == []
+    batch.take_over("the next run")
+    batch.add(make_task("a"))
+    assert not batch.state.draining
+    assert len(batch.start()) == 1
+
+
+def test_a_batch_that_ends_before_the_grace_period_does_is_complete() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    batch.do(InputsClosed())
+    running = batch.start()[0]
+    batch.do(Draining())
+    assert batch.end(running) == [Finish("complete")]
+    assert batch.do(Stopped("signal")) == []
+
+
+def test_how_many_may_run_is_remembered() -> None:
+    batch = Batch()
+    assert batch.state.scaled is None
+    batch.do(Scaled(3, "others"))
+    batch.do(Scaled(2, "memory"))
+    batch.take_over("the next run")
+    assert batch.state.scaled == Scaled(2, "memory")
+    assert batch.replayed().dump()["scaled"] == {"slots": 2, "reason": "memory"}
+
+
+# Doing failed ones again
+
+
+def test_what_failed_in_this_run_is_done_again_at_once_with_what_depends_on_it() -> None:
+    batch = Batch()
+    batch.add(
+        make_task("good"),
+        make_task("bad", max_retries=1),
+        make_task("needy", depends_on=("bad",)),
+        make_task("last", depends_on=("needy", "good")),
+    )
+    good, bad = batch.start(2)
+    batch.end(good)
+    batch.end(bad, failure("transient"))
+    batch.end(batch.start()[0], failure("unknown", "worker_died"))
+    assert batch.states() == {"good": "succeeded", "bad": "failed", "needy": "failed", "last": "failed"}
+    assert batch.do(RetryFailed(request="r")) == []
+    assert batch.states() == {"good": "succeeded", "bad": "queued", "needy": "blocked", "last": "blocked"}
+    record = batch.state.records["bad"]
+    assert (record.spent, record.deaths, record.degradation, record.failure) == (0, 0, 0, None)
+    assert failures_of(batch.state) == []
+    batch.do(InputsClosed())
+    third = batch.start()[0]
+    assert (third.task.id, third.attempt) == ("bad", 3)
+    batch.end(third)
+    batch.end(batch.start()[0])
+    assert batch.end(batch.start()[0]) == [Finish("complete")]
+    assert fold(batch.state, batch.clock(), {}).completed_tasks == 4
+
+
+def test_what_is_done_again_may_need_a_task_that_was_added_later() -> None:
+    """As where the first run had no conversion, and the next one has."""
+    batch = Batch()
+    batch.add(make_task("b", fingerprint="1"), make_task("c", fingerprint="1", depends_on=("b",)))
+    batch.end(batch.start()[0])
+    batch.end(batch.start()[0])
+    batch.take_over("the next run")
+    batch.add(
+        make_task("a"),
+        make_task("b", fingerprint="2", depends_on=("a",)),
+        make_task("c", fingerprint="2", depends_on=("b",)),
+    )
+    batch.end(batch.start()[0], failure("permanent"))
+    assert batch.states() == {"b": "failed", "c": "failed", "a": "failed"}
+    batch.do(RetryFailed())
+    assert batch.states() == {"b": "blocked", "c": "blocked", "a": "queued"}
+    for _ in range(3):
+        batch.end(batch.start()[0])
+    assert set(batch.states().values()) == {"succeeded"}
+
+
+def test_what_failed_in_an_earlier_run_is_done_again_when_it_is_given() -> None:
+    batch = Batch()
+    batch.add(make_task("bad", fingerprint="1"), make_task("other", fingerprint="1"), make_task("good"))
+    for dispatch, outcome in zip(batch.start(3), (failure("permanent"), failure("permanent"), None), strict=True):
+        batch.end(dispatch, outcome)
+    batch.take_over("the next run")
+    batch.do(RetryFailed())
+    assert batch.states() == {"bad": "failed", "other": "failed", "good": "succeeded"}
+    assert additions(batch.state.ledger, [make_task("good"), make_task("bad", fingerprint="1")]) == [
+        Known(("good",)),
+        Revived((make_task("bad", fingerprint="1"),)),
+    ]
+    batch.add(make_task("bad", fingerprint="1"))
+    assert batch.states() == {"bad": "queued", "other": "failed", "good": "succeeded"}
+    batch.end(batch.start()[0], failure("permanent"))
+    batch.take_over("the run after that")
+    batch.add(make_task("bad", fingerprint="1"), make_task("other", fingerprint="1"))
+    assert batch.states() == {"bad": "failed", "other": "queued", "good": "succeeded"}
+
+
+def test_what_was_known_to_have_failed_is_of_this_run() -> None:
+    batch = Batch()
+    batch.add(make_task("bad"))
+    batch.end(batch.start()[0], failure("permanent"))
+    batch.take_over("the next run")
+    batch.add(make_task("bad"))
+    assert batch.is_("bad") == "failed"
+    batch.do(RetryFailed())
+    assert batch.is_("bad") == "queued"
+
+
+def test_after_the_end_failed_ones_wait_for_the_next_run() -> None:
+    batch = Batch()
+    batch.add(make_task("bad"))
+    batch.do(InputsClosed())
+    assert batch.end(batch.start()[0], failure("permanent")) == [Finish("complete")]
+    assert batch.do(RetryFailed()) == []
+    assert batch.is_("bad") == "failed"
+    batch.take_over("the next run")
+    batch.add(make_task("bad"))
+    assert batch.is_("bad") == "queued"
+
+
+def test_a_task_that_needs_one_of_an_earlier_run_fails_again_and_holds_nobody_up() -> None:
+    batch = Batch()
+    batch.add(make_task("old"))
+    batch.end(batch.start()[0], failure("permanent"))
+    batch.take_over("the next run")
+    batch.add(make_task("second", depends_on=("old",)), make_task("third", depends_on=("second",)))
+    assert batch.states() == {"old": "failed", "second": "failed", "third": "failed"}
+    batch.do(RetryFailed())
+    assert batch.states() == {"old": "failed", "second": "failed", "third": "failed"}
+    assert batch.do(InputsClosed()) == [Finish("complete")]
+    batch.take_over("the run after that")
+    batch.add(make_task("old"), make_task("second", depends_on=("old",)), make_task("third", depends_on=("second",)))
+    assert batch.states() == {"old": "queued", "second": "blocked", "third": "blocked"}
+
+
+def test_of_what_is_given_at_once_one_may_need_another_behind_it() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"), make_task("c"), make_task("old"))
+    for dispatch in batch.start(4):
+        batch.end(dispatch, failure("permanent"))
+    batch.do(Revived((make_task("a", depends_on=("b",)), make_task("b", depends_on=("c",)), make_task("c"))))
+    assert batch.states() == {"a": "blocked", "b": "blocked", "c": "queued", "old": "failed"}
+    batch.end(batch.start()[0], failure("permanent"))
+    batch.do(Revived((make_task("a", depends_on=("b",)), make_task("b", depends_on=("old",)))))
+    assert batch.states() == {"a": "failed", "b": "failed", "c": "failed", "old": "failed"}
+
+
+def test_a_failed_chunk_is_done_again_while_its_recording_goes_on() -> None:
+    batch = Batch()
+    batch.add(make_task("p"))
+    batch.do(InputsClosed())
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, number) for number in range(2)])
+    first, second = batch.start(2)
+    batch.end(first, failure("permanent"))
+    batch.do(RetryFailed())
+    assert batch.states() == {"p": "blocked", "p/0": "queued", "p/1": "running"}
+    batch.end(second)
+    assert batch.is_("p") == "blocked"
+    batch.end(batch.start()[0])
+    (again,) = batch.start(9)
+    assert again.children == {"p/0": "key-p/0", "p/1": "key-p/1"}
+    assert batch.end(again) == [Finish("complete")]
+
+
+def test_chunks_of_a_failed_recording_are_done_again_when_it_plans_them() -> None:
+    batch = Batch()
+    batch.add(make_task("p", fingerprint="same"))
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, 0), child(parent.task, 1)])
+    top = batch.start()[0]
+    batch.expand(top, [child(top.task, 0)])
+    other, bottom = batch.start(2)
+    assert (other.task.id, bottom.task.id) == ("p/1", "p/0/0")
+    batch.end(other)
+    batch.end(bottom, failure("permanent"))
+    assert batch.states() == {"p": "failed", "p/0": "failed", "p/1": "succeeded", "p/0/0": "failed"}
+    batch.do(RetryFailed())
+    assert batch.states() == {"p": "queued", "p/0": "failed", "p/1": "succeeded", "p/0/0": "failed"}
+    again = batch.start()[0]
+    batch.expand(again, [child(parent.task, 0), child(parent.task, 1)])
+    assert batch.states() == {"p": "blocked", "p/0": "queued", "p/1": "succeeded", "p/0/0": "failed"}
+
+
+def test_a_failed_chunk_of_chunks_is_done_again_as_a_whole_while_its_recording_goes_on() -> None:
+    batch = Batch()
+    batch.add(make_task("p"))
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, 0), child(parent.task, 1), child(parent.task, 2, depends_on=("p/0",))])
+    top, other = batch.start(2)
+    batch.expand(top, [child(top.task, 0)])
+    batch.end(batch.start()[0], failure("permanent"))
+    assert batch.states() == {"p": "blocked", "p/0": "failed", "p/1": "running", "p/2": "failed", "p/0/0": "failed"}
+    batch.do(RetryFailed())
+    assert batch.states() == {"p": "blocked", "p/0": "queued", "p/1": "running", "p/2": "blocked", "p/0/0": "failed"}
+    batch.end(other)
+    batch.end(batch.start()[0])
+    batch.end(batch.start()[0])
+    assert batch.start()[0].children == {name: f"key-{name}" for name in ("p/0", "p/1", "p/2")}
+
+
 # Attempts
 
 
@@ -216,6 +522,7 @@ def test_only_the_current_attempt_counts() -> None:
     ):
         assert batch.end(stale) == []
         assert batch.expand(stale, [child(first.task, 0)]) == []
+        assert batch.preempt(stale) == []
         assert batch.state.dump() == before
     batch.end(first, failure("transient"))
     second = batch.start()[0]
@@ -316,6 +623,135 @@ def test_deaths_that_use_up_the_retries_first_stay_what_they_are() -> None:
     record = batch.state.records["a"]
     assert record.failure is not None
     assert (record.state, record.failure.code) == (TaskState.FAILED, "worker_died")
+
+
+def test_what_is_preempted_waits_again_as_if_it_had_not_started() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b", priority=1))
+    batch.do(InputsClosed())
+    batch.end(batch.start()[0], failure("transient"))
+    running = batch.start()[0]
+    before = batch.state.records["a"]
+    kept = (before.spent, before.deaths, before.losses, before.degradation, before.failure)
+    assert kept[0] == 1
+    assert batch.preempt(running) == [Cancel("a", 1, 2)]
+    record = batch.state.records["a"]
+    assert record.state is TaskState.QUEUED
+    assert (record.spent, record.deaths, record.losses, record.degradation, record.failure) == kept
+    assert batch.end(running) == [], "its outcome comes too late"
+    assert batch.preempt(running) == []
+    again, _ = batch.start(2)
+    assert (again.task.id, again.attempt) == ("a", 3)
+    assert batch.preempt(running) == []
+    assert batch.is_("a") == "running"
+
+
+def test_what_is_preempted_while_it_assembles_assembles_again_and_a_parked_one_is_held() -> None:
+    batch = Batch()
+    batch.add(make_task("p"), make_task("q"))
+    parent, other = batch.start(2)
+    batch.expand(parent, [child(parent.task, 0)])
+    batch.end(batch.start()[0])
+    assembling = batch.start()[0]
+    batch.preempt(assembling)
+    assert batch.start()[0].children == {"p/0": "key-p/0"}
+    batch.end(other, failure("config"))
+    batch.do(Resumed())
+    first, second = (dispatch for name in "pq" for dispatch in current(batch, name))
+    batch.end(first, failure("config"))
+    batch.preempt(second)
+    batch.do(InputsClosed())
+    assert batch.start() == []
+    assert batch.state.finished == "parked"
+
+
+def current(batch: Batch, task_id: str) -> list[Dispatch]:
+    """The attempt that runs, started if it doesn't."""
+    record = batch.state.records[task_id]
+    if record.state is TaskState.RUNNING:
+        return [Dispatch(record.task, record.epoch, record.attempt, {})]
+    return [dispatch for dispatch in batch.start(9) if dispatch.task.id == task_id]
+
+
+@pytest.mark.parametrize("kind", ["unknown", "permanent"])
+def test_a_death_in_a_shared_process_counts_against_nobody_and_makes_suspects(kind: str) -> None:
+    batch = Batch()
+    batch.add(*(make_task(name, shared=True, max_retries=0) for name in "ab"), make_task("c"))
+    first, second, third = batch.start(3)
+    assert (first.alone, second.alone, third.alone) == (False, False, True)
+    for dispatch in (first, second):
+        batch.end(dispatch, failure(kind, "worker_died"), jitter=0.5)
+        record = batch.state.records[dispatch.task.id]
+        assert (record.state, record.queued_at) == (TaskState.QUEUED, batch.clock()), "at once: it wasn't its fault"
+        assert (record.spent, record.deaths, record.losses, record.degradation) == (0, 0, 0, 0)
+    suspects = batch.state.candidates(9, batch.clock())
+    assert [task.shared for task in suspects] == [False, False], "it asks for what an own process takes"
+    for dispatch in batch.start(2):
+        assert dispatch.alone
+        assert not dispatch.task.shared
+        batch.end(dispatch)
+    assert batch.states() == {"a": "succeeded", "b": "succeeded", "c": "running"}
+
+
+def test_other_failures_in_a_shared_process_are_the_tasks_own() -> None:
+    batch = Batch()
+    batch.add(make_task("a", shared=True))
+    batch.end(batch.start()[0], failure("transient"))
+    (again,) = batch.start()
+    assert not again.alone
+    assert batch.state.records["a"].spent == 1
+
+
+def test_a_suspect_that_ends_two_processes_of_its_own_is_quarantined() -> None:
+    batch = Batch()
+    batch.add(make_task("a", shared=True, max_retries=9, fingerprint="1"))
+    for state, deaths in (("queued", 0), ("delayed", 1), ("failed", 2)):
+        (dispatch,) = batch.start()
+        assert dispatch.alone is (dispatch.attempt > 1)
+        batch.end(dispatch, failure("unknown", "worker_died"))
+        assert (batch.is_("a"), batch.state.records["a"].deaths) == (state, deaths)
+    told = batch.state.records["a"].failure
+    assert told is not None
+    assert told.code == "quarantined"
+    assert "ended 2 workers" in told.message
+    batch.do(RetryFailed())
+    (dispatch,) = batch.start()
+    assert dispatch.alone, "what was quarantined isn't let in with others again"
+    batch.end(dispatch, failure("permanent"))
+    batch.add(make_task("a", shared=True, fingerprint="2"))
+    assert not batch.start()[0].alone, "a changed input is another matter"
+
+
+@pytest.mark.parametrize("code", sorted(LOST))
+def test_lost_attempts_cost_no_retry_until_there_are_too_many(code: str) -> None:
+    policy = replace(POLICY, max_losses=3)
+    batch = Batch(policy)
+    batch.add(make_task("a", max_retries=1))
+    for lost in (1, 2, 3):
+        batch.end(batch.start()[0], failure("unknown", code), jitter=0.5)
+        record = batch.state.records["a"]
+        assert (record.losses, record.spent, record.deaths, record.degradation) == (lost, 0, 0, 0)
+        assert record.queued_at == batch.clock() + 0.5 * 2.0 ** (lost - 1)
+        assert not record.recovered
+        batch.clock.advance(60.0)
+    batch.end(batch.start()[0], failure("unknown", code))
+    record = batch.state.records["a"]
+    assert (record.state, record.losses, record.spent, record.degradation) == (TaskState.DELAYED, 4, 1, 1)
+    batch.end(batch.start()[0], failure("unknown", code))
+    assert (batch.is_("a"), record.losses) == ("failed", 5)
+    batch.do(RetryFailed())
+    assert record.losses == 0
+
+
+def test_losses_recover_nothing_because_nothing_was_wrong() -> None:
+    batch = Batch()
+    batch.add(make_task("lost"), make_task("flaky"))
+    lost, flaky = batch.start(2)
+    batch.end(lost, failure("unknown", "node_died"))
+    batch.end(flaky, failure("transient"))
+    for dispatch in batch.start(2):
+        batch.end(dispatch)
+    assert fold(batch.state, batch.clock(), {}).quality_metrics["recovered_count"] == 1
 
 
 def test_out_of_memory_asks_for_more_up_to_the_largest_node() -> None:
@@ -610,15 +1046,52 @@ def test_what_parks_everything_and_whom_a_failure_names() -> None:
 
 def test_a_delayed_task_of_a_parked_provider_is_held_when_its_time_comes() -> None:
     batch = Batch()
-    batch.add(make_task("a"), make_task("b"))
+    batch.add(make_task("a"), make_task("b"), make_task("c", provider="another"))
     batch.end(batch.start()[0], failure("transient"), jitter=0.5)
     batch.end(batch.start()[0], failure("config"))
     batch.do(InputsClosed())
     assert not batch.state.finished
     batch.clock.advance(1.0)
-    assert batch.state.candidates(9, batch.clock()) == []
-    assert batch.states() == {"a": "queued", "b": "queued"}
-    assert batch.do(Paused()) == [Finish("parked")]
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["c"]
+    assert batch.states() == {"a": "queued", "b": "queued", "c": "queued"}
+    assert batch.end(batch.start()[0]) == [Finish("parked")]
+
+
+@pytest.mark.parametrize("late", ["a", "b"])
+def test_no_batch_waits_for_the_delays_of_parked_providers_because_nothing_would_wake_it(late: str) -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"), make_task("c", depends_on=("a",)))
+    batch.do(InputsClosed())
+    first, second = sorted(batch.start(2), key=lambda dispatch: dispatch.task.id == late)
+    outcomes = {"a": failure("transient"), "b": failure("config")}
+    assert batch.end(first, outcomes[first.task.id], jitter=0.5) == []
+    assert batch.end(second, outcomes[second.task.id], jitter=0.5) == [Finish("parked")]
+    assert batch.states() == {"a": "delayed", "b": "queued", "c": "blocked"}
+    batch.take_over()
+    batch.clock.advance(1.0)
+    assert [dispatch.task.id for dispatch in batch.start(9)] == ["b", "a"]
+
+
+def test_a_batch_waits_for_the_delays_of_others() -> None:
+    batch = Batch()
+    batch.add(make_task("a", provider="another"), make_task("b"))
+    batch.do(InputsClosed())
+    first, second = batch.start(2)
+    batch.end(first, failure("transient"), jitter=0.5)
+    assert batch.end(second, failure("config")) == []
+    batch.clock.advance(1.0)
+    assert batch.end(batch.start()[0]) == [Finish("parked")]
+
+
+def test_a_delayed_task_of_a_provider_that_another_task_parked_ends_the_batch() -> None:
+    batch = Batch()
+    batch.add(make_task("a", provider="another"), make_task("b"))
+    batch.do(InputsClosed())
+    first, second = batch.start(2)
+    batch.end(first, failure("transient"), jitter=0.5)
+    assert batch.end(second, failure("config", parks="another")) == []
+    assert batch.end(batch.start()[0]) == [Finish("parked")]
+    assert batch.states() == {"a": "delayed", "b": "succeeded"}
 
 
 # Time, and what is refused
@@ -720,8 +1193,18 @@ def test_a_replay_of_the_journal_gives_the_same_state() -> None:
     for dispatch in batch.start(2):
         batch.end(dispatch, Outcome(artifact_key="k", metrics={"duration_s": 1.5, "warnings": ["repetition"]}))
     batch.take_over()
-    batch.do(Paused())
-    batch.do(Resumed())
+    batch.do(Paused(request="p"))
+    batch.do(Resumed(request="r"))
+    batch.do(Scaled(2, "memory"))
+    batch.add(make_task("s", shared=True), make_task("l"), make_task("m"))
+    running = {dispatch.task.id: dispatch for dispatch in batch.start(9)}
+    batch.end(running["s"], failure("unknown", "worker_died"))
+    batch.end(running["l"], failure("unknown", "node_died"), jitter=0.7)
+    batch.preempt(running["m"])
+    batch.end(running["p"], failure("permanent"))
+    batch.do(RetryFailed(request="f"))
+    batch.do(RetryFailed(request="f"))
+    batch.do(Draining())
     replayed = batch.replayed()
     for state in (batch.state, replayed):
         state.candidates(1, batch.clock())

@@ -18,29 +18,35 @@ from trax_ray.core.events import (
     Cancel,
     Command,
     Dispatch,
+    Draining,
     Event,
     Expanded,
     Finish,
     InputsClosed,
     Paused,
+    Preempted,
     Resumed,
+    RetryFailed,
     Revived,
+    Scaled,
     Started,
     Stopped,
 )
 from trax_ray.core.ledger import Tally, TaskRecord
 from trax_ray.core.progress import failures_of, fold
 from trax_ray.core.quality import QualityTotals, audio_us
+from trax_ray.core.retry import LOST
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
 from trax_ray.testing.factories import make_task
 
 # Times are sums of powers of two, so that the recount below is exact; rounding has tests of its own.
-POLICY = RetryPolicy(base_s=1.0, cap_s=8.0, aging_s=4.0)
+POLICY = RetryPolicy(base_s=1.0, cap_s=8.0, aging_s=4.0, max_losses=2)
 LARGEST_NODE_MB = 1500
 PROVIDERS = ("", "p1", "p2")
+REQUESTS = ("", "", "r1", "r2", "r3")
 
-codes = st.sampled_from(["some_code", "worker_died", "out_of_memory"])
+codes = st.sampled_from(["some_code", "worker_died", "out_of_memory", "node_died"])
 failures = st.builds(
     Failure,
     st.sampled_from(FailureClass),
@@ -66,6 +72,11 @@ metrics = st.fixed_dictionaries(
 )
 
 
+def rank_of(number: int) -> int:
+    """A place for each task that isn't its place in the order of adding."""
+    return number * 37 % 101
+
+
 class Shell(RuleBasedStateMachine):
     """A coordinator that gets whatever can happen, and a recount of everything after each event."""
 
@@ -78,33 +89,78 @@ class Shell(RuleBasedStateMachine):
         self.before: dict[str, TaskState] = {}
         self.revivable: set[str] = set()
         self.succeeded: set[str] = set()
+        self.suspects: set[str] = set()
+        self.requests: dict[str, None] = {}
+        self.paused = self.draining = False
+        self.scaled: Scaled | None = None
         self.names = 0
 
     # What happens
 
     def do(self, event: Event) -> list[Command]:
         state = self.batch.state
-        paused, finished, running = state.paused, state.finished, self.running()
+        halted, running = self.paused or self.draining or state.finished, self.running()
         self.before = {task_id: record.state for task_id, record in state.records.items()}
-        self.revivable = set()
-        if isinstance(event, Revived):
-            self.revivable = {task.id for task in event.tasks}
-        elif isinstance(event, Expanded):
-            self.revivable = {task.id for task in event.outcome.children}
+        self.revivable = self.revived_by(event)
+        cancelled = [record for record in running if self.is_cancelled_by(event, record)]
         commands = self.batch.do(event)
+        self.note(event)
         for command in commands:
             if isinstance(command, Dispatch):
-                assert not paused
-                assert not finished
+                assert not halted
                 self.check_dispatch(command)
             elif isinstance(command, Finish):
                 self.finishes[state.epoch] += 1
                 assert command.reason == state.finished
-        cancelled = [(c.task_id, c.attempt) for c in commands if isinstance(c, Cancel)]
-        stops = isinstance(event, Stopped) and not finished
-        assert cancelled == ([(r.task.id, r.attempt) for r in running] if stops else [])
+        found = [command for command in commands if isinstance(command, Cancel)]
+        assert found == [Cancel(record.task.id, record.epoch, record.attempt) for record in cancelled]
         self.check_changes()
         return commands
+
+    def revived_by(self, event: Event) -> set[str]:
+        """What an event may bring back to life."""
+        records = self.batch.state.records
+        if isinstance(event, Revived):
+            return {task.id for task in event.tasks}
+        if isinstance(event, Expanded):
+            return {task.id for task in event.outcome.children}
+        if not isinstance(event, RetryFailed) or self.batch.state.finished:
+            return set()
+        failed = [record for record in records.values() if record.state is TaskState.FAILED]
+        chunks = {
+            record.task.id
+            for record in failed
+            for parent in [records.get(record.task.parent)]
+            if parent is not None and parent.state is TaskState.BLOCKED and record.task.id in parent.children
+        }
+        return chunks | {record.task.id for record in failed if record.task.id in self.batch.state.ledger.run.members}
+
+    def is_cancelled_by(self, event: Event, record: TaskRecord) -> bool:
+        """Whether an event ends the attempt that runs."""
+        if isinstance(event, Stopped):
+            return not self.batch.state.finished
+        return isinstance(event, Preempted) and (event.task_id, event.epoch, event.attempt) == (
+            record.task.id,
+            record.epoch,
+            record.attempt,
+        )
+
+    def note(self, event: Event) -> None:
+        """What the shell itself knows of pauses, signals and requests."""
+        if isinstance(event, Paused):
+            self.paused = True
+        elif isinstance(event, Resumed) or (isinstance(event, Stopped) and event.reason == "stop"):
+            self.paused = False
+        elif isinstance(event, Draining):
+            self.draining = True
+        elif isinstance(event, Scaled):
+            self.scaled = event
+        elif isinstance(event, Revived):
+            self.suspects -= {task.id for task in event.tasks if task.shared}
+        elif isinstance(event, Expanded):
+            records = self.batch.state.records  # one that stays as it is, because it was done already, isn't changed
+            planned = {task.id for task in event.outcome.children if task.shared and task.id in records}
+            self.suspects -= {name for name in planned if records[name].state is not TaskState.SUCCEEDED}
 
     def check_dispatch(self, dispatch: Dispatch) -> None:
         records = self.batch.state.records
@@ -117,6 +173,8 @@ class Shell(RuleBasedStateMachine):
         assert all(records[name].state is TaskState.SUCCEEDED for name in dispatch.children)
         assert dispatch.children == {name: records[name].artifact_key for name in records[task.id].children}
         assert task.resources.memory_mb <= LARGEST_NODE_MB
+        assert dispatch.alone is not task.shared
+        assert dispatch.alone or task.id not in self.suspects
 
     def check_changes(self) -> None:
         """Terminal states stay."""
@@ -131,18 +189,17 @@ class Shell(RuleBasedStateMachine):
         return [record for record in self.batch.state.records.values() if record.state is TaskState.RUNNING]
 
     def current(self) -> list[Dispatch]:
-        return [
-            dispatch
-            for dispatch in self.dispatches
-            if self.batch.state._current(AttemptEnded(dispatch.task.id, dispatch.epoch, dispatch.attempt, Outcome()))
-        ]
+        running = {(record.task.id, record.epoch, record.attempt) for record in self.running()}
+        return [each for each in self.dispatches if (each.task.id, each.epoch, each.attempt) in running]
 
-    @initialize(count=st.integers(0, 4))
-    def some_tasks(self, count: int) -> None:
+    @initialize(count=st.integers(0, 4), shared=st.booleans())
+    def some_tasks(self, count: int, shared: bool) -> None:
         for _ in range(count):
-            self._give([self._new_task(priority=0, retries=2, provider="p1", depends_on=())])
+            self._give([self._new_task(priority=0, retries=2, provider="p1", depends_on=(), shared=shared)])
 
-    def _new_task(self, *, priority: int, retries: int, provider: str, depends_on: tuple[str, ...]) -> BatchTask:
+    def _new_task(
+        self, *, priority: int, retries: int, provider: str, depends_on: tuple[str, ...], shared: bool
+    ) -> BatchTask:
         self.names += 1
         return make_task(
             f"t{self.names}",
@@ -151,6 +208,7 @@ class Shell(RuleBasedStateMachine):
             provider=provider,
             depends_on=depends_on,
             resources=ResourceRequest(1.0, 512),
+            shared=shared,
             file_id=f"f{self.names // 2}",
             fingerprint="1",
             size_bytes=self.names % 3,
@@ -159,47 +217,45 @@ class Shell(RuleBasedStateMachine):
     def _give(self, tasks: list[BatchTask]) -> None:
         for event in additions(self.batch.state.ledger, tasks):
             self.do(event)
+        assert not any(self.batch.state.records[task.id].retry_wanted for task in tasks)
+
+    def _below(self, number: int) -> list[str]:
+        """What a task may depend on, whichever was added first, so that none ever depends on itself."""
+        roots = [name for name, record in self.batch.state.records.items() if not record.task.parent]
+        return [name for name in roots if rank_of(int(name[1:])) < rank_of(number)]
 
     @rule(data=st.data(), count=st.integers(1, 3))
     def add(self, data: st.DataObject, count: int) -> None:
-        """New tasks that depend on any before them, in the same addition too."""
-        roots = [name for name, record in self.batch.state.records.items() if not record.task.parent]
+        """New tasks that depend on some before them, in the same addition too."""
         tasks: list[BatchTask] = []
-        for _ in range(count):
-            depends_on = data.draw(st.lists(st.sampled_from(roots), unique=True, max_size=2)) if roots else ()
+        for number in range(self.names + 1, self.names + 1 + count):
+            before = self._below(number)
+            before += [task.id for task in tasks if rank_of(int(task.id[1:])) < rank_of(number)]
+            depends_on = data.draw(st.lists(st.sampled_from(before), unique=True, max_size=2)) if before else ()
             task = self._new_task(
                 priority=data.draw(st.integers(0, 3)),
                 retries=data.draw(st.integers(0, 4)),
                 provider=data.draw(st.sampled_from(PROVIDERS)),
                 depends_on=tuple(depends_on),
+                shared=data.draw(st.booleans()),
             )
             tasks.append(task)
-            roots.append(task.id)
         self._give(tasks)
 
     @precondition(lambda self: self.names)
-    @rule(data=st.data(), fingerprint=st.sampled_from("12"))
-    def give_again(self, data: st.DataObject, fingerprint: str) -> None:
-        """Known tasks, changed or not, with other dependencies; always on earlier ones, so never in a circle."""
+    @rule(data=st.data(), fingerprint=st.sampled_from("12"), shared=st.booleans())
+    def give_again(self, data: st.DataObject, fingerprint: str, shared: bool) -> None:
+        """Known tasks, changed or not, with other dependencies."""
         numbers = data.draw(st.lists(st.integers(1, self.names), max_size=3))
         tasks = []
         for number in numbers:
             record = self.batch.state.records.get(f"t{number}")
             if record is None:
                 continue
-            earlier = [f"t{each}" for each in range(1, number) if f"t{each}" in self.batch.state.records]
-            depends_on = data.draw(st.lists(st.sampled_from(earlier), unique=True, max_size=2)) if earlier else ()
-            tasks.append(replace(record.task, fingerprint=fingerprint, depends_on=tuple(depends_on)))
+            below = self._below(number)
+            depends_on = data.draw(st.lists(st.sampled_from(below), unique=True, max_size=2)) if below else ()
+            tasks.append(replace(record.task, fingerprint=fingerprint, depends_on=tuple(depends_on), shared=shared))
         self._give(tasks)
-
-    def retry_failed(self) -> None:
-        failed = [
-            record.task
-            for record in self.batch.state.records.values()
-            if record.state is TaskState.FAILED and not record.task.parent
-        ]
-        if failed:
-            self.do(Revived(tuple(failed)))
 
     @rule(count=st.integers(1, 4))
     def start(self, count: int) -> None:
@@ -215,7 +271,7 @@ class Shell(RuleBasedStateMachine):
         """One that runs; where none does, whatever it takes to have one. Else most sequences came to nothing."""
         state = self.batch.state
         if not self.running():
-            if state.finished:
+            if state.finished or state.draining:
                 self.next_run()
                 state = self.batch.state
                 self._give([record.task for record in state.records.values() if not record.task.parent])
@@ -243,29 +299,59 @@ class Shell(RuleBasedStateMachine):
         if dispatch is None:
             return
         record = self.batch.state.records[dispatch.task.id]
-        spent, memory_mb, deaths = record.spent, record.task.resources.memory_mb, record.deaths
+        spent, memory_mb = record.spent, record.task.resources.memory_mb
+        deaths, losses, now = record.deaths, record.losses, self.batch.clock()
         self._end(dispatch, Outcome(failure=failure), jitter)
-        died = failure.code == "worker_died"
+        died, lost = failure.code == "worker_died", failure.code in LOST
+        counts = (record.spent, record.deaths, record.losses)
         if failure.failure_class is FailureClass.CONFIG:
-            assert (record.state, record.spent, record.deaths) == (TaskState.QUEUED, spent, deaths)
-            assert record.task.id in self.batch.state._held or not {record.task.provider, "*"} & {
+            assert (record.state, *counts) == (TaskState.QUEUED, spent, deaths, losses)
+            held = self.batch.state.dump()["held"]
+            assert record.task.id in held or not {record.task.provider, "*"} & {
                 failure.parks or record.task.provider or "*"
             }
+        elif died and not dispatch.alone:
+            self.suspects.add(record.task.id)
+            assert (record.state, *counts, record.queued_at) == (TaskState.QUEUED, spent, deaths, losses, now)
+        elif lost and losses < POLICY.max_losses:
+            assert (record.state, *counts) == (TaskState.DELAYED, spent, deaths, losses + 1)
+            assert record.queued_at == now + jitter * min(8.0, 2.0**losses)
         elif failure.failure_class is FailureClass.PERMANENT or spent == record.task.max_retries:
             assert record.state is TaskState.FAILED
         elif record.state is TaskState.FAILED:
             starved = failure.code == "out_of_memory" and 2 * memory_mb > LARGEST_NODE_MB
             assert (died and deaths == 1) or (starved and failure.failure_class is FailureClass.RESOURCE)
         else:
-            assert (record.state, record.spent) == (TaskState.DELAYED, spent + 1)
+            assert (record.state, *counts) == (TaskState.DELAYED, spent + 1, deaths + died, losses + lost)
             least = max(failure.retry_after_s or 0.0, jitter * min(8.0, 2.0**spent))
-            assert record.queued_at == self.batch.clock() + least
+            assert record.queued_at == now + least
 
     def _end(self, dispatch: Dispatch, outcome: Outcome, jitter: float = 0.0) -> None:
         self.do(AttemptEnded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome, jitter))
 
-    @rule(data=st.data(), count=st.integers(1, 3), chained=st.booleans(), fingerprint=st.sampled_from("12"))
-    def expand(self, data: st.DataObject, count: int, chained: bool, fingerprint: str) -> None:
+    @rule(data=st.data())
+    def preempt(self, data: st.DataObject) -> None:
+        dispatch = self._some_attempt(data)
+        if dispatch is None:
+            return
+        record = self.batch.state.records[dispatch.task.id]
+        before = (record.spent, record.deaths, record.losses, record.degradation, record.children, record.failure)
+        self._preempt(dispatch)
+        after = (record.spent, record.deaths, record.losses, record.degradation, record.children, record.failure)
+        assert (record.state, record.queued_at) == (TaskState.QUEUED, self.batch.clock())
+        assert after == before
+
+    def _preempt(self, dispatch: Dispatch) -> None:
+        self.do(Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, "memory"))
+
+    @rule(
+        data=st.data(),
+        count=st.integers(1, 3),
+        chained=st.booleans(),
+        fingerprint=st.sampled_from("12"),
+        shared=st.booleans(),
+    )
+    def expand(self, data: st.DataObject, count: int, chained: bool, fingerprint: str, shared: bool) -> None:
         """Chunks, and chunks of chunks; sometimes each needs the one before it."""
         dispatch = self._some_attempt(data)
         if dispatch is None or dispatch.task.id.count("/") == 2:
@@ -278,6 +364,7 @@ class Shell(RuleBasedStateMachine):
                 parent=parent.id,
                 chunk=number,
                 fingerprint=fingerprint,
+                shared=shared,
                 depends_on=(f"{parent.id}/{number - 1}",) if chained and number else (),
             )
             for number in range(count)
@@ -295,39 +382,70 @@ class Shell(RuleBasedStateMachine):
         running = record.state is TaskState.RUNNING
         if running and (record.epoch, record.attempt) == (stale.epoch, stale.attempt):
             return
-        self.batch.state.candidates(1, self.batch.clock())
-        self.do(Paused() if self.batch.state.paused else Resumed())  # brings the time up to date
+        self._bring_up_to_date()
         before = self.batch.state.dump()
         self._end(stale, Outcome(failure=failure))
+        self._preempt(stale)
         self.do(Expanded(stale.task.id, stale.epoch, stale.attempt, Outcome(children=(make_task("never"),))))
         assert self.batch.state.dump() == before
 
-    @rule(what=st.sampled_from(["pause", "resume", "close", "take_over", "next_run", "retry_failed", "stop"]))
-    def command(self, what: str) -> None:
+    def _bring_up_to_date(self) -> None:
+        """Let the machine know what time it is."""
+        self.do(self.scaled or Scaled(1, "first"))
+
+    @rule(
+        what=st.sampled_from(
+            ["pause", "resume", "close", "take_over", "next_run", "retry_failed", "stop", "signal", "drain", "scale"]
+        ),
+        request=st.sampled_from(REQUESTS),
+    )
+    def command(self, what: str, request: str) -> None:
         """One rule for all that is rare in life, else most sequences were stopped before anything had run."""
         {
-            "pause": self.pause,
-            "resume": self.resume,
+            "pause": lambda: self.ask(Paused(request)),
+            "resume": lambda: self.ask(Resumed(request)),
             "close": lambda: self.do(InputsClosed()),
             "take_over": self.take_over,
             "next_run": self.next_run,
-            "retry_failed": self.retry_failed,
-            "stop": self.stop,
+            "retry_failed": lambda: self.ask(RetryFailed(request)),
+            "stop": lambda: self.ask(Stopped(request=request)),
+            "signal": lambda: self.ask(Stopped("signal")),
+            "drain": lambda: self.do(Draining()),
+            "scale": lambda: self.do(Scaled(len(self.dispatches), "others")),
         }[what]()
 
-    def pause(self) -> None:
-        self.do(Paused())
-        assert self.batch.state.candidates(99, self.batch.clock()) == []
+    def ask(self, event: Paused | Resumed | RetryFailed | Stopped) -> None:
+        """A command from a terminal; what was answered already changes nothing any more."""
+        if event.request and event.request in self.requests:
+            self._bring_up_to_date()
+            before = self.batch.state.dump()
+            assert self.batch.do(event) == []
+            assert self.batch.state.dump() == before
+            return
+        if event.request:
+            self.requests[event.request] = None
+        ended = self.batch.state.finished
+        self.do(event)
+        if isinstance(event, Resumed):
+            assert not self.batch.state.parked
+        elif isinstance(event, RetryFailed):
+            self.check_retried()
+        elif isinstance(event, Stopped) and not ended:
+            assert all(record.state.terminal for record in self.batch.state.records.values())
 
     def resume(self) -> None:
-        self.do(Resumed())
-        assert not self.batch.state.parked
+        self.ask(Resumed())
 
-    def stop(self) -> None:
-        ended = self.batch.state.finished
-        self.do(Stopped())
-        if not ended:
-            assert all(record.state.terminal for record in self.batch.state.records.values())
+    def check_retried(self) -> None:
+        """All failed ones are open again, but those that still can't be; of other runs it is known for later."""
+        records = self.batch.state.records
+        lost = {TaskState.FAILED, TaskState.CANCELLED}
+        for task_id, record in records.items():
+            if task_id in self.revivable:
+                assert not record.state.terminal or lost & {records[name].state for name in record.task.depends_on}
+                assert (record.spent, record.deaths, record.losses) == (0, 0, 0)
+            elif record.state is TaskState.FAILED and not record.task.parent:
+                assert record.retry_wanted
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 4.0, 64.0]))
     def time_passes(self, seconds: float) -> None:
@@ -338,6 +456,7 @@ class Shell(RuleBasedStateMachine):
         self.take_over(f"run {self.batch.epoch}")
         assert all(record.state.terminal for record in self.batch.state.records.values())
         assert not self.batch.state.ledger.run.members
+        self.draining = False
 
     def take_over(self, run: str | None = None) -> None:
         """The coordinator dies; the next one has what the journal tells."""
@@ -413,7 +532,10 @@ class Shell(RuleBasedStateMachine):
             assert record.attempt == self.attempts[task_id]
             assert record.spent <= record.task.max_retries
             assert record.deaths <= POLICY.max_deaths
+            assert record.losses <= POLICY.max_losses + record.spent + 1
             assert record.degradation == record.spent * POLICY.priority_step
+            assert not record.retry_wanted or record.state is TaskState.FAILED
+            assert not (record.task.shared and task_id in self.suspects)
             assert (record.ended_at > 0) == record.state.terminal
             if record.state is TaskState.RUNNING:
                 assert record.epoch == state.epoch
@@ -447,7 +569,9 @@ class Shell(RuleBasedStateMachine):
     @invariant()
     def candidates_are_the_best_first(self) -> None:
         state, now = self.batch.state, self.batch.clock()
-        if state.paused or state.finished:
+        assert (state.paused, state.draining, state.scaled) == (self.paused, self.draining, self.scaled)
+        assert list(state.requests) == list(self.requests)
+        if state.paused or state.draining or state.finished:
             assert state.candidates(99, now) == []
             return
         candidates = [task.id for task in state.candidates(99, now)]
@@ -481,10 +605,14 @@ class Shell(RuleBasedStateMachine):
         assert replayed.dump() == live.dump()
 
     def teardown(self) -> None:
-        """Whatever happened: the journal tells it all, and the next run brings everything to an end."""
+        """Whatever happened: the journal tells it all, and the next one brings everything to an end."""
         self._check_replay()
-        self.take_over()
-        self.finishes[self.batch.state.epoch] = 0
+        if self.draining:
+            self.next_run()
+        else:
+            self.take_over()
+        self.resume()
+        self._give([record.task for record in self.batch.state.records.values() if not record.task.parent])
         commands = self.do(InputsClosed())
         for _ in range(10_000):
             if commands and isinstance(commands[-1], Finish):
