@@ -51,6 +51,7 @@ __all__ = [
     "local_head_note",
     "make_token_private",
     "note_head",
+    "noted_heads",
     "notes_folder",
     "object_store_bytes",
     "orphans",
@@ -99,12 +100,21 @@ def local_head_note() -> Path:
 
 
 def live_head() -> str | None:
-    """Address of a head on this machine that `ray start` started and that answers, else None."""
+    """Address of a head on this machine that answers, and that `trax-ray up` or `ray start` started; else None."""
+    return next((address for address in noted_heads() if answers(address)), None)
+
+
+def noted_heads() -> list[str]:
+    """Addresses of the heads that `trax-ray up` and `ray start` started last on this machine, dead or alive."""
+    note = _standing_note()
+    return [address for address in (note["address"] if note else "", _noted_by_ray()) if address]
+
+
+def _noted_by_ray() -> str:
     try:
-        address = local_head_note().read_text().strip()
+        return local_head_note().read_text().strip()
     except (OSError, ValueError):
-        return None
-    return address if answers(address) else None
+        return ""
 
 
 def answers(address: str, timeout_s: float = 1.0) -> bool:
@@ -270,7 +280,7 @@ def _start(lean: bool) -> Head:
         said = output.read()
     # Ray names a session after the process that starts it.
     sessions = sorted(ray_folder().glob(f"session_*_{process.pid}"))
-    address = live_head() or ""
+    address = _noted_by_ray()
     dashboard_url = next(iter(re.findall(rf"http://{re.escape(LOOPBACK)}:\d+", said)), "")
     note: dict[str, Any] = {
         "address": address,
@@ -279,7 +289,9 @@ def _start(lean: bool) -> Head:
         "processes": noted(_of_terminal_session(process.pid)),
     }
     note["processes"] = noted(family(note))
-    if process.returncode != 0 or not address:
+    # Other programs of Ray would take the head for theirs by this note, and can't: they don't look on loopback.
+    local_head_note().unlink(missing_ok=True)
+    if process.returncode != 0 or not answers(address):
         end(note)
         lines = [line for line in said.splitlines() if line.strip()] or ["it says nothing"]
         raise SetupError(f"Ray doesn't start: {lines[-1].strip()[:300]}: `trax-ray doctor` looks for the cause")
@@ -300,9 +312,6 @@ def _of_terminal_session(leader: int) -> list[psutil.Process]:
 
 def _take_down(note: Mapping[str, Any]) -> int:
     ended = end(note)
-    with contextlib.suppress(OSError, ValueError):
-        if local_head_note().read_text().strip() == note["address"]:
-            local_head_note().unlink()
     _standing_path().unlink(missing_ok=True)
     return ended
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from trax_ray import heads
 from trax_ray.cli import doctor
 from trax_ray.cli.app import app
 from trax_ray.cli.doctor import Check, Verdict
@@ -181,6 +182,7 @@ class TestRay:
         self, listening: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        monkeypatch.setattr(heads.platformdirs, "user_state_dir", lambda name: str(tmp_path / name))
         assert not doctor._reachable("auto")
         (tmp_path / "ray").mkdir()
         (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{listening}\n")

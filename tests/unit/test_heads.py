@@ -298,6 +298,7 @@ class TestAHeadThatStays:
         assert (head.ours, head.new, head.dashboard_url) == (True, True, "http://127.0.0.1:8265")
         assert heads.answers(head.address)
         assert heads.live_head() == head.address, "batches find it"
+        assert not heads.local_head_note().exists(), "and other programs of Ray, which couldn't join it, don't"
         assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
         again = heads.up()
         assert (again.address, again.new) == (head.address, False)
@@ -307,7 +308,7 @@ class TestAHeadThatStays:
         assert gone is not None
         assert (gone.address, ended) == (head.address, 1)
         assert not heads.answers(head.address)
-        assert not heads.local_head_note().exists()
+        assert heads.live_head() is None
         assert heads.down() == (None, 0)
 
     def test_one_that_died_is_cleared_away_and_another_one_comes(self) -> None:
@@ -317,6 +318,8 @@ class TestAHeadThatStays:
             psutil.Process(pid).kill()
         while heads.answers(dead.address):
             time.sleep(0.01)
+        assert heads.live_head() is None
+        assert heads.noted_heads() == [dead.address]
         assert heads.up().new
 
     def test_a_head_of_somebody_else_is_neither_doubled_nor_ended(self) -> None:

@@ -26,7 +26,7 @@ import psutil
 from trax_ray.core.admission import cpu_slots
 from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
 from trax_ray.errors import SetupError, TraxRayError
-from trax_ray.heads import answers, local_head_note, orphans
+from trax_ray.heads import answers, live_head, noted_heads, orphans
 from trax_ray.providers.choice import choose_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.providers.shutdowns import SHUTDOWNS, Shutdown
@@ -363,8 +363,8 @@ def _check_ray(address: str | None, environ: Mapping[str, str]) -> Iterator[Chec
     if address:
         yield check_address(name, address, _reachable(address))
     else:
-        noted = _noted_head()
-        yield check_local_head(noted, bool(noted) and _reachable(noted))
+        live = live_head()
+        yield check_local_head(live or next(iter(noted_heads()), ""), live is not None)
         yield check_port(DASHBOARD_PORT, taken=_reachable(f"127.0.0.1:{DASHBOARD_PORT}"))
     yield _check_token(environ)
     yield check_orphans(len(orphans()))
@@ -426,7 +426,8 @@ def check_token(mode: str, given: bool, path: Path, permissions: int | None) -> 
 def check_orphans(count: int) -> Check:
     """Whether a killed batch left processes of Ray behind."""
     if count:
-        return Check(Verdict.NOTE, "left behind", f"{count} processes of a killed batch; the next batch ends them")
+        text = f"{count} processes of a killed batch"
+        return Check(Verdict.NOTE, "left behind", text, "`trax-ray down` ends them, and so does the next batch")
     return Check(Verdict.OK, "left behind", "no processes of a killed batch")
 
 
@@ -439,16 +440,9 @@ def _check_token(environ: Mapping[str, str]) -> Check:
     return check_token(environ.get("RAY_AUTH_MODE", "token"), bool(environ.get("RAY_AUTH_TOKEN")), path, permissions)
 
 
-def _noted_head() -> str:
-    try:
-        return local_head_note().read_text().strip()
-    except (OSError, ValueError):
-        return ""
-
-
 def _reachable(address: str) -> bool:
     """Whether something takes connections at `host:port` or `ray://host:port`; `auto` and `local` name nobody."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host:
-        return address == "local" or (address == "auto" and _reachable(_noted_head() or ":"))
+        return address == "local" or (address == "auto" and live_head() is not None)
     return answers(f"{host}:{port}", CONNECT_TIMEOUT_S)

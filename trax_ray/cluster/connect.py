@@ -86,7 +86,9 @@ def connect(
             node_id=ray.get_runtime_context().get_node_id(),
             already=True,
         )
-    address = address or os.environ.get("RAY_ADDRESS") or live_head()
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address or address == "auto":
+        address = live_head() or address
     if address:
         _see_that_it_answers(address)
     common: dict[str, Any] = {
