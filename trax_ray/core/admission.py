@@ -31,6 +31,9 @@ __all__ = [
 OPEN_AGAIN = 0.9
 FAR_OVER = 1.2
 CPU_MARGIN_PERCENT = 5.0
+IDLE_PERCENT = 1.0
+"""Load that every machine has: where others make no more than this, a node is all there again."""
+
 SETTLE_S = 3.0
 """After an attempt was ended for its memory: seconds until the next one is, because memory comes back slowly."""
 
@@ -74,19 +77,20 @@ def cpu_slots(cores: float, cpu_limit_percent: float) -> int:
 
 
 def _open_cores(node: NodeSample, limits: Limits, foreign_percent: float) -> float:
-    """Cores that tasks may use beside so much load of others."""
+    """Cores that tasks may use beside so much load of others. What the limit leaves free costs nothing, nor noise."""
     most = cpu_slots(node.cores, limits.cpu_limit_percent)
-    spare = max(0.0, 100.0 - foreign_percent)
-    return float(most if spare >= limits.cpu_limit_percent else min(most, round(node.cores * spare / 100)))
+    free = max(100.0 - limits.cpu_limit_percent, IDLE_PERCENT + CPU_MARGIN_PERCENT)
+    if foreign_percent <= free:
+        return float(most)
+    return float(min(most, round(node.cores * max(0.0, 100.0 - foreign_percent) / 100)))
 
 
 def _cores(node: NodeSample, limits: Limits, before: float | None) -> float:
     """Cores that tasks may use on a node. They go at once, and come back when there is room to spare."""
-    foreign = node.foreign_cpu_percent
-    now = _open_cores(node, limits, foreign)
+    now = _open_cores(node, limits, node.foreign_cpu_percent)
     if before is None or now <= before:
         return now
-    return max(before, _open_cores(node, limits, foreign + CPU_MARGIN_PERCENT if foreign > CPU_MARGIN_PERCENT else 0))
+    return max(before, _open_cores(node, limits, node.foreign_cpu_percent + CPU_MARGIN_PERCENT))
 
 
 class Memory(str, Enum):
@@ -107,7 +111,7 @@ class Allowance:
         workers_mb: What task workers use of it.
         gpus: GPUs, all nodes together.
         memory: Whether more may start (`open`), nothing (`closed`), or something must be given back (`shed`).
-        over: The nodes that are over their limit.
+        over: The nodes that are far over their limit.
         reason: Why it is less than the limits allow; empty where it isn't.
     """
 
