@@ -14,13 +14,17 @@ from trax_ray.core import events
 from trax_ray.core.events import (
     AttemptEnded,
     CoordinatorStarted,
+    Draining,
     Event,
     Expanded,
     InputsClosed,
     Known,
     Paused,
+    Preempted,
     Resumed,
+    RetryFailed,
     Revived,
+    Scaled,
     Started,
     Stopped,
     TasksAdded,
@@ -58,6 +62,7 @@ tasks = st.builds(
     chunk=st.none() | st.integers(0, 9),
     provider=names,
     resources=resources,
+    shared=st.booleans(),
     fingerprint=names,
 )
 failures = st.builds(
@@ -94,9 +99,13 @@ all_events: dict[type[Any], st.SearchStrategy[Any]] = {
     Started: st.builds(Started, st.lists(st.tuples(names, numbers), max_size=3).map(tuple)),
     AttemptEnded: st.builds(AttemptEnded, names, numbers, numbers, outcomes, st.floats(0, 1, exclude_max=True)),
     Expanded: st.builds(Expanded, names, numbers, numbers, outcomes),
-    Paused: st.builds(Paused),
-    Resumed: st.builds(Resumed),
-    Stopped: st.builds(Stopped, names),
+    Preempted: st.builds(Preempted, names, numbers, numbers, names),
+    Scaled: st.builds(Scaled, numbers, names),
+    Paused: st.builds(Paused, names),
+    Resumed: st.builds(Resumed, names),
+    RetryFailed: st.builds(RetryFailed, names),
+    Draining: st.builds(Draining, names),
+    Stopped: st.builds(Stopped, names, names),
 }
 
 
@@ -161,6 +170,13 @@ def test_what_a_record_looks_like() -> None:
         "outcome": {"artifact_key": "k"},
     }
     assert encode_event(Paused(), 7.0) == {"event": "Paused", "at": 7.0}
+    assert encode_event(Stopped(request="r"), 8.0) == {"event": "Stopped", "at": 8.0, "request": "r"}
+    assert encode_event(Scaled(2, ""), 9.0) == {"event": "Scaled", "at": 9.0, "slots": 2, "reason": ""}
+
+
+@pytest.mark.parametrize("kind", [Paused, Resumed, RetryFailed, Stopped])
+def test_events_that_were_written_before_there_were_requests_can_be_read(kind: type[Any]) -> None:
+    assert decode_event({"event": kind.__name__, "at": 1.0}) == (kind(), 1.0)
 
 
 def test_defaults_are_left_out_but_nothing_that_only_looks_like_one() -> None:

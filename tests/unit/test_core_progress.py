@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,8 +23,9 @@ from trax_ray.core.progress import (
     fold,
     format_duration,
     format_progress,
+    result_of,
 )
-from trax_ray.core.task import Outcome
+from trax_ray.core.task import Outcome, TaskType
 from trax_ray.testing.factories import make_task
 
 quick = settings(max_examples=200, deadline=None)
@@ -238,3 +240,118 @@ def test_how_a_failure_names_its_input(data: dict[str, Any], name: str) -> None:
     batch.do(InputsClosed())
     batch.end(batch.start()[0], failure("permanent"))
     assert failures_of(batch.state)[0]["file_name"] == name
+
+
+# What failed, and what came of it all
+
+
+def test_a_failed_input_is_told_once_and_by_what_failed_first_not_by_what_then_could_not_be_done() -> None:
+    batch = Batch()
+    batch.add(
+        make_task("a-convert", TaskType.PREPROCESS, file_id="a"),
+        make_task("a-transcribe", file_id="a", depends_on=("a-convert",)),
+        make_task("a-enhance", TaskType.ENHANCE, file_id="a", depends_on=("a-transcribe",)),
+        make_task("b", TaskType.DOWNLOAD),
+        make_task("c"),
+    )
+    convert, other, good = batch.start(3)
+    batch.end(good)
+    batch.end(other, failure("permanent", "gone"))
+    batch.end(convert, failure("permanent", "no_samples"))
+    told = [(each["file_id"], each["failed_step"], each["code"]) for each in failures_of(batch.state)]
+    assert told == [("a", "preprocess", "no_samples"), ("b", "download", "gone")]
+    assert fold(batch.state, batch.clock(), {}).failed_tasks == 2
+
+
+def test_an_input_is_told_by_its_own_failure_though_a_step_that_needs_it_was_added_before() -> None:
+    batch = Batch()
+    batch.add(make_task("transcribe", file_id="a", fingerprint="1"))
+    batch.end(batch.start()[0])
+    batch.take_over("the next run")
+    batch.add(
+        make_task("convert", TaskType.PREPROCESS, file_id="a"),
+        make_task("transcribe", file_id="a", fingerprint="2", depends_on=("convert",)),
+    )
+    batch.end(batch.start()[0], failure("permanent", "no_samples"))
+    assert batch.states() == {"transcribe": "failed", "convert": "failed"}
+    (told,) = failures_of(batch.state)
+    assert (told["task_id"], told["failed_step"], told["code"]) == ("convert", "preprocess", "no_samples")
+
+
+def test_of_two_steps_that_failed_by_themselves_the_first_is_told() -> None:
+    batch = Batch()
+    batch.add(make_task("one", file_id="a"), make_task("two", file_id="a"))
+    first, second = batch.start(2)
+    batch.end(second, failure("permanent", "second"))
+    batch.end(first, failure("permanent", "first"))
+    assert [told["code"] for told in failures_of(batch.state)] == ["first"]
+
+
+def test_an_input_that_needed_another_one_is_told_too() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b", depends_on=("a",)))
+    batch.end(batch.start()[0], failure("permanent"))
+    assert [(told["file_id"], told["code"]) for told in failures_of(batch.state)] == [
+        ("a", "some_code"),
+        ("b", "dependency_failed"),
+    ]
+
+
+def test_neither_chunks_nor_what_other_runs_had_nor_what_was_cancelled_is_told() -> None:
+    batch = Batch()
+    batch.add(make_task("old"), make_task("known"), make_task("long"))
+    old, known, _ = batch.start(3)
+    batch.end(old, failure("permanent"))
+    batch.end(known, failure("permanent"))
+    batch.take_over("the next run")
+    batch.add(make_task("known"), make_task("long"), make_task("waiting"))
+    long = batch.start()[0]
+    batch.expand(long, [child(long.task, number) for number in range(2)])
+    chunks = {dispatch.task.id: dispatch for dispatch in batch.start(9)}
+    batch.end(chunks["long/1"], failure("permanent"))
+    assert [told["task_id"] for told in failures_of(batch.state)] == ["known"]
+    batch.do(Stopped())
+    assert [told["task_id"] for told in failures_of(batch.state)] == ["known"]
+
+
+def test_the_result_of_a_batch() -> None:
+    batch = Batch()
+    batch.add(*(make_task(name) for name in ("good", "bad", "parked", "late")))
+    good, bad, parked = batch.start(3)
+    batch.end(good, Outcome(artifact_key="k", metrics={"duration_s": 30.0}))
+    batch.end(bad, failure("permanent"))
+    batch.end(parked, failure("config"))
+    batch.clock.advance(10.0)
+    batch.do(Stopped("signal"))
+    progress = replace(
+        fold(batch.state, batch.clock(), {}),
+        memory_usage_mb=1.0,
+        memory_peak_mb=512.5,
+        cpu_usage_percent=2.0,
+        cpu_peak_percent=75.0,
+    )
+    assert result_of(batch.state, progress, "/out", "disk full") == BatchResult(
+        success_count=1,
+        failure_count=1,
+        total_count=4,
+        processing_time=10.0,
+        memory_peak_mb=512.5,
+        cpu_peak_percent=75.0,
+        quality_metrics=progress.quality_metrics,
+        cancelled_count=2,
+        failures=failures_of(batch.state),
+        reason="stopped",
+        parked={"scripted": "it was config"},
+        output_dir="/out",
+        report_error="disk full",
+    )
+    assert progress.quality_metrics["audio_s"] == 30.0
+    assert result_of(batch.state, progress, "/out").report_error == ""
+
+
+def test_when_the_hours_begin_is_put_in_by_who_knows_them() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+    progress = fold(batch.state, batch.clock(), {})
+    assert progress.waits_until is None
+    assert str(replace(progress, waits_until=5.0)) == str(progress), "the founding line has no room for it"

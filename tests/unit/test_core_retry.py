@@ -8,20 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.retry import RetryDecision, backoff_s, decide
+from trax_ray.core.retry import LOST, RetryDecision, backoff_s, decide
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Category, Failure, FailureClass, ResourceRequest
 
 quick = settings(max_examples=100, deadline=None)
 
 policies = st.builds(
-    lambda base, more, step, factor: RetryPolicy(
-        base_s=base, cap_s=base + more, priority_step=step, memory_factor=factor
+    lambda base, more, step, factor, losses: RetryPolicy(
+        base_s=base, cap_s=base + more, priority_step=step, memory_factor=factor, max_losses=losses
     ),
     st.floats(0, 100),
     st.floats(0, 1000),
     st.integers(0, 3),
     st.integers(2, 4),
+    st.integers(0, 9),
 )
 jitters = st.floats(0, 1, exclude_max=True)
 retried = st.sampled_from([FailureClass.TRANSIENT, FailureClass.UNKNOWN, FailureClass.RESOURCE])
@@ -36,6 +37,7 @@ def decided(what: Failure, policy: RetryPolicy | None = None, **changes: Any) ->
         "spent": 0,
         "max_retries": 3,
         "deaths": 0,
+        "losses": 0,
         "memory_mb": 512,
         "largest_node_mb": 0,
         "jitter": 0.5,
@@ -70,7 +72,7 @@ def test_retry_after_is_obeyed_even_beyond_the_cap(
     decision = decided(failure(retry_after_s=asked), policy, jitter=jitter, spent=spent)
     assert decision is not None
     assert decision.delay_s == max(asked or 0.0, backoff_s(policy, spent, jitter))
-    assert decision.degradation == policy.priority_step
+    assert (decision.degradation, decision.spends) == (policy.priority_step, True)
     assert decision.memory_mb is None
 
 
@@ -88,7 +90,42 @@ def test_deaths_quarantine(deaths: int, allowed: int, again: bool) -> None:
     policy = RetryPolicy(max_deaths=allowed)
     died = failure("unknown", "worker_died")
     assert (decided(died, policy, deaths=deaths, max_retries=99) is not None) is again
-    assert decided(failure("unknown", "node_died"), policy, deaths=deaths, max_retries=99) is not None
+    assert decided(failure("unknown", "some"), policy, deaths=deaths, max_retries=99) is not None
+
+
+def test_the_codes_of_attempts_that_were_lost_through_no_fault_of_their_task() -> None:
+    assert {"node_died", "owner_died", "result_lost"} == LOST
+    assert decided(failure("unknown", "worker_died"), losses=1, spent=3) is None
+
+
+@quick
+@given(
+    policy=policies,
+    code=st.sampled_from(sorted(LOST)),
+    kind=st.sampled_from(FailureClass),
+    losses=st.integers(1, 12),
+    spent=st.integers(0, 4),
+    jitter=jitters,
+)
+def test_losses_cost_nothing_but_a_delay_until_there_are_too_many(
+    policy: RetryPolicy, code: str, kind: FailureClass, losses: int, spent: int, jitter: float
+) -> None:
+    decision = decided(failure(kind, code), policy, losses=losses, spent=spent, jitter=jitter)
+    if losses <= policy.max_losses:
+        delay_s = backoff_s(policy, losses - 1, jitter)
+        assert decision == RetryDecision(delay_s, degradation=0, memory_mb=None, spends=False)
+    elif kind is FailureClass.PERMANENT or spent >= 3:
+        assert decision is None
+    else:
+        delay_s = backoff_s(policy, spent, jitter)
+        assert decision == RetryDecision(delay_s, degradation=policy.priority_step, memory_mb=None, spends=True)
+
+
+def test_the_first_losses_are_waited_for_as_the_first_retries_are() -> None:
+    policy = RetryPolicy(base_s=1.0, cap_s=4.0, max_losses=4)
+    lost = failure("unknown", "node_died", retry_after_s=100.0)
+    found = [decided(lost, policy, losses=losses, max_retries=0, jitter=0.5) for losses in range(1, 6)]
+    assert [decision and decision.delay_s for decision in found] == [0.5, 1.0, 2.0, 2.0, None]
 
 
 def test_more_memory_up_to_the_largest_node() -> None:

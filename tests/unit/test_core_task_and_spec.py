@@ -38,6 +38,7 @@ def test_the_founding_constructor_of_a_task() -> None:
     assert (task.id, task.task_type, task.priority, task.max_retries) == ("test_task", TaskType.TRANSCRIBE, 1, 3)
     assert task.data == {"file_path": "test.mp3"}
     assert (task.depends_on, task.file_id, task.parent, task.chunk) == ((), "test_task", "", None)
+    assert not task.shared
 
 
 def test_the_five_kinds() -> None:
@@ -150,6 +151,7 @@ def test_the_founding_defaults() -> None:
         (lambda: RetryPolicy(priority_step=-1), "priority step", "-1"),
         (lambda: RetryPolicy(aging_s=0), "aging s", "0"),
         (lambda: RetryPolicy(max_deaths=0), "max deaths", "0"),
+        (lambda: RetryPolicy(max_losses=-1), "max losses", "-1"),
         (lambda: RetryPolicy(memory_factor=1), "memory factor", "1"),
         (lambda: BatchSpec("/o", progress_interval_s=float("nan")), "progress interval", "nan"),
         (lambda: BatchSpec("/o", task_timeout_s=0), "--task-timeout", "0"),
@@ -171,7 +173,7 @@ def test_what_specs_refuse_and_that_they_name_it_and_what_they_got(make: Any, na
 
 def test_edges_that_are_allowed() -> None:
     Limits(max_workers=1, queue_size=1, memory_limit_mb=1, cpu_limit_percent=100)
-    RetryPolicy(max_retries=0, base_s=0, cap_s=0, priority_step=0, max_deaths=1)
+    RetryPolicy(max_retries=0, base_s=0, cap_s=0, priority_step=0, max_deaths=1, max_losses=0)
     assert BatchSpec("/o", chunk_size_s=10, formats=("json", "txt", "json")).formats == ("json", "txt")
 
 
@@ -187,8 +189,11 @@ specs = st.builds(
     word_timestamps=st.booleans(),
     stall_timeout_s=st.floats(0.1, 1e6),
     limits=st.builds(Limits, max_workers=st.integers(1, 999), cpu_limit_percent=st.floats(1, 100)),
-    retry=st.builds(RetryPolicy, max_retries=st.integers(0, 9), aging_s=st.floats(0.1, 1e6)),
+    retry=st.builds(
+        RetryPolicy, max_retries=st.integers(0, 9), aging_s=st.floats(0.1, 1e6), max_losses=st.integers(0, 99)
+    ),
     runner=st.text(min_size=1),
+    caller=st.text(min_size=1),
     task_timeout_s=st.none() | st.floats(0.1, 1e6),
     grace_s=st.floats(0, 1e3),
     start_at=st.floats(0, 1e10),
