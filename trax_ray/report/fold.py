@@ -156,7 +156,7 @@ class History:
             self._preempt(event, now)
         elif isinstance(event, Scaled):
             self.decisions.append((now, event))
-        elif isinstance(event, Stopped):
+        elif isinstance(event, Stopped) and commands:  # none: it had ended, or the same request once more
             self._close_all("cancelled", now)
         if self.runs:
             self.runs[-1].last_event_at = now

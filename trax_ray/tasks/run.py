@@ -66,15 +66,16 @@ def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:
         Any number of Progress, then exactly one Outcome, which says where and when the attempt ran.
     """
     began = _begin(assignment)
-    timeout_s = assignment.spec.task_timeout_s
+    began_s = time.monotonic()  # the wall clock may be set meanwhile
+    limit_s = math.inf if assignment.spec.task_timeout_s is None else assignment.spec.task_timeout_s
     outcome: Outcome | None = None
     try:
         for item in load(assignment.spec.runner)(assignment):
             if isinstance(item, Outcome):
                 outcome = item
                 break
-            if timeout_s is not None and time.time() - began > timeout_s:
-                raise timed_out(timeout_s)
+            if time.monotonic() - began_s > limit_s:
+                raise timed_out(limit_s)
             yield item
         if outcome is None:
             raise RuntimeError(f"{assignment.spec.runner} ended without an outcome")
@@ -92,13 +93,22 @@ async def make_call(assignment: Assignment) -> Outcome:
     began = _begin(assignment)
     timeout_s = assignment.spec.task_timeout_s
     try:
-        outcome = await asyncio.wait_for(load(assignment.spec.caller)(assignment), timeout_s)
-    except asyncio.TimeoutError as error:
-        # Without a limit of ours it is somebody else's time-out.
-        outcome = _failed(assignment, error if timeout_s is None else timed_out(timeout_s))
-    except Exception as error:  # noqa: BLE001 - the border, once more
-        outcome = _failed(assignment, error)
+        outcome = await asyncio.wait_for(_call(assignment), timeout_s)
+    except asyncio.TimeoutError:
+        assert timeout_s is not None
+        outcome = _failed(assignment, timed_out(timeout_s))
     return _finish(assignment, outcome, began)
+
+
+async def _call(assignment: Assignment) -> Outcome:
+    """The outcome of a call; a time-out that it raises is somebody else's, and no reason to blame our limit."""
+    try:
+        outcome = await load(assignment.spec.caller)(assignment)
+        if not isinstance(outcome, Outcome):
+            raise RuntimeError(f"{assignment.spec.caller} ended without an outcome")
+        return outcome
+    except Exception as error:  # noqa: BLE001 - the border, once more
+        return _failed(assignment, error)
 
 
 def timed_out(timeout_s: float) -> ResourceError:
