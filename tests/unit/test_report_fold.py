@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_report_support import NO_SAMPLES, START, TIMEOUT, Batch, failed, tell_everything, worked
 
-from trax_ray.core.events import AttemptEnded, CoordinatorStarted, InputsClosed, Stopped, TasksAdded
+from trax_ray.core.events import (
+    AttemptEnded,
+    CoordinatorStarted,
+    Draining,
+    InputsClosed,
+    Paused,
+    Preempted,
+    RetryFailed,
+    Scaled,
+    Stopped,
+    TasksAdded,
+)
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import FileError, JournalError
 from trax_ray.report.fold import Attempt, read_history
 
+LOST = Failure(FailureClass.UNKNOWN, Category.RESOURCE, "node_died", "the node was lost")
 DIED = Failure(FailureClass.UNKNOWN, Category.RESOURCE, "worker_died", "the worker died")
 
 
@@ -117,6 +130,96 @@ def test_an_outcome_that_comes_too_late_changes_nothing(batch: Batch) -> None:
     first, second = read_history(batch.layout.output_dir).attempts
     assert (first.outcome, second.outcome, second.failure) == ("interrupted", "cancelled", None)
     assert second.ended_at == START + 103
+
+
+def test_a_preempted_attempt_ended_and_spent_no_retry(batch: Batch) -> None:
+    batch.open(0)
+    task = batch.task("a.mp3")
+    batch.add(TasksAdded((task,)), 0)
+    batch.start(1, task)
+    batch.add(Preempted(task.id, 1, 1, "memory"), 2)
+    batch.add(AttemptEnded(task.id, 1, 1, worked()), 3)
+    batch.start(4, task)
+    for stale in (Preempted(task.id, 1, 1, "memory"), Preempted(task.id, 0, 2, "memory")):
+        batch.add(stale, 5)
+    history = read_history(batch.layout.output_dir)
+    first, second = history.attempts
+    assert (first.outcome, first.ended_at, first.failure) == ("preempted", START + 2, None)
+    assert (first.delay_s, first.retried) == (0.0, False)
+    assert (second.outcome, second.attempt, second.limit, second.priority) == ("running", 2, 5, first.priority)
+    assert history.retries == 0
+
+
+def test_a_lost_attempt_failed_and_is_made_again_but_that_is_no_retry(batch: Batch) -> None:
+    batch.open(0)
+    task = batch.task("a.mp3")
+    batch.add(TasksAdded((task,)), 0)
+    for at, failure in ((0, LOST), (100, TIMEOUT), (200, LOST)):
+        batch.start(at, task)
+        batch.end(at + 1, task, failed(failure), jitter=0.5)
+    history = read_history(batch.layout.output_dir)
+    assert [each.outcome for each in history.attempts] == ["failed"] * 3
+    assert [each.failure for each in history.attempts] == [LOST, TIMEOUT, LOST]
+    assert [each.delay_s for each in history.attempts] == [0.5, 5.0, 1.0]
+    assert [each.retried for each in history.attempts] == [False, True, False]
+    assert [each.limit for each in history.attempts] == [4, 5, 5], "a retry more, as none was spent"
+    assert history.retries == 1
+
+
+def test_an_attempt_in_a_shared_process_that_died_failed_and_is_no_retry(batch: Batch) -> None:
+    batch.open(0)
+    task = replace(batch.task("a.mp3"), shared=True)
+    batch.add(TasksAdded((task,)), 0)
+    batch.start(1, task)
+    batch.end(2, task, failed(DIED))
+    batch.start(3, task)
+    batch.end(4, task, worked())
+    history = read_history(batch.layout.output_dir)
+    first, second = history.attempts
+    assert (first.outcome, first.failure, first.delay_s, first.retried) == ("failed", DIED, 0.0, False)
+    assert (second.outcome, second.failure) == ("succeeded", None)
+
+
+def test_how_many_were_let_run_and_when_and_why(batch: Batch) -> None:
+    batch.open(0)
+    batch.add(Scaled(4, ""), 1)
+    batch.add(Scaled(1, "memory"), 2)
+    batch.open(100)
+    batch.add(Scaled(4, ""), 101)
+    history = read_history(batch.layout.output_dir)
+    assert history.decisions == [
+        (START + 1, Scaled(4, "")),
+        (START + 2, Scaled(1, "memory")),
+        (START + 101, Scaled(4, "")),
+    ]
+
+
+def test_a_request_that_was_answered_before_ends_no_attempt(batch: Batch) -> None:
+    batch.open(0)
+    task = batch.task("a.mp3")
+    batch.add(Stopped(request="r"), 1)
+    batch.open(10)
+    batch.add(TasksAdded((task,)), 11)
+    batch.start(12, task)
+    batch.add(Stopped(request="r"), 13)
+    batch.end(14, task, worked())
+    (attempt,) = read_history(batch.layout.output_dir).attempts
+    assert (attempt.outcome, attempt.ended_at) == ("succeeded", START + 14)
+
+
+def test_pauses_signals_and_retry_failed_end_no_attempt(batch: Batch) -> None:
+    batch.open(0)
+    bad, task = batch.task("bad.mp3"), batch.task("a.mp3")
+    batch.add(TasksAdded((bad, task)), 0)
+    batch.start(1, bad, task)
+    batch.end(2, bad, failed(NO_SAMPLES))
+    batch.add(RetryFailed(request="r"), Paused(), Draining(), 3)
+    history = read_history(batch.layout.output_dir)
+    assert history.state.dump() == batch.state.dump()
+    assert [each.outcome for each in history.attempts] == ["failed", "running"]
+    batch.start(4, bad)
+    again = read_history(batch.layout.output_dir).attempts[-1]
+    assert (again.task_id, again.attempt, again.limit) == (bad.id, 2, 5), "with all its retries"
 
 
 def test_a_quarantined_task_says_so(batch: Batch) -> None:

@@ -31,12 +31,12 @@ from test_report_support import (
     worked,
 )
 
-from trax_ray.core.events import InputsClosed, Resumed, TasksAdded
+from trax_ray.core.events import InputsClosed, Preempted, Resumed, Scaled, TasksAdded
 from trax_ray.core.plan import plan_chunks
 from trax_ray.core.progress import BatchResult
-from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, TaskType
 from trax_ray.errors import DiskFull, FileError, UsageError
-from trax_ray.report import parquet
+from trax_ray.report import parquet, write
 from trax_ray.report.frames import read_table
 from trax_ray.report.schemas import SCHEMA_VERSION, TABLES, schema
 from trax_ray.report.summary import summary_rows
@@ -357,6 +357,31 @@ def test_attempts(told: Path) -> None:
     assert len(set(numbers)) == len(numbers) == sum(row["attempts"] for row in rows(told, "tasks"))
 
 
+def test_preempted_and_lost_attempts_are_told_and_are_no_retries(batch: Batch) -> None:
+    lost = Failure(FailureClass.UNKNOWN, Category.RESOURCE, "node_died", "the node was lost")
+    task = batch.task("a.mp3")
+    batch.add(TasksAdded((task,)), 1)
+    batch.start(2, task)
+    batch.add(Preempted(task.id, batch.state.epoch, 1, "memory"), 3)
+    batch.start(4, task)
+    batch.end(5, task, failed(lost))
+    batch.start(10, task)
+    batch.end(11, task, worked(metrics("a"), batch.transcript("a", "said")))
+    assert write_report(batch.layout.output_dir, final=False)["retries"] == 0
+    first, second, third = rows(batch.layout.output_dir, "attempts")
+    assert (first["outcome"], first["ended_at"]) == ("preempted", LONG_AGO + timedelta(seconds=3))
+    assert (first["error"], first["code"], first["delay_s"]) == (None, None, 0.0)
+    assert (second["outcome"], second["code"], second["error"]) == ("failed", "node_died", "the node was lost")
+    assert second["delay_s"] == 0.5
+    assert third["outcome"] == "succeeded"
+    (row,) = rows(batch.layout.output_dir, "files")
+    assert (row["status"], row["attempts"], row["retries"]) == ("succeeded", 3, 0)
+    run = json.loads(batch.layout.run_json.read_text())
+    assert (run["attempts"], run["retries"], run["quality_metrics"]["recovered_count"]) == (3, 0, 0)
+    (line,) = batch.layout.errors_log.read_text().splitlines()
+    assert line.split("\t")[1:4] == ["a.mp3", "transcribe", "unknown"], "only failures are errors"
+
+
 def test_tasks(told: Path) -> None:
     good = rows(told, "tasks")[0]
     assert (good["task_type"], good["state"], good["priority"], good["num_cpus"], good["memory_mb"]) == (
@@ -423,6 +448,28 @@ def test_run_json(told: Path) -> None:
     assert [epoch["epoch"] for epoch in run["epochs"]] == [1, 2]
     assert run["spec"]["retry"]["max_retries"] == 3
     assert all(run[name] for name in ("trax_ray_version", "python_version", "ray_version", "host"))
+
+
+def test_run_json_tells_how_many_were_let_run_and_why(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at, (slots, reason) in enumerate([(4, ""), (1, "the batch uses 2100 of 2048 MB"), (3, "")]):
+        batch.add(Scaled(slots, reason), at)
+    write_report(batch.layout.output_dir, final=False)
+    run = json.loads(batch.layout.run_json.read_text())
+    assert run["scaling"] == [
+        {"at": "2026-01-01T00:00:00.000000Z", "slots": 4, "reason": ""},
+        {"at": "2026-01-01T00:00:01.000000Z", "slots": 1, "reason": "the batch uses 2100 of 2048 MB"},
+        {"at": "2026-01-01T00:00:02.000000Z", "slots": 3, "reason": ""},
+    ]
+    assert run["scaling_count"] == 3
+    monkeypatch.setattr(write, "MAX_DECISIONS", 2)
+    write_report(batch.layout.output_dir, final=False)
+    shorter = json.loads(batch.layout.run_json.read_text())
+    assert (shorter["scaling"], shorter["scaling_count"]) == (run["scaling"][1:], 3), "the newest, and how many in all"
+
+
+def test_run_json_of_a_batch_whose_slots_never_changed(told: Path) -> None:
+    run = json.loads(Layout(told).run_json.read_text(encoding="utf-8"))
+    assert (run["scaling"], run["scaling_count"]) == ([], 0)
 
 
 def test_run_json_of_an_output_folder_that_is_not_utf8(tmp_path: Path) -> None:
