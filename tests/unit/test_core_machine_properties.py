@@ -607,7 +607,7 @@ class Shell(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: the journal tells it all, and the next one brings everything to an end."""
         self._check_replay()
-        if self.draining:
+        if self.draining or self.batch.state.stopped:
             self.next_run()
         else:
             self.take_over()

@@ -55,6 +55,7 @@ class BatchState:
         self.paused = False
         self.draining = False
         self.closed = False
+        self.stopped = False
         self.finished = ""
         self.requests: dict[str, None] = {}
         self.scaled: Scaled | None = None
@@ -170,6 +171,8 @@ class BatchState:
         """Why the batch has ended, empty while it hasn't."""
         if self.finished:
             return self.finished
+        if self.stopped:
+            return "stopped"
         if not self.closed or self.ledger.counts[TaskState.RUNNING]:
             return ""
         if not self.ledger.open_count:
@@ -196,7 +199,7 @@ class BatchState:
                 self.ledger.move(record, Cause.REQUEUE)
         if another or self.run is None:
             self.run = event.run
-            self.draining = False
+            self.draining = self.stopped = False
             self.started_at = self.now
             self.ledger.begin_run()
         self._requeue_all()
@@ -381,8 +384,7 @@ class BatchState:
                     self._queue.remove(record.task.id)
                 self.ledger.move(record, Cause.CANCEL)
         self._held.clear()
-        self.finished = "stopped"
-        commands.append(Finish("stopped"))
+        self.stopped = True
         return commands
 
     # The parts
@@ -500,7 +502,7 @@ class BatchState:
         return {
             "now": self.now,
             "epoch": self.epoch,
-            "flags": [self.paused, self.draining, self.closed, self.finished],
+            "flags": [self.paused, self.draining, self.closed, self.stopped, self.finished],
             "requests": list(self.requests),
             "scaled": encode(self.scaled) if self.scaled else None,
             "parked": encode(self.parked),
