@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import threading
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -17,7 +20,7 @@ from trax_ray.core.events import encode
 from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest
-from trax_ray.errors import ResourceError, SetupError, TraxRayError
+from trax_ray.errors import BusyError, ResourceError, SetupError, TaskCancelled, TraxRayError
 
 __all__ = ["Driver"]
 
@@ -26,9 +29,21 @@ logger = logging.getLogger(__name__)
 MAX_COORDINATORS = 3
 """Coordinators that one run may use up; more than two deaths have a cause that another one won't cure."""
 
+ANSWER_S = 0.2
+"""How often a thread that waits for an answer looks whether the run is being left."""
+
+NODE_CHECK_S = 5.0
+"""How often it looks whether the coordinator's node lives: an actor that waits for a dead node waits for ever."""
+
+AGAIN_S = 0.5
+OUT_OF_REACH_S = 10.0
+"""How long a coordinator may be out of reach, or the one before it hold the folder, before that is an error."""
+
+LEAVE_S = 15.0
+
 
 class Driver:
-    """One run of a batch. Its methods block; the Python API calls them from threads.
+    """One run of a batch. Its methods block; the Python API calls them from threads, several at the same time.
 
     Args:
         spec: The batch.
@@ -49,6 +64,11 @@ class Driver:
         self._coordinators = 0
         self._run_id = uuid.uuid4().hex
         self._snapshot = BatchProgress()
+        # Held while the coordinator is exchanged: two threads may find it dead at the same time.
+        self._exchange = threading.RLock()
+        self._gate = threading.Condition()
+        self._inside = 0
+        self._leaving = False
 
     def connect(self, requests: Iterable[ResourceRequest]) -> Connection:
         """Connect to Ray, and see that what the tasks ask for fits on some node.
@@ -78,18 +98,8 @@ class Driver:
             JournalError: The journal is damaged.
             SetupError: The coordinator can't be started.
         """
-        assert self.connection is not None
-        self._coordinators += 1
-        self._actor = coordinator.create(self.connection.node_id)
-        try:
-            opened = ray.get(self._actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid()))
-        except ray.exceptions.RayError as error:
-            raise SetupError(f"the coordinator couldn't be started: {' '.join(str(error).split())[:300]}") from error
-        if not isinstance(opened, coordinator.Opened):
-            raise opened
-        self._run = self._actor.run.remote()
-        logger.debug("batch %s: epoch %d on %s", self.spec.name, opened.epoch, platform.node())
-        return opened
+        with self._in_ray(), self._exchange:
+            return self._open()
 
     def add(self, tasks: list[BatchTask]) -> int:
         """Give the coordinator tasks; none is a way to ask for room.
@@ -100,13 +110,21 @@ class Driver:
         Raises:
             UsageError: A task depends on one that doesn't exist.
         """
-        while True:
-            try:
-                answer = ray.get(self._actor.add.remote([encode(task) for task in tasks]))
-                break
-            except ray.exceptions.RayActorError as error:
-                # The answer comes after the journal's fsync: what was answered before is known to the next one.
-                self._replace(error)
+        until = time.monotonic() + OUT_OF_REACH_S
+        with self._in_ray():
+            while True:
+                with self._exchange:
+                    actor = self._actor
+                try:
+                    answer = self._answer(actor.add.remote([encode(task) for task in tasks]))
+                    break
+                except ray.exceptions.RayActorError as error:
+                    # The answer comes after the journal's fsync: what was answered before is known to the next one.
+                    # One whose answer got lost may be asked again, too: it knows what it has.
+                    if isinstance(error, ray.exceptions.ActorUnavailableError) and time.monotonic() < until:
+                        time.sleep(AGAIN_S)
+                    else:
+                        self._replace(actor, error)
         if isinstance(answer, TraxRayError):
             raise answer
         return int(answer)
@@ -123,8 +141,9 @@ class Driver:
     def snapshot(self) -> BatchProgress:
         """How the batch stands; the last known state where the coordinator is just being replaced."""
         try:
-            self._snapshot = ray.get(self._actor.snapshot.remote(), timeout=5.0)
-        except (ray.exceptions.RayError, TimeoutError) as error:
+            with self._in_ray():
+                self._snapshot = ray.get(self._actor.snapshot.remote(), timeout=5.0)
+        except (ray.exceptions.RayError, TimeoutError, TaskCancelled) as error:
             logger.debug("no snapshot: %s", error)
         return self._snapshot
 
@@ -141,14 +160,17 @@ class Driver:
             TraxRayError: The coordinator ended with an error of its own: fenced off, or the disk is full.
             ResourceError: Coordinators die one after another.
         """
-        try:
-            ready, _ = ray.wait([self._run], timeout=timeout_s)
-            if not ready:
+        with self._in_ray():
+            with self._exchange:
+                actor, running = self._actor, self._run
+            try:
+                ready, _ = ray.wait([running], timeout=timeout_s)
+                if not ready:
+                    return None
+                result = ray.get(ready[0])
+            except ray.exceptions.RayActorError as error:
+                self._replace(actor, error)
                 return None
-            result = ray.get(ready[0])
-        except ray.exceptions.RayActorError as error:
-            self._replace(error)
-            return None
         if isinstance(result, TraxRayError):
             raise result
         ended: BatchResult = result
@@ -156,26 +178,109 @@ class Driver:
 
     def close(self) -> None:
         """Leave the cluster. What was committed stays; what ran is interrupted."""
+        with self._gate:
+            self._leaving = True
+            # A thread that is inside Ray when it shuts down takes the process along, with an exit code of Ray's.
+            self._gate.wait_for(lambda: not self._inside, LEAVE_S)
         self._actor = self._run = None
         if self.connection is not None:
             disconnect(self.connection)
             self.connection = None
 
-    def _replace(self, error: Exception) -> None:
-        """Another coordinator continues from the journal."""
+    @contextmanager
+    def _in_ray(self) -> Iterator[None]:
+        """A thread of ours is inside Ray; `close` waits for it."""
+        with self._gate:
+            if self._leaving:
+                raise TaskCancelled("the run is being left")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._inside -= 1
+                self._gate.notify_all()
+
+    def _answer(self, reference: Any) -> Any:
+        """Wait for an answer of the coordinator, as long as there may be one.
+
+        Raises:
+            RayError: There won't be one.
+            SetupError: The coordinator's node is lost.
+            TaskCancelled: The run is being left.
+        """
+        looked_at = time.monotonic()
+        while not self._leaving:
+            ready, _ = ray.wait([reference], timeout=ANSWER_S)
+            if ready:
+                return ray.get(ready[0])
+            if time.monotonic() - looked_at > NODE_CHECK_S:
+                looked_at = time.monotonic()
+                self._check_node()
+        raise TaskCancelled("the run is being left")
+
+    def _open(self) -> coordinator.Opened:
+        """Make a coordinator that has the folder; another one where it dies over that."""
+        assert self.connection is not None
+        while True:
+            self._coordinators += 1
+            self._actor = coordinator.create(self.connection.node_id)
+            try:
+                opened = self._take_folder(self._actor)
+                break
+            except ray.exceptions.RayActorError as error:
+                self._see_whether_another_helps(error)
+                ray.kill(self._actor)
+            except ray.exceptions.RayError as error:
+                raise SetupError(f"the coordinator couldn't be started: {_said(error)}") from error
+        self._run = self._actor.run.remote()
+        logger.debug("batch %s: epoch %d on %s", self.spec.name, opened.epoch, platform.node())
+        return opened
+
+    def _take_folder(self, actor: Any) -> coordinator.Opened:
+        until = time.monotonic() + OUT_OF_REACH_S
+        while True:
+            opened = self._answer(actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid()))
+            if isinstance(opened, coordinator.Opened):
+                return opened
+            # One before it, of this run, was ended a moment ago, and may not have noticed yet.
+            if not isinstance(opened, BusyError) or self._coordinators == 1 or time.monotonic() > until:
+                raise opened
+            time.sleep(AGAIN_S)
+
+    def _replace(self, lost: Any, error: Exception) -> None:
+        """Another coordinator continues from the journal, unless another thread has seen to that."""
+        with self._exchange:
+            if self._actor is not lost:
+                return
+            self._see_whether_another_helps(error)
+            logger.warning("the coordinator died (%s); another one continues", type(error).__name__)
+            # It may only be out of reach. Then it would go on, and keep the folder.
+            ray.kill(lost)
+            self._open()
+            # What was said last, in case that the lost one hadn't brought it to the journal.
+            for name in (self._pausing, self._ending, "close" if self._closed else ""):
+                if name:
+                    self._actor.command.remote(name)
+
+    def _see_whether_another_helps(self, error: Exception) -> None:
+        self._check_node()
         if self._coordinators >= MAX_COORDINATORS:
             raise ResourceError(
-                f"the batch's coordinator died {self._coordinators} times ({type(error).__name__}): "
+                f"the batch's coordinator died {self._coordinators} times ({type(error).__name__}: {_said(error)}): "
                 "the same command continues; look at memory and at Ray's logs first",
                 failure_class="config",
                 code="coordinator_died",
             ) from error
-        logger.warning("the coordinator died (%s); another one continues", type(error).__name__)
-        self.open()
-        # What was said last, in case that the dead one hadn't brought it to the journal.
-        for name in (self._pausing, self._ending, "close" if self._closed else ""):
-            if name:
-                self._actor.command.remote(name)
+
+    def _check_node(self) -> None:
+        """The coordinator can only be where the driver is: there are the lock and the output folder."""
+        assert self.connection is not None
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if self.connection.node_id not in alive:
+            raise SetupError(
+                "Ray on this machine has died under the batch: the same command continues", code="ray_died"
+            )
 
     def _check_fits(self, request: ResourceRequest) -> None:
         """A request that fits no node would hang without a word."""
@@ -190,3 +295,7 @@ class Driver:
             f"and {request.num_gpus:g} GPUs (the largest has {most} MB free for tasks): "
             "give it more memory, or take a smaller model"
         )
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
