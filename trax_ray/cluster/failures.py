@@ -7,7 +7,7 @@ import ray.exceptions as rex
 from trax_ray.core.retry import WORKER_DIED
 from trax_ray.core.task import Category, Failure, FailureClass
 
-__all__ = ["failure_of_ray", "greedy", "lost_with_node", "stalled"]
+__all__ = ["answer_lost", "failure_of_ray", "greedy", "lost_with_node", "stalled"]
 
 _UNKNOWN = (
     (rex.OutOfMemoryError, FailureClass.RESOURCE, Category.RESOURCE, "out_of_memory", "ran out of memory on its node"),
@@ -55,6 +55,12 @@ def greedy(used_mb: float, requested_mb: int, limit_mb: int) -> Failure:
 def lost_with_node(failure: Failure) -> Failure:
     """The same failure where the node was lost too: then the worker died of that, and not of its task."""
     return Failure(FailureClass.UNKNOWN, Category.RESOURCE, "node_died", f"{failure.message}, whose node was lost")
+
+
+def answer_lost() -> Failure:
+    """The failure of an attempt of which nothing more was heard, though its process lives."""
+    message = "the attempt's answer got lost on its way; its process lives"
+    return Failure(FailureClass.UNKNOWN, Category.NETWORK, "result_lost", message)
 
 
 def _detail(error: BaseException, code: str) -> str:
