@@ -17,6 +17,7 @@ from trax_ray.core.events import Dispatch
 from trax_ray.core.retry import WORKER_DIED
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Failure, Outcome
+from trax_ray.heads import find
 from trax_ray.tasks.failures import failure_of
 from trax_ray.tasks.run import timed_out
 
@@ -79,6 +80,7 @@ class Attempts:
         self._running: dict[tuple[str, int], Running] = {}
         self._lanes = Lanes()
         self._given_up: list[_GivenUp] = []
+        self._node_id = ray.get_runtime_context().get_node_id()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -233,9 +235,16 @@ class Attempts:
         failure = failures.failure_of_ray(error)
         if not running.dispatch.alone:
             self._lanes.ended(running.handle, died=failure.code == WORKER_DIED)
-        elif failure.code == WORKER_DIED and running.worker is not None and running.worker.node_id not in alive:
-            return failures.lost_with_node(failure)
+        elif failure.code == WORKER_DIED and running.worker is not None:
+            if running.worker.node_id not in alive:
+                return failures.lost_with_node(failure)
+            if self._lives(running.worker):
+                return failures.answer_lost()
         return failure
+
+    def _lives(self, worker: WorkerReport) -> bool:
+        """Whether a process is seen to live. Ray also says that a worker died where only its answer got lost."""
+        return worker.node_id == self._node_id and find(worker.pid, worker.created_at) is not None
 
 
 def _report(packed: Mapping[str, Any]) -> WorkerReport:
