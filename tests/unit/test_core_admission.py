@@ -474,7 +474,7 @@ SHED = Allowance(cores=4, memory_mb=1000, memory=Memory.SHED, over=("n",))
 
 
 def test_what_uses_far_more_than_it_asked_for_is_given_back_even_where_it_is_alone() -> None:
-    greedy, worse = use("greedy", 1.0, 641.0), use("worse", 2.0, 1300.0, asked_mb=1024)
+    greedy, worse = use("greedy", 1.0, 641.0), use("worse", 2.0, 500.0, asked_mb=256)
     assert to_give_back(SHED, [use("young", 9.0), greedy]) == (greedy, True)
     assert to_give_back(SHED, [greedy, use("young", 9.0), worse]) == (worse, True), "the one that took most beyond it"
     assert to_give_back(SHED, [greedy]) == (greedy, True)

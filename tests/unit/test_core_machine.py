@@ -454,6 +454,17 @@ def test_a_task_that_needs_one_of_an_earlier_run_fails_again_and_holds_nobody_up
     assert batch.states() == {"old": "queued", "second": "blocked", "third": "blocked"}
 
 
+def test_what_is_given_without_what_it_needs_fails_again() -> None:
+    batch = Batch()
+    chain = [make_task("a"), make_task("b", depends_on=("a",)), make_task("c", depends_on=("b",))]
+    batch.add(*chain)
+    batch.end(batch.start()[0], failure("permanent"))
+    batch.take_over("the next run")
+    batch.add(*chain[1:])
+    assert batch.states() == {"a": "failed", "b": "failed", "c": "failed"}
+    assert fold(batch.state, batch.clock(), {}).failed_tasks == 2
+
+
 def test_of_what_is_given_at_once_one_may_need_another_behind_it() -> None:
     batch = Batch()
     batch.add(make_task("a"), make_task("b"), make_task("c"), make_task("old"))
@@ -501,6 +512,48 @@ def test_chunks_of_a_failed_recording_are_done_again_when_it_plans_them() -> Non
     again = batch.start()[0]
     batch.expand(again, [child(parent.task, 0), child(parent.task, 1)])
     assert batch.states() == {"p": "blocked", "p/0": "queued", "p/1": "succeeded", "p/0/0": "failed"}
+
+
+def test_old_chunks_of_a_recording_that_waits_for_another_task_are_left_alone() -> None:
+    batch = Batch()
+    batch.add(make_task("p", fingerprint="1"), make_task("x"))
+    parent, needed = batch.start(2)
+    batch.expand(parent, [child(parent.task, 0)])
+    batch.end(batch.start()[0], failure("permanent"))
+    batch.add(make_task("p", fingerprint="2", depends_on=("x",)))
+    batch.do(RetryFailed())
+    assert batch.states() == {"p": "blocked", "x": "running", "p/0": "failed"}
+    batch.end(needed)
+    assert [task.id for task in batch.state.candidates(9, batch.clock())] == ["p"]
+
+
+def test_after_the_end_failed_chunks_are_left_alone_too() -> None:
+    batch = Batch()
+    batch.add(make_task("p"))
+    batch.do(InputsClosed())
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, 0), child(parent.task, 1)])
+    first, second = batch.start(2)
+    batch.end(first, failure("permanent"))
+    assert batch.end(second, failure("config")) == [Finish("parked")]
+    assert batch.do(RetryFailed()) == []
+    assert batch.states() == {"p": "blocked", "p/0": "failed", "p/1": "queued"}
+
+
+def test_a_recording_waits_for_chunks_that_failed_before_they_could_start_too() -> None:
+    batch = Batch()
+    batch.add(make_task("bad"), make_task("p"))
+    bad, parent = batch.start(2)
+    batch.end(bad, failure("permanent"))
+    batch.expand(parent, [child(parent.task, 0, depends_on=("bad",)), child(parent.task, 1)])
+    assert batch.states() == {"bad": "failed", "p": "blocked", "p/0": "failed", "p/1": "queued"}
+    assert batch.state.records["p"].waiting_for == {"p/1"}
+    batch.do(RetryFailed())
+    assert batch.states() == {"bad": "queued", "p": "blocked", "p/0": "blocked", "p/1": "queued"}
+    assert batch.state.records["p"].waiting_for == {"p/0", "p/1"}
+    for _ in range(3):
+        batch.end(batch.start()[0])
+    assert batch.start()[0].children == {"p/0": "key-p/0", "p/1": "key-p/1"}
 
 
 def test_a_failed_chunk_of_chunks_is_done_again_as_a_whole_while_its_recording_goes_on() -> None:
@@ -594,7 +647,8 @@ def test_what_is_made_again(kind: str) -> None:
     batch = Batch()
     batch.add(make_task("a"))
     batch.end(batch.start()[0], failure(kind))
-    assert batch.is_("a") == "delayed"
+    record = batch.state.records["a"]
+    assert (record.state, record.spent, record.deaths, record.losses) == (TaskState.DELAYED, 1, 0, 0)
 
 
 def test_permanent_failures_are_final() -> None:

@@ -289,11 +289,15 @@ def test_of_two_steps_that_failed_by_themselves_the_first_is_told() -> None:
 
 def test_an_input_that_needed_another_one_is_told_too() -> None:
     batch = Batch()
-    batch.add(make_task("a"), make_task("b", depends_on=("a",)))
+    batch.add(
+        make_task("a"),
+        make_task("b1", file_id="b", depends_on=("a",)),
+        make_task("b2", file_id="b", depends_on=("b1",)),
+    )
     batch.end(batch.start()[0], failure("permanent"))
-    assert [(told["file_id"], told["code"]) for told in failures_of(batch.state)] == [
-        ("a", "some_code"),
-        ("b", "dependency_failed"),
+    assert [(told["file_id"], told["task_id"], told["code"]) for told in failures_of(batch.state)] == [
+        ("a", "a", "some_code"),
+        ("b", "b1", "dependency_failed"),
     ]
 
 
