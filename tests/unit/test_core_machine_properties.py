@@ -456,6 +456,7 @@ class Shell(RuleBasedStateMachine):
         self.take_over(f"run {self.batch.epoch}")
         assert all(record.state.terminal for record in self.batch.state.records.values())
         assert not self.batch.state.ledger.run.members
+        assert not self.batch.state.finished
         self.draining = False
 
     def take_over(self, run: str | None = None) -> None:
@@ -465,7 +466,9 @@ class Shell(RuleBasedStateMachine):
         self.before = {task_id: record.state for task_id, record in self.batch.state.records.items()}
         self.revivable = set()
         commands = self.batch.take_over(run)
-        assert [type(command) for command in commands] in ([], [Finish])
+        assert commands == ([Finish("stopped")] if self.batch.state.stopped else [])
+        if commands:
+            self.finishes[self.batch.state.epoch] += 1
         self.check_changes()
         assert not self.running()
 
