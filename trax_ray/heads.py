@@ -32,6 +32,7 @@ from typing import Any
 import platformdirs
 import psutil
 
+from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import SetupError
 from trax_ray.store.files import ensure_folder, write_atomically
 
@@ -263,7 +264,8 @@ def down() -> tuple[Head | None, int]:
 
 def _start(lean: bool) -> Head:
     make_token_private()
-    environ = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    unwanted = {"RAY_ADDRESS", *SECRET_VARIABLES}
+    environ = {name: value for name, value in os.environ.items() if name not in unwanted}
     environ.setdefault(LOOPBACK_SWITCH, "0")
     with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open as long as the head lives
         process = subprocess.Popen(

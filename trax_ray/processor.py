@@ -37,7 +37,8 @@ from trax_ray.core.spec import (
 )
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import QueueFull, SetupError, UsageError
-from trax_ray.providers.registry import provider_of
+from trax_ray.providers.keys import Secret, check_base_url, find_key
+from trax_ray.providers.registry import SPEECH_PROVIDERS, SpeechProvider, provider_of
 from trax_ray.store.batch_journal import read_state, spoilt
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.inbox import waiting
@@ -62,6 +63,9 @@ FEED_PERIOD_S = 0.2
 LAST_TASK_S = 0.5
 """A batch whose tasks have all ended goes on for so long after an `add_task`: another one may follow."""
 
+SERVER_DEFAULT = "whisper-1"
+"""The model that a server is asked for when none is named: the name that servers of this protocol know."""
+
 REQUIRED_KEYS: Mapping[TaskType, str] = {
     TaskType.TRANSCRIBE: "file_path",
     TaskType.PREPROCESS: "file_path",
@@ -85,6 +89,8 @@ def create_batch_processor(
     chunk_size: int = 600,
     enhance: bool = False,
     address: str | None = None,
+    base_url: str | None = None,
+    max_cost_usd: float | None = None,
 ) -> BatchProcessor:
     """Make a processor for one batch.
 
@@ -100,6 +106,8 @@ def create_batch_processor(
         chunk_size: Longest stretch that is transcribed in one attempt, seconds.
         enhance: Also enhance transcripts.
         address: `host:port` of a Ray cluster; None finds or starts one.
+        base_url: Address of a server of OpenAI's protocol; None takes OpenAI's own.
+        max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
 
     Raises:
         UsageError: A value makes no sense.
@@ -114,6 +122,8 @@ def create_batch_processor(
         chunk_size_s=chunk_size,
         progress_interval_s=progress_interval,
         limits=Limits(max_workers, queue_size, memory_limit_mb, cpu_limit_percent),
+        base_url=check_base_url(base_url) if base_url else "",
+        max_cost_usd=max_cost_usd,
     )
     return BatchProcessor(spec, address=address)
 
@@ -311,7 +321,8 @@ class BatchProcessor:
 
     def _plan_transcription(self, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]) -> BatchTask:
         if not self.spec.model:
-            self.spec = replace(self.spec, model=resolve_model(None, self.spec.output_dir))
+            chosen = resolve_model(None, self.spec.output_dir, base_url=self.spec.base_url)
+            self.spec = replace(self.spec, model=chosen)
         found = self._found(data["file_path"])
         self._repeats[found.path] += 1
         repeat = self._repeats[found.path] - 1
@@ -325,8 +336,7 @@ class BatchProcessor:
             prompt=data.get("prompt"),
         )
         model = entry.model or self.spec.model
-        provider = provider_of(model)
-        provider.check(language=entry.language or self.spec.language)
+        provider = provider_for(model, self.spec, language=entry.language, prompt=entry.prompt)
         return plan_file(
             entry, self.spec, provider.name, provider.resources(model), depends_on=depends_on, repeat=repeat
         )
@@ -360,7 +370,7 @@ class BatchProcessor:
         # Workers log as this process does: what is asked for here is shown from there too.
         level = logging.getLevelName(logging.getLogger("trax_ray").getEffectiveLevel())
         self.spec = replace(self.spec, log_level=level)
-        driver = Driver(self.spec, address=self._address, lean=self._lean)
+        driver = Driver(self.spec, address=self._address, lean=self._lean, keys=find_keys())
         try:
             first = list(islice(self._feed, PACK))
             self._feed = _chain(first, self._feed)
@@ -471,7 +481,7 @@ class BatchProcessor:
         model = task.data.get("model") or self.spec.model
         if task.task_type is not TaskType.TRANSCRIBE or not model:
             return task
-        provider = provider_of(model)
+        provider = provider_of(model, base_url=self.spec.base_url)
         return replace(task, resources=provider.resources(model, gpus=self._gpus)) if provider.gpu else task
 
 
@@ -517,12 +527,13 @@ def _chain(first: Iterable[BatchTask], rest: Iterator[BatchTask]) -> Iterator[Ba
     yield from rest
 
 
-def resolve_model(model: str | None, output_dir: str) -> str:
+def resolve_model(model: str | None, output_dir: str, *, base_url: str = "") -> str:
     """The model of a batch: the one that was named, else what is at hand, as long as that mixes no engines.
 
     Args:
         model: As it was named; None where it wasn't.
         output_dir: The output folder, which remembers the model of its transcripts.
+        base_url: Address of a server of OpenAI's protocol; then the model isn't one of this machine.
 
     Raises:
         SetupError: None was named, and none is at hand or another one made what is there.
@@ -533,13 +544,54 @@ def resolve_model(model: str | None, output_dir: str) -> str:
     from trax_ray.providers.choice import choose_model
 
     pinned = pinned_model(output_dir)
-    chosen = choose_model()
+    chosen = SERVER_DEFAULT if base_url else choose_model()
     if pinned and pinned != chosen:
         raise SetupError(
             f"the transcripts in {shown(output_dir)} come from {pinned}, and without --model this run would take "
             f"{chosen}: give --model {pinned} to go on, --model {chosen} to do them again, or another --output-dir"
         )
     return chosen
+
+
+def provider_for(
+    model: str, spec: BatchSpec, *, language: str | None = None, prompt: str | None = None
+) -> SpeechProvider:
+    """The provider of a model, with all that can be seen before any work.
+
+    Args:
+        model: Its name or folder.
+        spec: The batch.
+        language: Of one recording; None takes the batch's.
+        prompt: Of one recording; None takes the batch's.
+
+    Raises:
+        UsageError: Nobody has the model, or it lacks what is asked for.
+        SetupError: Its key is missing, or can't be one.
+    """
+    provider = provider_of(model, base_url=spec.base_url)
+    provider.check(
+        language=language or spec.language,
+        model=model,
+        word_timestamps=spec.word_timestamps,
+        initial_prompt=prompt or spec.initial_prompt,
+    )
+    if provider.key_variable and find_key(provider.key_variable) is None and not spec.base_url:
+        raise SetupError(
+            f"the model {model} needs a key: set {provider.key_variable}, or {provider.key_variable}_FILE to a file "
+            "that holds it; a server of your own needs --base-url; --model pocketsphinx needs neither",
+            code="no_key",
+        )
+    return provider
+
+
+def find_keys() -> dict[str, Secret]:
+    """The keys of all services that are set here, by variable.
+
+    Raises:
+        SetupError: What is set can't be a key.
+    """
+    found = {each.key_variable: find_key(each.key_variable) for each in SPEECH_PROVIDERS if each.key_variable}
+    return {variable: key for variable, key in found.items() if key is not None}
 
 
 def pinned_model(output_dir: str) -> str | None:

@@ -40,7 +40,14 @@ ROWS = [
     # Contradictions: 2.
     (("IN", *POCKETSPHINX, "--language", "de"), 2, "pocketsphinx only knows en"),
     (("IN", *POCKETSPHINX, "--base-url", "http://127.0.0.1:1"), 2, "--base-url"),
-    (("IN", "--model", "whisper-1", "--base-url", "http://127.0.0.1:1"), 3, "openai"),
+    (("IN", "--base-url", "ftp://host"), 2, "expected an address such as http://host:8000/v1"),
+    (("IN", "--base-url", "http://user:secret@host/v1"), 2, "put the secret into OPENAI_API_KEY"),
+    (("IN", "--base-url", "http://127.0.0.1:1", "--max-cost", "-1"), 2, "--max-cost"),
+    (
+        ("IN", "--model", "gpt-transcribe", "--base-url", "http://127.0.0.1:1", "--word-timestamps"),
+        2,
+        "gives no word times: leave out --word-timestamps",
+    ),
     (("IN", *POCKETSPHINX, "--quiet", "--verbose"), 2, "--quiet and --verbose"),
     (("IN", *POCKETSPHINX, "--keep-audio"), 2, "--preprocess"),
     (("IN", *POCKETSPHINX, "-o", "IN"), 2, "output folder"),
@@ -52,7 +59,7 @@ ROWS = [
     (("IN/papers", *POCKETSPHINX), 2, "no recordings"),
     # Set-up: 3, and it says the way out.
     (("IN",), 3, "--model pocketsphinx"),
-    (("IN", "--model", "whisper-1"), 3, "openai"),
+    (("IN", "--model", "whisper-1"), 3, "set OPENAI_API_KEY, or OPENAI_API_KEY_FILE"),
     (("IN", *POCKETSPHINX, "--enhance"), 3, "--enhance"),
     (("IN", *POCKETSPHINX, "--memory-limit", "256"), 3, "--memory-limit 512"),
     (("IN", *POCKETSPHINX, "-o", "IN/talk.wav"), 3, "talk.wav"),
@@ -61,6 +68,8 @@ ROWS = [
     (("IN", *POCKETSPHINX, "--dry-run"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry_run", "--chunk_size", "60", "--language", "EN"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry-run", "--workers", "12"), 0, ""),
+    (("IN", "--model", "whisper-1", "--base-url", "http://127.0.0.1:1/v1", "--dry-run"), 0, ""),
+    (("IN", "--base-url", "http://127.0.0.1:1/v1", "--dry-run"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry-run", "--start-at", "22:00", "--only-between", "22:00-06:00"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry-run", "--preprocess", "--keep-audio", "--task-timeout", "1.5"), 0, ""),
 ]

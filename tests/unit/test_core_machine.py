@@ -502,8 +502,8 @@ def test_chunks_of_a_failed_recording_are_done_again_when_it_plans_them() -> Non
     batch.expand(parent, [child(parent.task, 0), child(parent.task, 1)])
     top = batch.start()[0]
     batch.expand(top, [child(top.task, 0)])
-    other, bottom = batch.start(2)
-    assert (other.task.id, bottom.task.id) == ("p/1", "p/0/0")
+    bottom, other = batch.start(2)
+    assert (bottom.task.id, other.task.id) == ("p/0/0", "p/1")
     batch.end(other)
     batch.end(bottom, failure("permanent"))
     assert batch.states() == {"p": "failed", "p/0": "failed", "p/1": "succeeded", "p/0/0": "failed"}
@@ -1351,3 +1351,11 @@ def test_a_recording_that_is_given_again_and_waits_has_no_chunks_yet() -> None:
     batch.add(make_task("before", fingerprint="1"), make_task("long", fingerprint="2", depends_on=("before",)))
     assert batch.is_("long") == "blocked"
     assert fold(batch.state, batch.clock(), {}).total_tasks == 2
+
+
+def test_the_chunks_of_a_recording_come_before_the_next_recording() -> None:
+    batch = Batch()
+    batch.add(make_task("first"), make_task("second"))
+    first = batch.start()[0]
+    batch.expand(first, [child(first.task, 0), child(first.task, 1)])
+    assert [dispatch.task.id for dispatch in batch.start(3)] == ["first/0", "first/1", "second"]

@@ -580,9 +580,9 @@ class Shell(RuleBasedStateMachine):
         candidates = [task.id for task in state.candidates(99, now)]
         records = [state.records[task_id] for task_id in candidates]
 
-        def rank(record: TaskRecord) -> tuple[int, int]:
+        def rank(record: TaskRecord) -> tuple[int, tuple[int, ...]]:
             worn = min(record.degradation, int((now - record.queued_at) // POLICY.aging_s))
-            return record.task.priority + record.degradation - worn, record.sequence
+            return record.task.priority + record.degradation - worn, state._sequence(record)
 
         assert records == sorted(records, key=rank)
         assert set(candidates) == set(state.dump()["queue"])

@@ -119,6 +119,7 @@ CHANGED_SPEC: dict[str, Any] = {
     "initial_prompt": "Names: Ada.",
     "word_timestamps": True,
     "preprocess": True,
+    "base_url": "http://127.0.0.1:8000/v1",
 }
 OTHER_SPEC: dict[str, Any] = {
     "output_dir": "/elsewhere",
@@ -137,6 +138,7 @@ OTHER_SPEC: dict[str, Any] = {
     "start_at": 1.0,
     "only_between": "22:00-06:00",
     "keep_audio": True,
+    "max_cost_usd": 1.0,
 }
 
 

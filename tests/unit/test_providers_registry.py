@@ -11,7 +11,7 @@ import pytest
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.base import SpeechEngine
-from trax_ray.providers.registry import SPEECH_PROVIDERS, load_engine, provider_of
+from trax_ray.providers.registry import SPEECH_PROVIDERS, is_service, load_engine, provider_of
 
 WHISPER = [
     "tiny",
@@ -44,7 +44,16 @@ def test_whisper_models(model: str) -> None:
 def test_services(model: str) -> None:
     provider = provider_of(model)
     assert (provider.name, provider.key_variable) == ("openai", "OPENAI_API_KEY")
-    assert provider.resources(model).num_cpus < 1
+    assert provider.service
+    assert provider.resources(model).num_cpus == 1, "to prepare what is sent"
+
+
+def test_a_server_of_the_protocol_has_what_no_model_of_this_machine_is() -> None:
+    assert provider_of("Systran/faster-whisper-small", base_url="http://127.0.0.1:1/v1").name == "openai"
+    assert provider_of("tiny", base_url="http://127.0.0.1:1/v1").name == "faster-whisper"
+    assert is_service("anything", "http://127.0.0.1:1/v1")
+    assert not is_service("anything")
+    assert not is_service("pocketsphinx", "http://127.0.0.1:1/v1")
 
 
 def test_a_folder_is_a_whisper_model(tmp_path: Path) -> None:

@@ -125,7 +125,15 @@ def batch(
     base_url: Annotated[
         str | None,
         typer.Option(
-            help="Address of a server that speaks OpenAI's protocol; not in this version yet.", show_default=False
+            help="Address of a server that speaks OpenAI's protocol, such as http://host:8000/v1; it has any --model.",
+            show_default=False,
+        ),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            help="US dollars: no paid request starts once so much would be spent; the batch can be continued.",
+            show_default=False,
         ),
     ] = None,
     language: Annotated[
@@ -216,6 +224,7 @@ def batch(
             cpu_limit=cpu_limit,
             model=model,
             base_url=base_url,
+            max_cost=max_cost,
             language=language,
             chunk_size=chunk_size,
             output_dir=output_dir,

@@ -26,8 +26,9 @@ from trax_ray.core.schedule import parse_start
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.processor import BatchProcessor, known_outputs, resolve_model
-from trax_ray.providers.registry import provider_of
+from trax_ray.processor import BatchProcessor, known_outputs, provider_for, resolve_model
+from trax_ray.providers.keys import check_base_url
+from trax_ray.providers.registry import is_service
 from trax_ray.report.text import one_line
 from trax_ray.store.files import ensure_folder, shown
 from trax_ray.store.inputs import STDIN, Found, Scan, describe, scan
@@ -75,6 +76,7 @@ class Options:
     only_between: str = ""
     preprocess: bool = False
     keep_audio: bool = False
+    max_cost: float | None = None
 
 
 def run(options: Options, stdin: bytes | None = None) -> int:
@@ -106,7 +108,7 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     options = replace(options, again=_again(options, output_dir))
     reference = _reference_folder(options.reference, output_dir)
     spec = _spec(options, output_dir)
-    if options.base_url and provider_of(spec.model).key_variable is None:
+    if options.base_url and not is_service(spec.model, spec.base_url):
         raise UsageError(
             f"--base-url is the address of a server, and the model {spec.model} runs on this machine: "
             "leave one of them out"
@@ -305,9 +307,10 @@ def _resume(output_dir: Path) -> str:
 
 
 def _spec(options: Options, output_dir: Path) -> BatchSpec:
+    base_url = check_base_url(options.base_url) if options.base_url else ""
     return BatchSpec(
         output_dir=str(output_dir),
-        model=resolve_model(options.model, str(output_dir)),
+        model=resolve_model(options.model, str(output_dir), base_url=base_url),
         language=options.language,
         chunk_size_s=options.chunk_size,
         formats=_formats(options.formats),
@@ -325,6 +328,8 @@ def _spec(options: Options, output_dir: Path) -> BatchSpec:
         only_between=options.only_between,
         preprocess=options.preprocess,
         keep_audio=options.keep_audio,
+        base_url=base_url,
+        max_cost_usd=options.max_cost,
     )
 
 
@@ -365,22 +370,23 @@ def _plan(found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec)
 
     Raises:
         UsageError: A model that nobody has, or a language that it doesn't speak; names the manifest's row.
-        SetupError: A model that this version can't run.
+        SetupError: A model whose key is missing.
     """
-    known: dict[tuple[str, str | None], tuple[str, ResourceRequest]] = {}
+    known: dict[tuple[str, str | None, bool], tuple[str, ResourceRequest]] = {}
     models: dict[str, int] = {}
     audio = _audio_names(entries, spec) if spec.preprocess else {}
     ranked: list[tuple[int, int, tuple[BatchTask, ...]]] = []
     for given, entry in zip(found, entries, strict=True):
-        model, language = entry.model or spec.model, entry.language or spec.language
-        if (model, language) not in known:
-            blamed = given.row if entry.model or entry.language else None
-            known[model, language] = _provider(model, language, blamed.where if blamed else "")
+        model = entry.model or spec.model
+        asked = model, entry.language or spec.language, bool(entry.prompt or spec.initial_prompt)
+        if asked not in known:
+            blamed = given.row if entry.model or entry.language or entry.prompt else None
+            known[asked] = _provider(model, spec, entry, blamed.where if blamed else "")
         rank = models.setdefault(model, len(models))
         if spec.preprocess:
-            steps: tuple[BatchTask, ...] = plan_chain(entry, spec, *known[model, language], audio=audio[entry.path])
+            steps: tuple[BatchTask, ...] = plan_chain(entry, spec, *known[asked], audio=audio[entry.path])
         else:
-            steps = (plan_file(entry, spec, *known[model, language]),)
+            steps = (plan_file(entry, spec, *known[asked]),)
         ranked.append((entry.priority, rank, steps))
     ranked.sort(key=lambda each: each[:2])
     return [task for _, _, steps in ranked for task in steps]
@@ -401,11 +407,10 @@ def _audio_names(entries: Sequence[InputFile], spec: BatchSpec) -> dict[str, str
     return {entry.path: f"{names[each]}.flac" for entry, (each, _) in zip(entries, wanted, strict=True)}
 
 
-def _provider(model: str, language: str | None, where: str) -> tuple[str, ResourceRequest]:
+def _provider(model: str, spec: BatchSpec, entry: InputFile, where: str) -> tuple[str, ResourceRequest]:
     """Name of the provider of a model, and what an attempt asks of a node."""
     try:
-        provider = provider_of(model)
-        provider.check(language=language)
+        provider = provider_for(model, spec, language=entry.language, prompt=entry.prompt)
     except (UsageError, SetupError) as error:
         if not where:
             raise

@@ -72,13 +72,15 @@ class Attempts:
 
     Args:
         spec: The batch.
+        keys: Keys of services by variable.
     """
 
-    def __init__(self, spec: BatchSpec) -> None:
+    def __init__(self, spec: BatchSpec, keys: Mapping[str, str]) -> None:
         self._spec = spec
+        self._keys = keys
         self._spec_data = spec.to_dict()
         self._running: dict[tuple[str, int], Running] = {}
-        self._lanes = Lanes()
+        self._lanes = Lanes(keys)
         self._given_up: list[_GivenUp] = []
         self._node_id = ray.get_runtime_context().get_node_id()
 
@@ -90,7 +92,7 @@ class Attempts:
         now = time.monotonic()
         packed = remote.pack(dispatch, self._spec_data)
         if dispatch.alone:
-            running = Running(dispatch, remote.submit(dispatch, packed), now, now)
+            running = Running(dispatch, remote.submit(dispatch, packed, self._keys), now, now)
         else:
             running = Running(dispatch, self._lanes.submit(packed), now, now, at_work_at=now)
         self._running[running.key] = running

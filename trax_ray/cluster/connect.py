@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import ray
 
+from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import SetupError
 from trax_ray.heads import (
     LOOPBACK,
@@ -99,7 +100,7 @@ def connect(
     }
     _divert_printed_lines()
     try:
-        with _quiet_ray():
+        with _quiet_ray(), _without_keys():
             if address:
                 with _on_loopback() if _only_on_loopback(address) else contextlib.nullcontext():
                     context: Any = ray.init(address=address, **common)
@@ -153,6 +154,16 @@ def _divert_printed_lines() -> None:
     # The name is Ray's own affair; where it is gone, the lines are merely printed again.
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = log
+
+
+@contextlib.contextmanager
+def _without_keys() -> Iterator[None]:
+    """Nothing that Ray starts inherits a key; those that need one are handed it."""
+    hidden = {name: os.environ.pop(name) for name in SECRET_VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @contextlib.contextmanager

@@ -117,19 +117,21 @@ class Coordinator:
 
     # What the driver calls, from other threads than the loop's
 
-    def open(self, spec: dict[str, Any], run: str, driver_pid: int) -> Opened | TraxRayError:
+    def open(self, spec: dict[str, Any], run: str, driver_pid: int, keys: dict[str, str]) -> Opened | TraxRayError:
         """Take the output folder: its lock, the next epoch, and what the journal says has happened.
 
         Args:
             spec: The batch, as `BatchSpec.to_dict` writes it.
             run: Names the driver's run; a coordinator that replaces a dead one continues it.
             driver_pid: The driver's process, on this node.
+            keys: Keys of services by variable.
 
         Returns:
             What was found, or why the folder can't be had (an error is returned, not raised, so that it
             arrives as itself).
         """
         try:
+            self._attempts = Attempts(BatchSpec.from_dict(spec), keys)
             self._open(spec, run, driver_pid)
         except TraxRayError as error:
             return error
@@ -178,7 +180,6 @@ class Coordinator:
         self._hours = parse_hours(self._spec.only_between) if self._spec.only_between else None
         remote.configure_logging(self._spec.log_level)
         self._layout = Layout(Path(self._spec.output_dir))
-        self._attempts = Attempts(self._spec)
         self._book = BatchJournal.open(self._layout, f"batch {self._spec.name}", time.time())
         self._state = self._book.state
         # The wall clock may have been set back since: the batch's own time never is.

@@ -8,7 +8,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest
 from trax_ray.errors import BusyError, ResourceError, SetupError, TaskCancelled, TraxRayError
+from trax_ray.providers.keys import Secret
 
 __all__ = ["Driver"]
 
@@ -49,10 +50,19 @@ class Driver:
         spec: The batch.
         address: `host:port` of a Ray cluster; None finds or starts one.
         lean: Start a local head without the dashboard.
+        keys: Keys of services by variable.
     """
 
-    def __init__(self, spec: BatchSpec, *, address: str | None = None, lean: bool = False) -> None:
+    def __init__(
+        self,
+        spec: BatchSpec,
+        *,
+        address: str | None = None,
+        lean: bool = False,
+        keys: Mapping[str, Secret] | None = None,
+    ) -> None:
         self.spec = spec
+        self._keys = dict(keys or {})
         self.connection: Connection | None = None
         self._address = address
         self._lean = lean
@@ -239,8 +249,9 @@ class Driver:
 
     def _take_folder(self, actor: Any) -> coordinator.Opened:
         until = time.monotonic() + OUT_OF_REACH_S
+        keys = {variable: key.reveal() for variable, key in self._keys.items()}
         while True:
-            opened = self._answer(actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid()))
+            opened = self._answer(actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid(), keys))
             if isinstance(opened, coordinator.Opened):
                 return opened
             # One before it, of this run, was ended a moment ago, and may not have noticed yet.

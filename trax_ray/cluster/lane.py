@@ -16,6 +16,7 @@ import ray
 
 from trax_ray.cluster import remote
 from trax_ray.core.events import encode
+from trax_ray.providers.credentials import hand_over
 from trax_ray.tasks.run import make_call
 
 __all__ = ["LANE_WIDTH", "Lanes"]
@@ -34,8 +35,9 @@ class Lane:
         """Who this is: a sign of life, as the streaming kinds give it."""
         return await asyncio.to_thread(remote.alive, 0.0)
 
-    async def attempt(self, packed: dict[str, Any]) -> dict[str, Any]:
-        """Make one attempt."""
+    async def attempt(self, packed: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
+        """Make one attempt, with these keys of services."""
+        hand_over(keys)
         return {"outcome": encode(await make_call(remote.assignment_of(packed)))}
 
 
@@ -51,8 +53,14 @@ class _Open:
 
 @dataclass(slots=True)
 class Lanes:
-    """The lanes of one coordinator, which dies with them. Made as they are needed, never more than that."""
+    """The lanes of one coordinator, which die with it. Made as they are needed, never more than that.
 
+    Args:
+        keys: Keys of services by variable. They go along with each attempt, because arguments of methods aren't kept
+            by Ray's GCS, as those of constructors are.
+    """
+
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     _open: list[_Open] = field(default_factory=list)
     _carrier: dict[Any, _Open] = field(default_factory=dict)
 
@@ -63,7 +71,7 @@ class Lanes:
             A reference to its outcome.
         """
         lane = next((each for each in self._open if each.in_flight < LANE_WIDTH), None) or self._another()
-        reference = lane.actor.attempt.remote(packed)
+        reference = lane.actor.attempt.remote(packed, dict(self.keys))
         lane.in_flight += 1
         self._carrier[reference] = lane
         return reference

@@ -6,7 +6,6 @@ Kinds that last over about five seconds are streaming generators: at most one si
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -22,8 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from trax_ray.core.events import Dispatch, decode_outcome, decode_task, encode
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import Outcome, ResourceRequest, TaskType
+from trax_ray.providers.credentials import hand_over
 from trax_ray.tasks.assignment import Assignment
-from trax_ray.tasks.run import make_attempt, make_call
+from trax_ray.tasks.run import make_attempt
 
 __all__ = [
     "alive",
@@ -99,14 +99,11 @@ def process_memory_mb(process: psutil.Process) -> float:
     return float(getattr(info, "pss", info.uss)) / 2**20
 
 
-def _stream(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _stream(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
+    hand_over(keys)
     yield alive(0.0)
-    assignment = assignment_of(packed)
-    if assignment.task.shared:  # a suspect, which has this process for itself
-        yield {"outcome": encode(asyncio.run(make_call(assignment)))}
-        return
     said_at = time.monotonic()
-    for item in make_attempt(assignment):
+    for item in make_attempt(assignment_of(packed)):
         if isinstance(item, Outcome):
             yield {"outcome": encode(item)}
         elif time.monotonic() - said_at >= PROGRESS_PERIOD_S:
@@ -114,11 +111,9 @@ def _stream(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield alive(item.fraction)
 
 
-def _single(packed: dict[str, Any]) -> dict[str, Any]:
-    assignment = assignment_of(packed)
-    if assignment.task.shared:
-        return {"outcome": encode(asyncio.run(make_call(assignment)))}
-    *_, outcome = make_attempt(assignment)
+def _single(packed: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
+    hand_over(keys)
+    *_, outcome = make_attempt(assignment_of(packed))
     return {"outcome": encode(outcome)}
 
 
@@ -126,33 +121,33 @@ def _single(packed: dict[str, Any]) -> dict[str, Any]:
 
 
 @ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
-def transcribe(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def transcribe(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
     """An attempt at a TRANSCRIBE task."""
-    yield from _stream(packed)
+    yield from _stream(packed, keys)
 
 
 @ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
-def preprocess(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def preprocess(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
     """An attempt at a PREPROCESS task."""
-    yield from _stream(packed)
+    yield from _stream(packed, keys)
 
 
 @ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
-def download(packed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def download(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
     """An attempt at a DOWNLOAD task."""
-    yield from _stream(packed)
+    yield from _stream(packed, keys)
 
 
 @ray.remote(max_retries=0, max_calls=0)
-def youtube(packed: dict[str, Any]) -> dict[str, Any]:
+def youtube(packed: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
     """An attempt at a YOUTUBE task."""
-    return _single(packed)
+    return _single(packed, keys)
 
 
 @ray.remote(max_retries=0, max_calls=0)
-def enhance(packed: dict[str, Any]) -> dict[str, Any]:
+def enhance(packed: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
     """An attempt at an ENHANCE task."""
-    return _single(packed)
+    return _single(packed, keys)
 
 
 _FUNCTIONS: Mapping[TaskType, Any] = {
@@ -171,18 +166,19 @@ def _resources(request: ResourceRequest) -> dict[str, Any]:
     return options
 
 
-def submit(dispatch: Dispatch, packed: Mapping[str, Any]) -> Any:
+def submit(dispatch: Dispatch, packed: Mapping[str, Any], keys: Mapping[str, str]) -> Any:
     """Start an attempt in a process of its own.
 
     Args:
         dispatch: The attempt.
         packed: The same, from `pack`.
+        keys: Keys of services that it may need, by variable; empty for attempts that ask none.
 
     Returns:
         A generator of references for kinds that stream, else one reference.
     """
     options = _resources(dispatch.task.resources)
-    return _FUNCTIONS[dispatch.task.task_type].options(**options).remote(packed)
+    return _FUNCTIONS[dispatch.task.task_type].options(**options).remote(packed, dict(keys))
 
 
 @ray.remote(max_retries=0, num_cpus=0)

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from typing import Any, get_args
 
+from trax_ray.core.ratelimit import ProviderSignal
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskType
 
 __all__ = [
@@ -265,6 +266,8 @@ def decode_outcome(data: Mapping[str, Any]) -> Outcome:
         failure["category"] = Category(failure["category"])
         values["failure"] = Failure(**failure)
     values["children"] = tuple(decode_task(child) for child in values.get("children", ()))
+    if values.get("signal") is not None:
+        values["signal"] = ProviderSignal(**values["signal"])
     return Outcome(**values)
 
 

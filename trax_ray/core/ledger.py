@@ -75,6 +75,7 @@ class TaskRecord:
     spent: int = 0
     deaths: int = 0
     losses: int = 0
+    turned_away: int = 0
     retry_wanted: bool = False
     degradation: int = 0
     recovered: bool = False

@@ -34,8 +34,10 @@ from trax_ray.core.events import (
     encode,
 )
 from trax_ray.core.ledger import DEPENDENCY_FAILED, Cause, Ledger, TaskRecord
-from trax_ray.core.queue import TaskQueue
-from trax_ray.core.retry import LOST, WORKER_DIED, decide
+from trax_ray.core.queue import Order, TaskQueue
+from trax_ray.core.ratelimit import FREE_RETRIES
+from trax_ray.core.retry import LOST, WORKER_DIED, backoff_s, decide
+from trax_ray.core.services import Services
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
 from trax_ray.errors import IllegalTransition
@@ -68,6 +70,8 @@ class BatchState:
         self._queue = TaskQueue(self._policy.aging_s)
         self._held: dict[str, None] = {}
         self._dependents: dict[str, dict[str, None]] = {}
+        self._assembles: dict[str, None] = {}
+        self.services = Services()
 
     # What the shell asks
 
@@ -95,7 +99,8 @@ class BatchState:
         self._wake(max(now, self.now))
         if self.paused or self.draining or self.finished:
             return []
-        return [self.records[task_id].task for task_id in self._queue.peek(count)]
+        tasks = (self.records[task_id].task for task_id in self._queue.peek(count))
+        return list(self.services.startable(tasks, self.now))
 
     def next_attempt(self, task_id: str) -> int:
         """The number that the task's next attempt has, from 1."""
@@ -119,6 +124,9 @@ class BatchState:
         self.ledger.now = max(self.now, now)
         self._wake(self.now)
         commands = self._apply(event)
+        for provider, failure in self.services.capped().items():
+            if provider not in self.parked and not self.finished:
+                self._park(provider, failure, requests=True)
         ended = self._ending()
         if ended and not self.finished:
             self.finished = ended
@@ -202,6 +210,7 @@ class BatchState:
             self.draining = self.stopped = False
             self.started_at = self.now
             self.ledger.begin_run()
+        self.services.begin(spec, self.now)
         self._requeue_all()
 
     def _requeue_all(self) -> None:
@@ -247,7 +256,7 @@ class BatchState:
         self.ledger.run.enter(record)
         self.ledger.replace_task(record, task)
         self._note_dependencies(task)
-        record.spent = record.deaths = record.losses = record.degradation = 0
+        record.spent = record.deaths = record.losses = record.degradation = record.turned_away = 0
         record.retry_wanted = False
         record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
         record.waiting_for = set()
@@ -263,12 +272,14 @@ class BatchState:
         self.expanded.pop(task_id, None)
         record.epoch, record.attempt, record.started_at = self.epoch, attempt, self.now
         children = {name: self.records[name].artifact_key for name in record.children}
+        self.services.on_started(record.task, self.now, retry=record.spent + record.turned_away > 0)
         return Dispatch(record.task, self.epoch, attempt, children, alone=not record.task.shared)
 
     def _preempt(self, event: Preempted) -> list[Command]:
         record = self._current(event)
         if record is None:
             return []
+        self.services.on_ended(record.task, None, self.now)
         self.ledger.move(record, Cause.REQUEUE)
         self._enqueue(record, self.now)
         return [Cancel(event.task_id, event.epoch, event.attempt)]
@@ -300,6 +311,7 @@ class BatchState:
         if record is None:
             return
         outcome = event.outcome
+        verdict = self.services.on_ended(record.task, outcome.signal, self.now)
         if outcome.failure is None:
             record.artifact_key, record.metrics, record.failure = outcome.artifact_key, outcome.metrics, None
             self._end(record, Cause.SUCCEED)
@@ -307,10 +319,20 @@ class BatchState:
         record.failure = outcome.failure
         if outcome.failure.failure_class is FailureClass.CONFIG:
             self.ledger.move(record, Cause.REQUEUE)
-            self._park(outcome.failure.parks or record.task.provider or EVERYTHING, outcome.failure)
+            parks = outcome.failure.parks or record.task.provider or EVERYTHING
+            self._park(parks, outcome.failure, requests=outcome.signal is not None)
             self._enqueue(record, self.now)
             return
-        self._on_failure(record, outcome.failure, event.jitter)
+        failure = outcome.failure
+        if verdict is not None:
+            wait_s = max(failure.retry_after_s or 0.0, verdict.retry_at - self.now)
+            failure = replace(failure, retry_after_s=wait_s)
+        if verdict is not None and not verdict.costs_retry and record.turned_away < FREE_RETRIES:
+            record.turned_away += 1
+            self.ledger.move(record, Cause.RETRY)
+            self._delay(record, self.now + max(failure.retry_after_s or 0.0, backoff_s(self._policy, 0, event.jitter)))
+            return
+        self._on_failure(record, failure, event.jitter)
 
     def _on_failure(self, record: TaskRecord, failure: Failure, jitter: float) -> None:
         if failure.code == WORKER_DIED and record.task.shared:
@@ -378,6 +400,7 @@ class BatchState:
         commands: list[Command] = []
         for record in self.records.values():
             if record.state is TaskState.RUNNING:
+                self.services.on_ended(record.task, None, self.now)
                 commands.append(Cancel(record.task.id, record.epoch, record.attempt))
             if not record.state.terminal:
                 if record.task.id in self._queue:
@@ -400,11 +423,19 @@ class BatchState:
         self.ledger.move(record, Cause.READY)
         self._enqueue(record, self.now)
 
+    def _sequence(self, record: TaskRecord) -> Order:
+        """The place among equals: chunks follow their recording, so that one is finished before the next is begun."""
+        order: Order = (record.sequence,)
+        while record.task.parent:
+            record = self.records[record.task.parent]
+            order = (record.sequence, *order)
+        return order
+
     def _enqueue(self, record: TaskRecord, since: float) -> None:
         record.queued_at = since
         self._queue.push(
             record.task.id,
-            sequence=record.sequence,
+            sequence=self._sequence(record),
             priority=record.task.priority,
             degradation=record.degradation,
             since=since,
@@ -415,20 +446,35 @@ class BatchState:
         record.queued_at = ready_at
         self._queue.push_delayed(
             record.task.id,
-            sequence=record.sequence,
+            sequence=self._sequence(record),
             priority=record.task.priority,
             degradation=record.degradation,
             ready_at=ready_at,
         )
 
-    def _park(self, provider: str, failure: Failure) -> None:
+    def _park(self, provider: str, failure: Failure, *, requests: bool = False) -> None:
+        """Hold what needs a provider.
+
+        Args:
+            provider: Its name.
+            failure: Why.
+            requests: It is a service that is asked no more. What it was paid for is still brought to its end: a
+                recording whose requests are answered only has to be assembled.
+        """
+        if requests and provider not in self.parked:
+            self._assembles[provider] = None
+        elif not requests:
+            self._assembles.pop(provider, None)
         self.parked[provider] = failure
         for record in self.records.values():
             if record.state is TaskState.QUEUED and record.task.id in self._queue:
                 self._hold_if_parked(record)
 
     def _is_parked(self, record: TaskRecord) -> bool:
-        return record.task.provider in self.parked or EVERYTHING in self.parked
+        if EVERYTHING in self.parked:
+            return True
+        provider = record.task.provider
+        return provider in self.parked and not (record.children and provider in self._assembles)
 
     def _hold_if_parked(self, record: TaskRecord) -> None:
         if self._is_parked(record):
@@ -438,6 +484,7 @@ class BatchState:
     def _unpark(self) -> None:
         held, self._held = self._held, {}
         self.parked.clear()
+        self.services.resume(self.now)
         for task_id in held:
             self._enqueue(self.records[task_id], self.now)
 
@@ -505,6 +552,7 @@ class BatchState:
             "flags": [self.paused, self.draining, self.closed, self.stopped, self.finished],
             "requests": list(self.requests),
             "scaled": encode(self.scaled) if self.scaled else None,
+            "services": self.services.dump(),
             "parked": encode(self.parked),
             "held": list(self._held),
             "run": self.run,

@@ -9,12 +9,15 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 
-__all__ = ["TaskQueue"]
+__all__ = ["Order", "TaskQueue"]
+
+Order = tuple[int, ...]
+"""Place among those of one priority, unique; lower first. More than one number orders within a group."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    sequence: int
+    sequence: Order
     priority: int
     degradation: int
     since: float
@@ -32,9 +35,9 @@ class TaskQueue:
     def __init__(self, aging_s: float) -> None:
         self._aging_s = aging_s
         self._entries: dict[str, _Entry] = {}
-        self._ready: list[tuple[int, int, int, str]] = []
-        self._delayed: list[tuple[float, int, int, str]] = []
-        self._aging: list[tuple[float, int, int, str]] = []
+        self._ready: list[tuple[int, Order, int, str]] = []
+        self._delayed: list[tuple[float, Order, int, str]] = []
+        self._aging: list[tuple[float, Order, int, str]] = []
         self._stamp = 0
         self._ready_count = 0
 
@@ -54,12 +57,12 @@ class TaskQueue:
         """Tasks that wait for their time."""
         return len(self._entries) - self._ready_count
 
-    def push(self, task_id: str, *, sequence: int, priority: int, degradation: int, since: float) -> None:
+    def push(self, task_id: str, *, sequence: Order, priority: int, degradation: int, since: float) -> None:
         """Make a task ready.
 
         Args:
             task_id: Must not be in the queue.
-            sequence: Order of adding; breaks ties.
+            sequence: Breaks ties.
             priority: The task's own priority.
             degradation: Steps that retries have added.
             since: When it became ready, seconds; degradation wears off from here.
@@ -67,7 +70,7 @@ class TaskQueue:
         self._insert(task_id, sequence, priority, degradation, since, ready=True)
         self._rank(task_id, self._entries[task_id], since)
 
-    def push_delayed(self, task_id: str, *, sequence: int, priority: int, degradation: int, ready_at: float) -> None:
+    def push_delayed(self, task_id: str, *, sequence: Order, priority: int, degradation: int, ready_at: float) -> None:
         """Make a task wait until `ready_at`, seconds."""
         self._insert(task_id, sequence, priority, degradation, ready_at, ready=False)
         heapq.heappush(self._delayed, (ready_at, sequence, self._entries[task_id].stamp, task_id))
@@ -101,7 +104,7 @@ class TaskQueue:
 
     def peek(self, count: int) -> list[str]:
         """The next `count` tasks to start, best first, without taking them."""
-        best: list[tuple[int, int, int, str]] = []
+        best: list[tuple[int, Order, int, str]] = []
         while self._ready and len(best) < count:
             item = heapq.heappop(self._ready)
             if self._live(item[3], item[2]) is not None:
@@ -121,7 +124,7 @@ class TaskQueue:
         return self._effective(self._entries[task_id], now)[0]
 
     def _insert(
-        self, task_id: str, sequence: int, priority: int, degradation: int, since: float, *, ready: bool
+        self, task_id: str, sequence: Order, priority: int, degradation: int, since: float, *, ready: bool
     ) -> None:
         if task_id in self._entries:
             raise ValueError(f"task {task_id} is in the queue already")

@@ -16,6 +16,7 @@ __all__ = [
     "DEFAULT_QUEUE_SIZE",
     "DEFAULT_WORKERS",
     "OUTPUT_FORMATS",
+    "SECRET_VARIABLES",
     "BatchSpec",
     "Limits",
     "RetryPolicy",
@@ -26,6 +27,9 @@ DEFAULT_QUEUE_SIZE = 1000
 DEFAULT_PROGRESS_INTERVAL = 5.0
 DEFAULT_MEMORY_LIMIT_MB = 2048
 DEFAULT_CPU_LIMIT_PERCENT = 90
+
+SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY")
+"""Environment variables that hold keys. Ray's daemons never get to see them: children inherit, and dashboards show."""
 
 OUTPUT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
@@ -126,6 +130,8 @@ class BatchSpec:
             means always.
         preprocess: Convert each recording to 16 kHz mono FLAC first, and transcribe that.
         keep_audio: Keep converted audio after what needs it is committed.
+        base_url: Address of a server of OpenAI's protocol; empty for OpenAI's own.
+        max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
     """
 
     output_dir: str
@@ -143,13 +149,15 @@ class BatchSpec:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     log_level: str = "WARNING"
     runner: str = "trax_ray.tasks.run:run"
-    caller: str = "trax_ray.tasks.run:call"
+    caller: str = "trax_ray.tasks.service:call"
     task_timeout_s: float | None = None
     grace_s: float = 2.0
     start_at: float = 0.0
     only_between: str = ""
     preprocess: bool = False
     keep_audio: bool = False
+    base_url: str = ""
+    max_cost_usd: float | None = None
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -169,6 +177,10 @@ class BatchSpec:
         _require(0 <= self.start_at < float("inf"), f"start_at: expected seconds since the epoch, got {self.start_at}")
         if self.only_between:
             parse_hours(self.only_between)
+        _require(
+            self.max_cost_usd is None or self.max_cost_usd >= 0,
+            f"max_cost_usd (--max-cost): expected 0 or more US dollars, got {self.max_cost_usd}",
+        )
         _require(self.grace_s >= 0, f"expected a grace period of 0 seconds or more, got {self.grace_s}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(

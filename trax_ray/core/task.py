@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from trax_ray.core.ratelimit import ProviderSignal
 from trax_ray.errors import TraxRayError, UsageError
 
 __all__ = [
@@ -191,6 +192,7 @@ class Outcome:
         started_at: Seconds since the epoch, by the worker's clock; 0.0 when it never started.
         ended_at: Seconds since the epoch, by the worker's clock.
         memory_peak_mb: Peak resident memory of the process, MiB.
+        signal: What the answer of a provider means for the requests after it; None where none was asked.
     """
 
     failure: Failure | None = None
@@ -202,3 +204,4 @@ class Outcome:
     started_at: float = 0.0
     ended_at: float = 0.0
     memory_peak_mb: float = 0.0
+    signal: ProviderSignal | None = None

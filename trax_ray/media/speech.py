@@ -41,6 +41,7 @@ class Segment:
         no_speech_prob: 0-1 (Whisper); None elsewhere.
         compression_ratio: Characters to zlib bytes (Whisper); None elsewhere.
         words: Word times in order, where they were asked for.
+        speaker: Who speaks, as the engine calls them; None when it doesn't tell speakers apart.
     """
 
     start_s: float
@@ -51,3 +52,4 @@ class Segment:
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
     words: tuple[Word, ...] = ()
+    speaker: str | None = None

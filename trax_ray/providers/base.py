@@ -2,6 +2,7 @@
 
 An engine gets audio that somebody else decoded and the spans in it that hold speech; it gives back segments.
 It opens no files, knows nothing of Ray and nothing of retries, and raises only errors of `trax_ray.errors`.
+A service is asked over the network, one request for one attempt, and says besides what its answer means for the next.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from trax_ray.core.ratelimit import ProviderSignal
+from trax_ray.core.task import Failure
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     Audio = npt.NDArray[np.float32]
 
-__all__ = ["SAMPLE_RATE_HZ", "EngineOptions", "Segment", "Span", "SpeechEngine", "Word"]
+__all__ = ["SAMPLE_RATE_HZ", "EngineOptions", "Reply", "Segment", "Span", "SpeechEngine", "SpeechService", "Word"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +71,54 @@ class SpeechEngine(Protocol):
         Raises:
             ProcessingError: The engine can't do what was asked, such as a language that it doesn't speak.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a service said to one request: segments, or why there are none.
+
+    Args:
+        signal: What it means for the requests that follow: limits, breaker, money.
+        segments: In order of time, counted from the upload's beginning.
+        language: As recognised; None where the service doesn't say.
+        made_up: What it left out and was filled in, such as `segment_times`.
+        failure: Why the request came to nothing; None where it didn't.
+    """
+
+    signal: ProviderSignal
+    segments: tuple[Segment, ...] = ()
+    language: str | None = None
+    made_up: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+
+@runtime_checkable
+class SpeechService(Protocol):
+    """Speech-to-text behind a network, for many requests at the same time in one event loop.
+
+    Services are made by a factory `connect(model: str, *, key: Secret | None, base_url: str) -> SpeechService`.
+    """
+
+    name: str
+    """The provider's name, such as `openai`."""
+
+    model: str
+    """The model that is asked for, as it is recorded beside each transcript."""
+
+    async def transcribe(
+        self, upload: bytes, *, duration_s: float, speech: Sequence[Span], options: EngineOptions
+    ) -> Reply:
+        """Send one request, and never repeat it: that is decided elsewhere.
+
+        Args:
+            upload: Opus in Ogg, 16,000 Hz, mono.
+            duration_s: Its length.
+            speech: Where in it speech was found, in order.
+            options: What the caller asked for.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections."""
         ...

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trax_ray.core.task import ResourceRequest
-from trax_ray.errors import SetupError, UsageError
+from trax_ray.errors import UsageError
+from trax_ray.providers.openai_models import model_of
 from trax_ray.providers.weights import WHISPER_REPOSITORIES
 
 if TYPE_CHECKING:
-    from trax_ray.providers.base import SpeechEngine
+    from trax_ray.providers.base import SpeechEngine, SpeechService
+    from trax_ray.providers.keys import Secret
 
-__all__ = ["SPEECH_PROVIDERS", "SpeechProvider", "load_engine", "provider_of"]
+__all__ = ["SPEECH_PROVIDERS", "SpeechProvider", "connect_service", "is_service", "load_engine", "provider_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,12 @@ class SpeechProvider:
         name: Its name, as reports and failures say it.
         models: What to name for `--model`, for people.
         has: Says whether a model name is this provider's.
-        module: Where `load(model, resources) -> SpeechEngine` is; empty where this version can't run it.
+        module: Where `load(model, resources) -> SpeechEngine` is.
         memory_mb: What a process with the model needs, MiB, by model name.
         key_variable: Environment variable of the key; None for local models.
         languages: Codes that it knows; None for many.
         gpu: Whether it can use a GPU.
+        service: Whether it is asked over the network: then `module` has `connect` in place of `load`.
     """
 
     name: str
@@ -45,9 +48,10 @@ class SpeechProvider:
     key_variable: str | None = None
     languages: frozenset[str] | None = None
     gpu: bool = False
+    service: bool = False
 
     def resources(self, model: str, *, gpus: float = 0.0) -> ResourceRequest:
-        """What an attempt with this model asks of a node: one core for local models, a quarter for services.
+        """What an attempt with this model asks of a node: a core, for the model or to prepare what a service is sent.
 
         Args:
             model: Its name or folder.
@@ -55,20 +59,30 @@ class SpeechProvider:
                 where the provider can use it.
         """
         return ResourceRequest(
-            num_cpus=0.25 if self.key_variable else 1.0,
+            num_cpus=1.0,
             memory_mb=self.memory_mb(model),
             num_gpus=min(1.0, gpus) if self.gpu else 0.0,
         )
 
-    def check(self, *, language: str | None) -> None:
+    def longest_request_s(self, model: str) -> float:
+        """The longest stretch of audio that one request to a service may hold, seconds."""
+        return model_of(model).longest_s
+
+    def check(
+        self,
+        *,
+        language: str | None,
+        model: str = "",
+        word_timestamps: bool = False,
+        initial_prompt: str | None = None,
+    ) -> None:
         """See before any work that the provider can do what is asked.
 
         Raises:
-            UsageError: It doesn't know the language.
-            SetupError: This version can't run it.
+            UsageError: It doesn't know the language, or the model lacks what is asked for.
         """
-        if not self.module:
-            raise SetupError(f"this version of trax_ray can't use {self.name} yet: take another --model")
+        if self.service and model:
+            model_of(model).check(model, word_timestamps=word_timestamps, initial_prompt=initial_prompt)
         if language is not None and self.languages is not None and language.lower() not in self.languages:
             known = ", ".join(sorted(self.languages))
             raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
@@ -136,27 +150,40 @@ SPEECH_PROVIDERS = (
     ),
     SpeechProvider(
         name="openai",
-        models="whisper-1, gpt-*",
+        models="whisper-1, gpt-* (OpenAI), or any model of a server that --base-url names",
         has=lambda model: model == "whisper-1" or model.startswith("gpt-"),
-        module="",
-        memory_mb=_always(256),
+        module="trax_ray.providers.openai",
+        memory_mb=_always(512),
         key_variable="OPENAI_API_KEY",
+        service=True,
     ),
 )
 """One entry each, in the order in which they are asked."""
 
 
-def provider_of(model: str) -> SpeechProvider:
+def provider_of(model: str, *, base_url: str = "") -> SpeechProvider:
     """The provider that has a model.
+
+    Args:
+        model: Its name or folder.
+        base_url: Address of a server of OpenAI's protocol; then that has whatever isn't a model of this machine.
 
     Raises:
         UsageError: None has it; names what there is.
     """
     for provider in SPEECH_PROVIDERS:
-        if provider.has(model):
+        if provider.has(model) or (base_url and provider.service):
             return provider
     known = "; ".join(provider.models for provider in SPEECH_PROVIDERS)
     raise UsageError(f"no provider has the model {model}: known are {known}")
+
+
+def is_service(model: str, base_url: str = "") -> bool:
+    """Whether a model is asked over the network; False for one that nobody has."""
+    for provider in SPEECH_PROVIDERS:
+        if provider.has(model) or (base_url and provider.service):
+            return provider.service
+    return False
 
 
 def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
@@ -168,9 +195,22 @@ def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
 
     Raises:
         UsageError: No provider has the model.
-        SetupError: The weights aren't to be had, or this version can't run the provider.
+        SetupError: The weights aren't to be had.
     """
     provider = provider_of(model)
     provider.check(language=None)
     engine: SpeechEngine = import_module(provider.module).load(model, resources)
     return engine
+
+
+def connect_service(provider: SpeechProvider, model: str, *, key: Secret | None, base_url: str) -> SpeechService:
+    """Make a service's client. Nothing is sent; callers keep what they get.
+
+    Args:
+        provider: Whose; a service.
+        model: The model's name.
+        key: The key; None for servers that want none.
+        base_url: The server's address; empty for the provider's own.
+    """
+    service: SpeechService = import_module(provider.module).connect(model, key=key, base_url=base_url)
+    return service

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trax_ray.core.quality import accuracy_percent, assess
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
+from trax_ray.providers.registry import is_service
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
@@ -100,6 +101,9 @@ class Job:
         if self.audio is not None:
             parameters["audio"] = AUDIO
         model = "" if kind == "cuts" else self.model
+        server = self.assignment.spec.base_url
+        if model and server and is_service(model, server):
+            model = f"{model} at {server}"  # a name says little where anybody may have given it
         return self.store.key(self.content, kind, parameters, model, FORMAT_VERSION)
 
 

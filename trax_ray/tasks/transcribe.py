@@ -7,6 +7,7 @@ them. Everything that took work is an artifact: the content hash, the cuts, each
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from trax_ray.core.plan import plan_chunks
 from trax_ray.core.task import Outcome, ResourceRequest
+from trax_ray.providers.registry import is_service
 from trax_ray.tasks.assignment import Assignment, Progress
 from trax_ray.tasks.job import (
     Job,
@@ -28,6 +30,7 @@ from trax_ray.tasks.job import (
     kept_segment,
     source_of,
 )
+from trax_ray.tasks.service import call, transcribe_by_service
 
 if TYPE_CHECKING:
     from trax_ray.media.decode import Audio
@@ -56,7 +59,12 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
     started = time.monotonic()
     yield Progress(0.0)
     job = Job.of(assignment)
-    if job.task.chunk is not None:
+    if is_service(job.model, assignment.spec.base_url):
+        if job.task.chunk is None:
+            yield from transcribe_by_service(job, started)
+        else:  # a request whose process died under it and others, and which has this one for itself
+            yield asyncio.run(call(assignment))
+    elif job.task.chunk is not None:
         yield from _transcribe_chunk(job, started)
     else:
         yield from _transcribe_whole(job, assignment, started)

@@ -1,0 +1,163 @@
+"""What servers answer, and what of it is believed."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trax_ray.errors import ProcessingError, UsageError
+from trax_ray.media.speech import Span
+from trax_ray.providers.openai_answers import BAD_ANSWER, Answer, read_answer
+from trax_ray.providers.openai_models import COMPATIBLE, model_of
+
+SPEECH = [Span(0.5, 3.0), Span(4.0, 9.0)]
+
+
+def read(content: Any, speech: list[Span] = SPEECH, duration_s: float = 10.0) -> Answer:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return read_answer(body, duration_s=duration_s, speech=speech)
+
+
+def test_segments_with_all_that_whisper_gives() -> None:
+    segment = {"id": 0, "start": 0.5, "end": 3.0, "text": " One. ", "avg_logprob": -0.2, "no_speech_prob": 0.1}
+    word = {"word": "One.", "start": 0.6, "end": 1.0}
+    content = {"text": "One.", "language": "English", "segments": [segment | {"compression_ratio": 1.1}]}
+    answer = read(content | {"words": [word], "usage": {"type": "duration", "seconds": 10}})
+    (found,) = answer.segments
+    assert (found.start_s, found.end_s, found.text) == (0.5, 3.0, "One.")
+    assert (found.avg_logprob, found.no_speech_prob, found.compression_ratio) == (-0.2, 0.1, 1.1)
+    assert found.confidence == pytest.approx(math.exp(-0.2))
+    assert [(each.text, each.start_s) for each in found.words] == [("One.", 0.6)]
+    assert (answer.language, answer.usage["seconds"], answer.made_up) == ("english", 10, ())
+
+
+def test_a_segment_needs_times_and_text_and_nothing_else() -> None:
+    (found,) = read({"segments": [{"start": 1, "end": 2, "text": "one"}]}).segments
+    assert (found.confidence, found.avg_logprob, found.words, found.speaker) == (None, None, (), None)
+
+
+def test_a_text_without_times_gets_those_of_the_speech_that_was_sent() -> None:
+    answer = read({"text": "all of it"})
+    (found,) = answer.segments
+    assert (found.start_s, found.end_s, found.text) == (0.5, 9.0, "all of it")
+    assert answer.made_up == ("segment_times",)
+
+
+def test_confidence_of_a_text_is_the_mean_of_its_tokens() -> None:
+    tokens = [{"token": "a", "logprob": -0.1}, {"token": "b", "logprob": -0.3}, {"token": "c", "logprob": None}]
+    (found,) = read({"text": "a b c", "logprobs": tokens}).segments
+    assert found.confidence == pytest.approx(math.exp(-0.2))
+
+
+def test_speakers_are_named() -> None:
+    segments = [{"start": 0, "end": 2, "text": "hello", "speaker": "A"}, {"start": 2, "end": 4, "text": "x"}]
+    assert [found.speaker for found in read({"segments": segments}).segments] == ["A", None]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"<html>busy</html>", "it is HTML"),
+        (b"{", "it is no JSON"),
+        (b"", "it is no JSON"),
+        (b"\xff\xfe", "it is no JSON"),
+        (b"[" * 100_000, "it is no JSON"),
+        (None, "expected an object, got NoneType"),
+        ("text", "expected an object, got str"),
+        ({"foo": 1}, "there is no text"),
+        ({"text": None}, "there is no text"),
+        ({"text": 5}, "the text is int"),
+        ({"text": ""}, "it is empty, and there are 7.5 s of speech"),
+        ({"text": "", "segments": []}, "it is empty"),
+        ({"segments": [{"start": 0, "end": 1, "text": "  "}]}, "it is empty"),
+        ({"text": "x", "segments": ["x"]}, "a segment isn't an object"),
+        ({"text": "x", "segments": [{"start": 0, "end": 1}]}, "a segment has no text"),
+        ({"text": "x", "segments": [{"start": 0, "text": "x"}]}, "a segment has no times"),
+        ({"text": "x", "segments": [{"start": "0", "end": 1, "text": "x"}]}, "a segment has no times"),
+        ({"text": "x", "segments": [{"start": 3, "end": 1, "text": "x"}]}, "a segment runs from 3.00 to 1.00 s"),
+        ({"text": "x", "segments": [{"start": 3, "end": 99, "text": "x"}]}, "and 10.00 s were sent"),
+        (
+            {"segments": [{"start": 5, "end": 6, "text": "x"}, {"start": 1, "end": 2, "text": "y"}]},
+            "aren't in order of time",
+        ),
+    ],
+)
+def test_what_can_not_be_right_is_no_transcript(content: Any, why: str) -> None:
+    with pytest.raises(ProcessingError, match=why) as caught:
+        read(content)
+    assert (caught.value.code, caught.value.failure_class) == (BAD_ANSWER, "transient")
+
+
+def test_hardly_any_speech_may_have_been_a_cough() -> None:
+    assert read({"text": ""}, [Span(1.0, 2.5)]).segments == ()
+
+
+def test_times_a_little_beyond_the_audio_are_brought_within() -> None:
+    (found,) = read({"segments": [{"start": -0.2, "end": 10.4, "text": "x"}]}).segments
+    assert (found.start_s, found.end_s) == (0.0, 10.0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": json_values,
+        "segments": json_values
+        | st.lists(st.fixed_dictionaries({"start": json_values, "end": json_values, "text": json_values}), max_size=3),
+        "words": json_values,
+        "language": json_values,
+        "usage": json_values,
+        "logprobs": json_values,
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=json_values | fields)
+def test_whatever_comes_is_segments_or_a_bad_answer(content: Any) -> None:
+    try:
+        answer = read(json.dumps(content).encode())
+    except ProcessingError:
+        return
+    for found in answer.segments:
+        assert found.text.strip()
+        assert 0 <= found.start_s <= found.end_s <= 10.0
+        assert found.confidence is None or 0 <= found.confidence <= 1
+    assert answer.segments, "7.5 s of speech and no words"
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "words", "speakers", "prompt"),
+    [
+        ("whisper-1", "verbose_json", True, False, "prompt"),
+        ("gpt-4o-transcribe", "json", False, False, "prompt"),
+        ("gpt-4o-mini-transcribe", "json", False, False, "prompt"),
+        ("gpt-4o-mini-transcribe-2025-12-15", "json", False, False, "prompt"),
+        ("gpt-4o-transcribe-diarize", "diarized_json", False, True, ""),
+        ("gpt-transcribe", "json", False, False, "keywords"),
+    ],
+)
+def test_the_table_of_models(model: str, asked: str, words: bool, speakers: bool, prompt: str) -> None:
+    row = model_of(model)
+    assert (row.response_format, row.words, row.speakers, row.prompt) == (asked, words, speakers, prompt)
+
+
+def test_what_a_model_lacks_is_refused_before_any_work() -> None:
+    with pytest.raises(UsageError, match="gpt-transcribe gives no word times: leave out --word-timestamps"):
+        model_of("gpt-transcribe").check("gpt-transcribe", word_timestamps=True, initial_prompt=None)
+    with pytest.raises(UsageError, match="takes no prompt"):
+        model_of("gpt-4o-transcribe-diarize").check("it", word_timestamps=False, initial_prompt="Hello")
+    model_of("whisper-1").check("whisper-1", word_timestamps=True, initial_prompt="Hello")
+
+
+def test_an_unknown_model_is_asked_for_most() -> None:
+    assert model_of("Systran/faster-whisper-small") is COMPATIBLE

@@ -1,0 +1,119 @@
+"""The services of a batch: for each provider what its answers mean for the requests that may go to it next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from trax_ray.core.ratelimit import ProviderLimits, ProviderSignal, Verdict
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
+
+__all__ = ["COST_CAP", "Services"]
+
+COST_CAP = "cost_cap"
+"""Failure code of a provider that is parked because the money is used up."""
+
+
+class Services:
+    """All providers that are asked over a network. Only tasks that share a process ask one."""
+
+    def __init__(self) -> None:
+        self._limits: dict[str, ProviderLimits] = {}
+        self._under_way: dict[str, str] = {}
+        self._count: Counter[str] = Counter()
+        self._max_workers = 1
+        self._max_cost_usd: float | None = None
+
+    def begin(self, spec: BatchSpec, now: float) -> None:
+        """A coordinator takes over: nothing is under way, and who had refused is tried again."""
+        self._max_workers, self._max_cost_usd = spec.limits.max_workers, spec.max_cost_usd
+        self._under_way.clear()
+        self._count.clear()
+        for limits in self._limits.values():
+            limits.on_all_lost(now)
+            limits.configure(max_workers=self._max_workers, max_cost_usd=self._max_cost_usd)
+        self.resume(now)
+
+    def resume(self, now: float) -> None:
+        """Somebody says to go on: providers that had refused are tried with one request."""
+        for limits in self._limits.values():
+            limits.resume(now)
+
+    def on_started(self, task: BatchTask, now: float, *, retry: bool) -> None:
+        """A task's attempt starts."""
+        if task.shared:
+            self._under_way[task.id] = task.provider
+            self._count[task.provider] += 1
+            self._of(task.provider).on_started(task.id, now, retry=retry, estimate_usd=_estimate(task))
+
+    def on_ended(self, task: BatchTask, signal: ProviderSignal | None, now: float) -> Verdict | None:
+        """A task's attempt ended, with an answer or without one; what the answer means for the task."""
+        provider = self._under_way.pop(task.id, None)
+        if provider is None:
+            return None
+        self._count[provider] -= 1
+        if signal is not None:
+            return self._of(provider).on_signal(task.id, signal, now)
+        self._of(provider).on_lost(task.id, now)
+        return None
+
+    def startable(self, tasks: Iterable[BatchTask], now: float) -> Iterator[BatchTask]:
+        """Those of the tasks, in their order, that their providers let start now. Tasks that ask none always may."""
+        room: dict[str, int] = {}
+        for task in tasks:
+            if task.shared:
+                # A question changes nothing: a provider is only known from its first request on.
+                limits, provider = self._limits.get(task.provider) or self._new(), task.provider
+                if provider not in room:
+                    room[provider] = limits.allowed(self._count[provider], now)
+                if room[provider] <= 0 or not limits.may_start(_estimate(task)):
+                    continue
+                room[provider] -= 1
+            yield task
+
+    def capped(self) -> dict[str, Failure]:
+        """The providers whose money is used up, with nothing under way that could turn out cheaper."""
+        return {
+            provider: Failure(
+                FailureClass.CONFIG,
+                Category.RESOURCE,
+                COST_CAP,
+                f"{limits.spent_usd:.4f} US dollars are spent of the {self._max_cost_usd:g} that the batch may: "
+                "give a larger --max-cost to go on",
+            )
+            for provider, limits in self._limits.items()
+            if limits.cost_capped and not self._count[provider]
+        }
+
+    @property
+    def spent_usd(self) -> float:
+        """What all answers so far have cost, US dollars, as far as they tell."""
+        return sum(limits.spent_usd for limits in self._limits.values())
+
+    def why(self, now: float) -> dict[str, str]:
+        """By provider why not more requests start; without those where nothing is in the way."""
+        reasons = {provider: limits.why(now) for provider, limits in self._limits.items()}
+        return {provider: reason for provider, reason in reasons.items() if reason}
+
+    def dump(self) -> dict[str, Any]:
+        """The whole state as JSON types."""
+        return {
+            "under_way": dict(self._under_way),
+            "limits": {name: each.dump() for name, each in self._limits.items()},
+        }
+
+    def _of(self, provider: str) -> ProviderLimits:
+        if provider not in self._limits:
+            self._limits[provider] = self._new()
+        return self._limits[provider]
+
+    def _new(self) -> ProviderLimits:
+        return ProviderLimits(self._max_workers, max_cost_usd=self._max_cost_usd)
+
+
+def _estimate(task: BatchTask) -> float | None:
+    """What a request will cost, US dollars; None where no price is known."""
+    estimate = task.data.get("estimate_usd")
+    return float(estimate) if estimate is not None else None

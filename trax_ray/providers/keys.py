@@ -1,0 +1,116 @@
+"""Keys of services: from the environment or a file, checked for their form, and never shown.
+
+A key travels from the driver to the coordinator and from there to the processes that make calls, as an argument of
+methods: those arguments aren't kept by Ray's GCS, as constructors' are. It is never part of a spec, a task, an event,
+an exception or a log line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trax_ray.errors import SetupError, UsageError
+
+__all__ = ["Secret", "check_base_url", "find_key", "scrub"]
+
+_FORM = re.compile(r"[\x21-\x7e]{8,512}")
+_LOOKS_LIKE_A_KEY = re.compile(r"\b(sk-|key-|Bearer )[A-Za-z0-9_*.-]{6,}")
+
+
+class Secret:
+    """A key that no traceback, log line or debugger's table shows by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself, for the one who sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a secret isn't pickled: pass what reveal() gives where it is needed, and nowhere else")
+
+
+def find_key(variable: str) -> Secret | None:
+    """The key in an environment variable, or in the file that `VARIABLE_FILE` names.
+
+    Args:
+        variable: Such as `OPENAI_API_KEY`.
+
+    Returns:
+        The key; None where neither is set.
+
+    Raises:
+        SetupError: The file can't be read, or what is there can't be a key. The message doesn't show it.
+    """
+    value, where = os.environ.get(variable, ""), variable
+    path = os.environ.get(f"{variable}_FILE", "")
+    if not value and path:
+        where = f"the file {path!a} ({variable}_FILE)"
+        try:
+            value = Path(path).read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it isn't text"
+            raise SetupError(f"can't read the key from {where}: {reason}", code="no_key") from None
+    if not value:
+        return None
+    if not _FORM.fullmatch(value):
+        raise SetupError(
+            f"what {where} holds can't be a key: expected 8 to 512 visible ASCII characters, and it has "
+            f"{_what_is_wrong(value)}: set it anew",
+            code="no_key",
+        )
+    return Secret(value)
+
+
+def _what_is_wrong(value: str) -> str:
+    if re.search(r"[\r\n]", value):
+        return "a line end"
+    if re.search(r"\s", value):
+        return "a space"
+    if not value.isascii() or not value.isprintable():
+        return "other characters"
+    return f"{len(value)} characters"
+
+
+def check_base_url(url: str) -> str:
+    """A server's address as it may be recorded: it shows in the journal and the report.
+
+    Returns:
+        The address without a slash at its end.
+
+    Raises:
+        UsageError: It is no http or https address, or holds a password or parameters.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--base-url: expected an address such as http://host:8000/v1, got {scrub(url)}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError(
+            "--base-url holds a user, a password or parameters, and it is written into the journal: "
+            "put the secret into OPENAI_API_KEY and leave it out of the address"
+        )
+    return url.rstrip("/")
+
+
+def scrub(text: str, *secrets: Secret | None) -> str:
+    """Text from outside without keys in it: those that are known, and what looks like one.
+
+    Args:
+        text: Such as a server's error message, which may repeat what it was sent.
+        secrets: Keys that are in use.
+    """
+    for secret in secrets:
+        if secret is not None:
+            text = text.replace(secret.reveal(), "***")
+    return _LOOKS_LIKE_A_KEY.sub(r"\1***", text)

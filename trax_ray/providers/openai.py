@@ -1,0 +1,298 @@
+"""Speech by OpenAI's protocol: api.openai.com, or any server that speaks it.
+
+One request is one attempt. The library's own retries are off, redirects aren't followed (they would take the upload
+and the key along), and answers are read by `openai_answers`, because the library takes HTML for a transcript. Its
+exceptions hold the key and don't cross processes, so none leaves this module.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.task import Category, Failure, FailureClass
+from trax_ray.errors import ProcessingError
+from trax_ray.media.speech import Span
+from trax_ray.providers.base import EngineOptions, Reply
+from trax_ray.providers.keys import Secret, scrub
+from trax_ray.providers.openai_answers import read_answer
+from trax_ray.providers.openai_models import model_of
+from trax_ray.providers.prices import cost_usd
+from trax_ray.providers.shutdowns import shutdown_of
+
+if TYPE_CHECKING:
+    import openai
+
+__all__ = ["PROVIDER", "OpenAISpeech", "connect"]
+
+PROVIDER = "openai"
+
+UPLOAD_LIMIT_BYTES = 26_214_400
+"""Source: OpenAI's reference, 25 MiB."""
+
+CONNECT_TIMEOUT_S = 20.0
+MESSAGE_CHARACTERS = 300
+NO_KEY = "none"
+"""What servers that want no key are sent, because the library insists on one."""
+
+
+def connect(model: str, *, key: Secret | None, base_url: str) -> OpenAISpeech:
+    """Make the service. Nothing is sent yet.
+
+    Args:
+        model: The model's name.
+        key: The key; None for servers that want none.
+        base_url: The server's address; empty for OpenAI's own.
+    """
+    return OpenAISpeech(model, key, base_url)
+
+
+class OpenAISpeech:
+    """One model on one server, for many requests at the same time in one event loop."""
+
+    name = PROVIDER
+
+    def __init__(self, model: str, key: Secret | None, base_url: str) -> None:
+        self.model = model
+        self._key = key
+        self._base_url = base_url
+        self._row = model_of(model)
+        self._json_only = False
+        self._client: openai.AsyncOpenAI | None = None
+
+    async def transcribe(
+        self, upload: bytes, *, duration_s: float, speech: Sequence[Span], options: EngineOptions
+    ) -> Reply:
+        """Send one request.
+
+        Args:
+            upload: Audio, Opus in Ogg.
+            duration_s: Its length.
+            speech: Where in it speech was found.
+            options: What the caller asked for.
+
+        Returns:
+            Segments, or why there are none; and what the answer means for the requests after it.
+        """
+        import openai
+
+        began = time.monotonic()
+        try:
+            raw = await self._client_now().audio.transcriptions.with_raw_response.create(
+                file=("audio.ogg", upload, "audio/ogg"), model=self.model, **self._parameters(duration_s, options)
+            )
+            body = raw.http_response.content
+        except openai.APIStatusError as error:
+            return self._refused(error, time.monotonic() - began)
+        except openai.APITimeoutError:
+            return self._lost("the server didn't answer in time", "timeout", began)
+        except openai.APIConnectionError as error:
+            return self._lost(self._clean(error.__cause__ or error), "connection", began)
+        except openai.OpenAIError as error:
+            return self._lost(self._clean(error), "client", began)
+        except Exception as error:  # noqa: BLE001 - what the HTTP library raises while a body is read is its own
+            return self._lost(self._clean(error), "connection", began)
+        return self._answered(body, raw.headers, duration_s, speech, time.monotonic() - began)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    # Asking
+
+    def _client_now(self) -> openai.AsyncOpenAI:
+        if self._client is None:
+            import httpx2
+            import openai
+
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key.reveal() if self._key else NO_KEY,
+                base_url=self._base_url or None,
+                max_retries=0,
+                timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),  # the attempt has a deadline as a whole
+                http_client=openai.DefaultAsyncHttpxClient(
+                    follow_redirects=False, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+                ),
+            )
+        return self._client
+
+    def _parameters(self, duration_s: float, options: EngineOptions) -> dict[str, Any]:
+        row = self._row
+        given: dict[str, Any] = {"response_format": "json" if self._json_only else row.response_format}
+        if options.language:
+            given[row.language] = [options.language] if row.language == "languages" else options.language
+        if options.initial_prompt and row.prompt:
+            prompt = options.initial_prompt
+            given[row.prompt] = _keywords(prompt) if row.prompt == "keywords" else prompt
+        if options.word_timestamps and row.words and not self._json_only:
+            given["timestamp_granularities"] = ["word", "segment"]
+        if row.logprobs:
+            given["include"] = ["logprobs"]
+        if row.chunking and duration_s > 30:
+            given["chunking_strategy"] = "auto"
+        return given
+
+    # Reading
+
+    def _answered(
+        self, body: bytes, headers: Mapping[str, str], duration_s: float, speech: Sequence[Span], latency_s: float
+    ) -> Reply:
+        try:
+            answer = read_answer(body, duration_s=duration_s, speech=speech)
+        except ProcessingError as error:
+            # It was a 200, so it is likely to be charged for.
+            price = cost_usd(self.model, {}, duration_s, time.time()) if not self._base_url else None
+            failure = Failure.of(ProcessingError(self._clean(error), failure_class="transient", code=error.code))
+            return Reply(failure=failure, signal=_signal("bad_answer", 200, headers, latency_s, price))
+        price = cost_usd(self.model, answer.usage, duration_s, time.time()) if not self._base_url else None
+        return Reply(
+            segments=answer.segments,
+            language=answer.language,
+            made_up=answer.made_up,
+            signal=_signal("ok", 200, headers, latency_s, price),
+        )
+
+    def _refused(self, error: openai.APIStatusError, latency_s: float) -> Reply:
+        status, headers = error.status_code, error.response.headers
+        detail = error.body if isinstance(error.body, dict) else {}
+        code = str(detail.get("code") or detail.get("type") or "")
+        message = self._clean(detail.get("message") or error.response.reason_phrase or "no reason given")
+        if status == 400 and self._row_is_a_guess() and "response_format" in message:
+            self._json_only = True
+            return Reply(
+                failure=Failure(FailureClass.TRANSIENT, Category.PROCESSING, "format_refused", f"HTTP 400: {message}"),
+                signal=_signal("ok", status, headers, latency_s, None),
+            )
+        failure, kind = judge(status, code, message, self.model, PROVIDER)
+        signal = _signal(kind, status, headers, latency_s, None)
+        if failure.failure_class is FailureClass.TRANSIENT and signal.retry_after_s:
+            failure = replace(failure, retry_after_s=signal.retry_after_s)
+        return Reply(failure=failure, signal=signal)
+
+    def _row_is_a_guess(self) -> bool:
+        return self._row.models == "*" and not self._json_only
+
+    def _lost(self, message: str, code: str, began: float) -> Reply:
+        failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"the request was lost: {message}")
+        return Reply(failure=failure, signal=_signal("connection", 0, {}, time.monotonic() - began, None))
+
+    def _clean(self, what: object) -> str:
+        return scrub(" ".join(str(what).split()), self._key)[:MESSAGE_CHARACTERS]
+
+
+def judge(status: int, code: str, message: str, model: str, provider: str) -> tuple[Failure, str]:
+    """What an answer that is no 200 means: for its task, and for the provider.
+
+    Args:
+        status: Of HTTP.
+        code: The server's word for it, such as `insufficient_quota`.
+        message: Its sentence, without secrets.
+        model: What was asked for.
+        provider: Who was asked.
+
+    Returns:
+        The failure, and the kind of signal.
+    """
+    said = f"HTTP {status}: {message}"
+
+    def failure(kind: FailureClass, category: Category, name: str, text: str = said) -> Failure:
+        return Failure(kind, category, name, text, parks=provider if kind is FailureClass.CONFIG else "")
+
+    if status in (401, 402, 403) or code == "insufficient_quota":
+        name = "no_credit" if status == 402 or code == "insufficient_quota" else "key_refused"
+        text = f"{said}: set a valid key, or see to the account, and run the same command again"
+        return failure(FailureClass.CONFIG, Category.NETWORK, name, text), "refused"
+    if status == 404:
+        ended = shutdown_of(model)
+        after = f": {model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
+        return failure(FailureClass.CONFIG, Category.NETWORK, "no_such_model", f"{said}{after}"), "refused"
+    if 300 <= status < 400:
+        text = f"{said}: the server sends requests elsewhere, which aren't followed: correct --base-url"
+        return failure(FailureClass.CONFIG, Category.NETWORK, "redirected", text), "refused"
+    if status == 429:
+        return failure(FailureClass.TRANSIENT, Category.NETWORK, "rate_limited"), "rate_limited"
+    if status in (408, 409) or status >= 500:
+        return failure(FailureClass.TRANSIENT, Category.NETWORK, "server_error"), "overloaded"
+    if status == 413:
+        text = f"{said}: give a smaller --chunk-size"
+        return failure(FailureClass.PERMANENT, Category.PROCESSING, "too_large", text), "rejected"
+    return failure(FailureClass.PERMANENT, Category.PROCESSING, "rejected"), "rejected"
+
+
+def _signal(
+    kind: str, status: int, headers: Mapping[str, str], latency_s: float, price: float | None
+) -> ProviderSignal:
+    return ProviderSignal(
+        kind=SignalKind(kind),
+        status=status,
+        retry_after_s=retry_after_s(headers, time.time()),
+        limit_requests=_whole(headers.get("x-ratelimit-limit-requests")),
+        remaining_requests=_whole(headers.get("x-ratelimit-remaining-requests")),
+        reset_requests_s=duration_s(headers.get("x-ratelimit-reset-requests")),
+        limit_tokens=_whole(headers.get("x-ratelimit-limit-tokens")),
+        remaining_tokens=_whole(headers.get("x-ratelimit-remaining-tokens")),
+        reset_tokens_s=duration_s(headers.get("x-ratelimit-reset-tokens")),
+        latency_s=round(latency_s, 4),
+        cost_usd=price,
+        request_id=str(headers.get("x-request-id") or ""),
+    )
+
+
+def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+    """What the server asks to wait: milliseconds, seconds, or a date. None where it says nothing that makes sense."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    given = headers.get("retry-after")
+    seconds = _number(given)
+    if seconds is not None or not given:
+        return seconds
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(given).timestamp() - now)
+    except (ValueError, TypeError):
+        return None
+
+
+def duration_s(text: str | None) -> float | None:
+    """A duration as `x-ratelimit-reset-*` writes it: `6m0s`, `1.2s`, `20ms`, `1h2m`, or plain seconds."""
+    if not text:
+        return None
+    plain = _number(text)
+    if plain is not None:
+        return plain
+    total, number = 0.0, ""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    rest = text.strip()
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        number, rest = rest[:digits], rest[digits:]
+        unit = next((unit for unit in units if rest.startswith(unit)), None)
+        value = _number(number)
+        if unit is None or value is None:
+            return None
+        total += value * units[unit]
+        rest = rest[len(unit) :]
+    return total
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e9 else None
+
+
+def _whole(text: str | None) -> int | None:
+    value = _number(text)
+    return None if value is None else int(value)
+
+
+def _keywords(prompt: str) -> list[str]:
+    return [word for part in prompt.split(",") if (word := part.strip())]

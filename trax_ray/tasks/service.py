@@ -1,0 +1,358 @@
+"""TRANSCRIBE by a service: prepared here, asked for there, one request for one attempt.
+
+A recording's own attempt reads it, cuts it in pauses, and leaves what is to be sent as Opus in a private folder;
+stretches without speech are settled at once and cost nothing. Each request is a task of its own, whose attempts share a
+process with others, because they wait. When all have succeeded the recording's task runs again and assembles them.
+Everything that was paid for is an artifact before it counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trax_ray.core.plan import digest, plan_chunks
+from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
+from trax_ray.errors import BusyError, FileError
+from trax_ray.media.speech import Span
+from trax_ray.providers.base import EngineOptions, Reply, SpeechService
+from trax_ray.providers.credentials import key_of
+from trax_ray.providers.prices import estimate_usd
+from trax_ray.providers.registry import SpeechProvider, connect_service, provider_of
+from trax_ray.store.files import ensure_folder, read_bytes, write_atomically
+from trax_ray.store.lease import Lease
+from trax_ray.tasks.assignment import Assignment, Progress
+from trax_ray.tasks.job import (
+    CLAIM_PERIOD_S,
+    Job,
+    Payload,
+    assembled,
+    audio_of,
+    claim,
+    figures_of,
+    find_whole,
+    finished,
+    kept_segment,
+    source_of,
+)
+
+__all__ = ["BYTES_IN_FLIGHT", "call", "request_limit_s", "transcribe_by_service"]
+
+BYTES_IN_FLIGHT = 128 * 2**20
+"""Uploads that one process holds in memory at the same time, bytes."""
+
+DEADLINE_S = 60.0
+DEADLINE_FACTOR = 2.0
+"""A request is given so long, and so many times the length of its audio besides, as a whole: with sending, waiting and
+receiving. Services take a tenth of the length or less; past this the connection has been forgotten."""
+
+Cuts = list[tuple[float, float]]
+
+
+def request_limit_s(job: Job) -> float:
+    """The longest stretch that one request may hold, seconds."""
+    return min(float(job.assignment.spec.chunk_size_s), _provider(job).longest_request_s(job.model))
+
+
+def transcribe_by_service(job: Job, started: float) -> Iterator[Progress | Outcome]:
+    """Make one attempt at a recording: prepare its requests, or assemble what they brought.
+
+    Args:
+        job: The recording's.
+        started: When the attempt began, seconds of the monotonic clock.
+
+    Yields:
+        Progress, then one Outcome: the transcript, or the requests to be made first.
+    """
+    key, payload = find_whole(job)
+    cached = payload is not None
+    if payload is None:
+        lease = yield from claim(job, job.content)
+        try:
+            cuts, warnings = yield from _cuts(job)
+            open_ones = [span for span in cuts if job.store.get(_chunk_key(job, span)) is None]
+            requests = []
+            for span in open_ones:
+                yield Progress(span[0] / cuts[-1][1])
+                requests += yield from _prepare(job, span)
+        finally:
+            lease.release()
+        if requests:
+            yield Outcome(children=_requests(job, cuts, requests), metrics={"chunks": len(requests)})
+            return
+        chunks = [_committed(job, span) for span in cuts]
+        key = job.key("transcript", chunk_size_s=job.assignment.spec.chunk_size_s)
+        payload = job.store.put(key, assembled(job, chunks, warnings, cuts[-1][1]))[1]
+        for span in cuts:
+            with suppress(OSError):
+                _upload_path(job, span).unlink()
+    yield Outcome(artifact_key=key, metrics=finished(job, payload, cached=cached))
+
+
+async def call(assignment: Assignment) -> Outcome:
+    """Make one request, in a process that makes many; nothing here computes on the event loop.
+
+    Args:
+        assignment: A request's task, as `transcribe_by_service` planned it.
+    """
+    began = time.monotonic()
+    job = await asyncio.to_thread(Job.of, assignment)
+    span = float(job.task.data["start_s"]), float(job.task.data["end_s"])
+    key = _chunk_key(job, span)
+    payload = await asyncio.to_thread(job.store.get, key)
+    if payload is not None:
+        return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
+    async with _claimed(job, key):
+        payload = await asyncio.to_thread(job.store.get, key)
+        if payload is not None:  # a copy of the recording was faster, and has paid
+            return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
+        prepared = await asyncio.to_thread(_prepared, job, span)
+        reply = await _ask(job, prepared, await asyncio.to_thread(_upload_size, job, span), span)
+        if reply.failure is not None:
+            return Outcome(failure=reply.failure, signal=reply.signal, metrics=_cost(reply))
+        payload = _payload(job, span, prepared, reply, began)
+        payload = (await asyncio.to_thread(job.store.put, key, payload))[1]
+    return Outcome(artifact_key=key, signal=reply.signal, metrics=figures_of(payload) | _cost(reply))
+
+
+# Preparing
+
+
+def _provider(job: Job) -> SpeechProvider:
+    return provider_of(job.model, base_url=job.assignment.spec.base_url)
+
+
+def _chunk_key(job: Job, span: tuple[float, float]) -> str:
+    return job.key("chunk", start_s=span[0], end_s=span[1])
+
+
+def _upload_path(job: Job, span: tuple[float, float]) -> Path:
+    return job.layout.private / "uploads" / f"{job.key('upload', start_s=span[0], end_s=span[1])}.ogg"
+
+
+def _cuts(job: Job) -> Generator[Progress, None, tuple[Cuts, tuple[str, ...]]]:
+    """Where the recording is cut into requests, and what the decoder has to say of it. It is read once."""
+    from trax_ray.media.chunking import ChunkPlanner
+    from trax_ray.media.decode import stream
+
+    limit_s = request_limit_s(job)
+    key = job.key("cuts", chunk_size_s=limit_s, requests=True)
+    known = job.store.get(key)
+    if known is None:
+        path, remarks = yield from audio_of(job)
+        planner = ChunkPlanner(limit_s)
+        with stream(path) as blocks:
+            for block in blocks:
+                planner.feed(block)
+                yield Progress(0.0)
+            spans = planner.finish()
+            warnings = [*remarks, *blocks.warnings]
+        known = {"cuts": [(span.start_s, span.end_s) for span in spans], "warnings": warnings}
+        known = job.store.put(key, known)[1]
+    return [(start_s, end_s) for start_s, end_s in known["cuts"]], tuple(known["warnings"])
+
+
+def _prepare(job: Job, span: tuple[float, float]) -> Generator[Progress, None, Cuts]:
+    """Leave what one request sends where the process that sends it finds it.
+
+    Returns:
+        The span, in a list; none where it holds no speech: then its result is there already.
+    """
+    path, _ = yield from audio_of(job)
+    yield Progress(0.0)
+    return [span] if _encode(job, span, path) is not None else []
+
+
+def _encode(job: Job, span: tuple[float, float], path: Path) -> Payload | None:
+    from trax_ray.media.decode import stream
+    from trax_ray.media.encode import opus
+    from trax_ray.media.speech import SAMPLE_RATE_HZ
+    from trax_ray.media.vad import speech_spans, total_s
+
+    with stream(path, start_s=span[0], end_s=span[1]) as blocks:
+        audio = blocks.rest()
+        warnings = list(blocks.warnings)
+    speech = speech_spans(audio)
+    prepared: Payload = {
+        "duration_s": round(len(audio) / SAMPLE_RATE_HZ, 3),
+        "speech_s": round(total_s(speech), 3),
+        "warnings": warnings,
+    }
+    if not speech:
+        job.store.put(_chunk_key(job, span), _payload(job, span, prepared, None, time.monotonic()))
+        return None
+    first_s, last_s = speech[0].start_s, speech[-1].end_s
+    sent = audio[int(first_s * SAMPLE_RATE_HZ) : int(last_s * SAMPLE_RATE_HZ)]
+    prepared |= {
+        "sent_from_s": round(first_s, 3),
+        "sent_s": round(len(sent) / SAMPLE_RATE_HZ, 3),
+        "speech": [[round(each.start_s - first_s, 3), round(each.end_s - first_s, 3)] for each in speech],
+    }
+    upload = _upload_path(job, span)
+    ensure_folder(upload.parent)
+    write_atomically(upload, opus(sent))
+    return job.store.put(_prepared_key(job, span), prepared)[1]
+
+
+def _prepared_key(job: Job, span: tuple[float, float]) -> str:
+    return job.key("prepared", start_s=span[0], end_s=span[1])
+
+
+def _prepared(job: Job, span: tuple[float, float]) -> Payload:
+    """What was prepared for a request; made again where it is gone."""
+    prepared = job.store.get(_prepared_key(job, span))
+    if prepared is None or not _upload_path(job, span).exists():
+        prepared = _encode(job, span, job.path if job.audio is None else job.audio)
+    if prepared is None:
+        raise FileError(f"{job.task.data.get('name')} holds no speech any more: was it changed?", code="changed")
+    return prepared
+
+
+def _upload_size(job: Job, span: tuple[float, float]) -> int:
+    return _upload_path(job, span).stat().st_size
+
+
+def _requests(job: Job, cuts: Cuts, wanted: Cuts) -> tuple[BatchTask, ...]:
+    """The tasks of the requests. Those that are planned once more, because their results are gone, are other ones."""
+    again = {"again": job.assignment.attempt} if job.assignment.children else {}
+    children = zip(plan_chunks(job.task, cuts), cuts, strict=True)
+    return tuple(
+        replace(
+            child,
+            shared=True,
+            data={**child.data, **_price(job, span)},
+            fingerprint=digest([child.fingerprint, again]) if again else child.fingerprint,
+        )
+        for child, span in children
+        if span in wanted
+    )
+
+
+def _price(job: Job, span: tuple[float, float]) -> dict[str, float]:
+    """What a request will cost at the most, about; nothing where no price is known."""
+    estimate = None if job.assignment.spec.base_url else estimate_usd(job.model, span[1] - span[0])
+    return {} if estimate is None else {"estimate_usd": estimate}
+
+
+def _committed(job: Job, span: tuple[float, float]) -> Payload:
+    payload = job.store.get(_chunk_key(job, span))
+    if payload is None:
+        raise FileError("the result of a request has vanished: run the same command again", failure_class="transient")
+    return payload
+
+
+# Asking
+
+
+@lru_cache(maxsize=4)
+def _service(model: str, base_url: str) -> SpeechService:
+    """The service, once per process: its connections are used again and again."""
+    provider = provider_of(model, base_url=base_url)
+    return connect_service(provider, model, key=key_of(provider.key_variable), base_url=base_url)
+
+
+async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]) -> Reply:
+    spec = job.assignment.spec
+    service = _service(job.model, spec.base_url)
+    options = EngineOptions(job.language, job.prompt, spec.word_timestamps)
+    deadline_s = DEADLINE_S + DEADLINE_FACTOR * prepared["sent_s"]
+    async with _budget().reserved(size):
+        upload = await asyncio.to_thread(read_bytes, _upload_path(job, span))
+        speech = [Span(start_s, end_s) for start_s, end_s in prepared["speech"]]
+        request = service.transcribe(upload, duration_s=prepared["sent_s"], speech=speech, options=options)
+        try:
+            return await asyncio.wait_for(request, deadline_s)
+        except asyncio.TimeoutError:
+            message = f"the server gave no answer within {deadline_s:.0f} s"
+            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, "deadline", message)
+            return Reply(failure=failure, signal=ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s))
+
+
+class _Budget:
+    """Bytes that may be in memory at the same time. One upload is always let through."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._most = most
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def reserved(self, size: int) -> AsyncIterator[None]:
+        size = min(size, self._most)
+        async with self._changed:
+            await self._changed.wait_for(lambda: size <= self._left)
+            self._left -= size
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._left += size
+                self._changed.notify_all()
+
+
+@lru_cache(maxsize=1)
+def _budget_of(loop_id: int) -> _Budget:
+    return _Budget(BYTES_IN_FLIGHT)
+
+
+def _budget() -> _Budget:
+    return _budget_of(id(asyncio.get_running_loop()))
+
+
+@asynccontextmanager
+async def _claimed(job: Job, what: str) -> AsyncIterator[None]:
+    """Wait until nobody else asks for the same; as `claim`, without holding up the others in this process.
+
+    One lock for each request, or those that share one by chance would wait for one another; its file goes with it.
+    """
+    lease = Lease(job.layout.claim("calls") / what)
+    while True:
+        try:
+            await asyncio.to_thread(lease.acquire, job.task.id)
+            break
+        except BusyError:
+            await asyncio.sleep(CLAIM_PERIOD_S)
+        except FileError as error:
+            if error.code != "no_locks":
+                raise
+            break
+    try:
+        yield
+    finally:
+        # While it is held: who opened the file before takes a new one where it is gone.
+        with suppress(OSError):
+            lease.path.unlink()
+        lease.release()
+
+
+def _payload(job: Job, span: tuple[float, float], prepared: Payload, reply: Reply | None, began: float) -> Payload:
+    """The result of a request, or of a stretch without speech; times are counted from the recording's beginning."""
+    offset_s = span[0] + prepared.get("sent_from_s", 0.0)
+    segments = [kept_segment(segment, offset_s) for segment in (reply.segments if reply else ())]
+    made_up = [f"made_up_{what}" for what in (reply.made_up if reply else ())]
+    payload: Payload = {
+        "text": " ".join(segment["text"] for segment in segments),
+        "language": (reply.language if reply else None) or job.language,
+        "model": job.model,
+        "provider": _provider(job).name,
+        "duration_s": prepared["duration_s"],
+        "speech_s": prepared["speech_s"],
+        "processing_s": round(time.monotonic() - began, 3),
+        "media_warnings": sorted({*prepared["warnings"], *made_up}),
+        "segments": segments,
+        "source": source_of(job),
+    }
+    if reply is not None and reply.signal.cost_usd is not None:
+        payload["cost_usd"] = reply.signal.cost_usd
+    return payload
+
+
+def _cost(reply: Reply) -> dict[str, Any]:
+    return {} if reply.signal.cost_usd is None else {"cost_usd": reply.signal.cost_usd}
