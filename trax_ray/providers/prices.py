@@ -124,7 +124,7 @@ def cost_usd(model: str, usage: Mapping[str, Any] | None, duration_s: float | No
 
 
 def estimate_usd(model: str, duration_s: float) -> float | None:
-    """About what a request will cost, rather too much than too little.
+    """About what a request will cost.
 
     Args:
         model: Its name. For a text model: to go through the transcript of the audio and write it anew, at peak.
