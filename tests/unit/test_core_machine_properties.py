@@ -563,11 +563,16 @@ class Shell(RuleBasedStateMachine):
         assert state.ready_count == len(ready)
         delayed = {task_id: state.records[task_id].queued_at for task_id in by_state[TaskState.DELAYED]}
         assert state.next_due() == min(delayed.values(), default=None)
-        assert state._queue.delayed_count == len(delayed)
+        assert state.delayed_count == len(delayed)
         parked = set(state.parked)
         for task_id in ready | held:
             provider = state.records[task_id].task.provider
             assert (task_id in held) == (provider in parked or "*" in parked)
+
+    def place(self, record: TaskRecord) -> tuple[int, ...]:
+        """Where a task is in the order of adding: behind its parent, before what was added after that."""
+        parent = self.batch.state.records.get(record.task.parent)
+        return (*(self.place(parent) if parent else ()), record.sequence)
 
     @invariant()
     def candidates_are_the_best_first(self) -> None:
@@ -582,10 +587,13 @@ class Shell(RuleBasedStateMachine):
 
         def rank(record: TaskRecord) -> tuple[int, tuple[int, ...]]:
             worn = min(record.degradation, int((now - record.queued_at) // POLICY.aging_s))
-            return record.task.priority + record.degradation - worn, state._sequence(record)
+            return record.task.priority + record.degradation - worn, self.place(record)
 
         assert records == sorted(records, key=rank)
-        assert set(candidates) == set(state.dump()["queue"])
+        ready = set(state.dump()["queue"])
+        assert set(candidates) <= ready
+        left_out = [state.records[task_id] for task_id in ready - set(candidates)]
+        assert all(record.task.shared for record in left_out), "only services say how many may start"
         for record in records:
             assert record.queued_at <= now
             assert set(record.task.depends_on) <= self.succeeded

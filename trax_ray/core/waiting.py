@@ -1,0 +1,184 @@
+"""What waits: for its turn, for its time, or for a person.
+
+A task that is queued is in the queue, or held because its provider is parked; one that is delayed is in the queue
+until its time comes. Who may start, and when, is decided here; why, elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trax_ray.core.ledger import Cause, Ledger, TaskRecord
+from trax_ray.core.queue import Order, TaskQueue
+from trax_ray.core.task import Failure, TaskState
+
+__all__ = ["EVERYTHING", "Waiting"]
+
+EVERYTHING = "*"
+"""The provider that stands for all of them: what a full disk parks."""
+
+
+class Waiting:
+    """The tasks that are queued or delayed, and the providers that are parked.
+
+    Args:
+        ledger: Where the tasks are; states change there.
+        aging_s: Seconds of waiting that take one step of degradation back.
+
+    Attributes:
+        parked: Providers that wait for a person, with the reason.
+        held: Ids of queued tasks whose provider is parked, in the order in which they were held.
+    """
+
+    def __init__(self, ledger: Ledger, aging_s: float) -> None:
+        self.parked: dict[str, Failure] = {}
+        self.held: dict[str, None] = {}
+        self._ledger = ledger
+        self._queue = TaskQueue(aging_s)
+        self._assembles: dict[str, None] = {}
+
+    # What may start
+
+    @property
+    def ready_count(self) -> int:
+        """Tasks that could start now."""
+        return self._queue.ready_count
+
+    @property
+    def delayed_count(self) -> int:
+        """Tasks that wait for their time."""
+        return self._queue.delayed_count
+
+    def next_due(self) -> float | None:
+        """When the next delayed task gets ready, seconds since the epoch; None where none waits."""
+        return self._queue.next_due()
+
+    def best(self, count: int) -> Iterator[TaskRecord]:
+        """The next tasks to start, best first."""
+        return (self._ledger.records[task_id] for task_id in self._queue.peek(count))
+
+    def all_parked(self) -> bool:
+        """Whether all that waits waits for a person.
+
+        Delayed tasks of parked providers count: when their time comes they are held, and that is no event.
+        """
+        if not self.parked or self._queue.ready_count:
+            return False
+        delayed = (record for record in self._ledger.records.values() if record.state is TaskState.DELAYED)
+        return all(self._is_parked(record) for record in delayed)
+
+    # What waits
+
+    def pass_time(self, now: float) -> None:
+        """Let time pass. A task got ready when its time came, not when somebody looked."""
+        for task_id in self._queue.advance(now):
+            record = self._ledger.records[task_id]
+            self._ledger.move(record, Cause.READY, at=record.queued_at)
+            self._hold_if_parked(record)
+
+    def make_ready(self, record: TaskRecord) -> None:
+        """A blocked task has all that it needs."""
+        self._ledger.move(record, Cause.READY)
+        self._push(record, self._ledger.now)
+
+    def requeue(self, record: TaskRecord) -> None:
+        """A running task waits for its turn again."""
+        self._ledger.move(record, Cause.REQUEUE)
+        self._push(record, self._ledger.now)
+
+    def retry(self, record: TaskRecord, delay_s: float) -> None:
+        """A running task waits for its time, so many seconds from now."""
+        self._ledger.move(record, Cause.RETRY)
+        self._push_delayed(record, self._ledger.now + delay_s)
+
+    def start(self, record: TaskRecord) -> None:
+        """A queued task starts."""
+        self._ledger.move(record, Cause.START)
+        self._queue.remove(record.task.id)
+
+    def cancel(self, record: TaskRecord) -> None:
+        """A task that hasn't ended won't be done, wherever it is."""
+        if record.task.id in self._queue:
+            self._queue.remove(record.task.id)
+        self.held.pop(record.task.id, None)
+        self._ledger.move(record, Cause.CANCEL)
+
+    def rebuild(self, aging_s: float) -> None:
+        """Build the queue anew from the ledger: under a new policy, with nothing parked."""
+        self.parked.clear()
+        self.held.clear()
+        self._queue = TaskQueue(aging_s)
+        for record in self._ledger.records.values():
+            if record.state is TaskState.QUEUED:
+                self._push(record, record.queued_at)
+            elif record.state is TaskState.DELAYED:
+                self._push_delayed(record, record.queued_at)
+
+    # Providers
+
+    def park(self, provider: str, failure: Failure, *, requests: bool = False) -> None:
+        """Hold what needs a provider.
+
+        Args:
+            provider: Its name.
+            failure: Why.
+            requests: It is a service that is asked no more. What it was paid for is still brought to its end: a
+                recording whose requests are answered only has to be assembled.
+        """
+        if requests and provider not in self.parked:
+            self._assembles[provider] = None
+        elif not requests:
+            self._assembles.pop(provider, None)
+        self.parked[provider] = failure
+        for record in self._ledger.records.values():
+            if record.state is TaskState.QUEUED and record.task.id in self._queue:
+                self._hold_if_parked(record)
+
+    def unpark(self) -> None:
+        """All providers are tried again."""
+        held, self.held = self.held, {}
+        self.parked.clear()
+        for task_id in held:
+            self._push(self._ledger.records[task_id], self._ledger.now)
+
+    def _is_parked(self, record: TaskRecord) -> bool:
+        if EVERYTHING in self.parked:
+            return True
+        provider = record.task.provider
+        return provider in self.parked and not (record.children and provider in self._assembles)
+
+    def _hold_if_parked(self, record: TaskRecord) -> None:
+        if self._is_parked(record):
+            self._queue.remove(record.task.id)
+            self.held[record.task.id] = None
+
+    # The queue
+
+    def _sequence(self, record: TaskRecord) -> Order:
+        """The place among equals: chunks follow their recording, so that one is finished before the next is begun."""
+        order: Order = (record.sequence,)
+        while record.task.parent:
+            record = self._ledger.records[record.task.parent]
+            order = (record.sequence, *order)
+        return order
+
+    def _push(self, record: TaskRecord, since: float) -> None:
+        record.queued_at = since
+        self._queue.push(
+            record.task.id,
+            sequence=self._sequence(record),
+            priority=record.task.priority,
+            degradation=record.degradation,
+            since=since,
+        )
+        self._hold_if_parked(record)
+
+    def _push_delayed(self, record: TaskRecord, ready_at: float) -> None:
+        record.queued_at = ready_at
+        self._queue.push_delayed(
+            record.task.id,
+            sequence=self._sequence(record),
+            priority=record.task.priority,
+            degradation=record.degradation,
+            ready_at=ready_at,
+        )
