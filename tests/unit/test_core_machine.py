@@ -311,6 +311,16 @@ def test_a_signal_is_about_its_run_and_about_all_of_it() -> None:
     assert len(batch.start()) == 1
 
 
+def test_a_shared_task_that_plans_chunks_gives_its_place_back() -> None:
+    batch = Batch()
+    batch.add(*(make_task(f"t{number}", shared=True) for number in range(20)))
+    for number in range(20):
+        (running,) = batch.start()
+        assert running.task.id == f"t{number}"
+        batch.expand(running, [make_task(f"t{number}/0", parent=f"t{number}", provider="another", priority=9)])
+    assert not batch.state.services.dump()["under_way"]
+
+
 @pytest.mark.parametrize("reason", ["stop", "signal"])
 def test_a_run_that_was_stopped_stays_so_whoever_takes_over(reason: str) -> None:
     """Its coordinator may die before anybody learns of it; what is added then waits for the next run."""

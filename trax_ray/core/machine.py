@@ -313,6 +313,7 @@ class BatchState:
         record = self._current(event)
         if record is None:
             return
+        self.services.on_ended(record.task, event.outcome.signal, self.now)
         self._families.expand(record, event.outcome.children)
 
     def _stop(self, event: Stopped) -> list[Command]:
