@@ -50,6 +50,7 @@ from trax_ray.core.events import (
     TasksAdded,
     decode_task,
 )
+from trax_ray.core.machine import LOOK_AHEAD
 from trax_ray.core.progress import BatchProgress, BatchResult, fold, result_of
 from trax_ray.core.schedule import parse_hours, waits_until
 from trax_ray.core.spec import BatchSpec
@@ -68,8 +69,6 @@ IDLE_WAIT_S = 0.25
 SAMPLE_PERIOD_S = 1.0
 NODES_PERIOD_S = 5.0
 INBOX_PERIOD_S = 0.2
-LOOK_AHEAD = 256
-"""Ready tasks that admission looks at in one turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,10 @@ from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
 from trax_ray.core.waiting import EVERYTHING, Waiting
 from trax_ray.errors import IllegalTransition
 
-__all__ = ["BatchState"]
+__all__ = ["LOOK_AHEAD", "BatchState"]
+
+LOOK_AHEAD = 256
+"""Ready tasks, best first, among which those are looked for that may start."""
 
 
 class BatchState:
@@ -105,11 +108,12 @@ class BatchState:
 
     def candidates(self, count: int, now: float) -> list[BatchTask]:
         """The next tasks to start, best first; none while paused or draining, or after the end."""
-        self._waiting.pass_time(max(now, self.now))
+        now = max(now, self.now)
+        self._waiting.pass_time(now)
         if self.paused or self.draining or self.finished:
             return []
         tasks = (record.task for record in self._waiting.best(count))
-        return list(self.services.startable(tasks, self.now))
+        return list(self.services.startable(tasks, now))
 
     def next_attempt(self, task_id: str) -> int:
         """The number that the task's next attempt has, from 1."""
@@ -133,14 +137,19 @@ class BatchState:
         self.ledger.now = max(self.now, now)
         self._waiting.pass_time(self.now)
         commands = self._apply(event)
-        for provider, failure in self.services.capped().items():
-            if provider not in self.parked and not self.finished:
-                self._waiting.park(provider, failure, requests=True)
+        self._park_where_money_is_short()
         ended = self._ending()
         if ended and not self.finished:
             self.finished = ended
             commands.append(Finish(ended))
         return commands
+
+    def _park_where_money_is_short(self) -> None:
+        if not self.services.has_cap or self.finished:
+            return
+        ready = (record.task for record in self._waiting.best(LOOK_AHEAD))
+        for provider, failure in self.services.capped(ready).items():
+            self._waiting.park(provider, failure, requests=True)
 
     def _apply(self, event: Event) -> list[Command]:
         commands: list[Command] = []

@@ -62,30 +62,45 @@ class Services:
     def startable(self, tasks: Iterable[BatchTask], now: float) -> Iterator[BatchTask]:
         """Those of the tasks, in their order, that their providers let start now. Tasks that ask none always may."""
         room: dict[str, int] = {}
+        planned_usd: dict[str, float] = {}
         for task in tasks:
             if task.shared:
                 # A question changes nothing: a provider is only known from its first request on.
                 limits, provider = self._limits.get(task.provider) or self._new(), task.provider
                 if provider not in room:
                     room[provider] = limits.allowed(self._count[provider], now)
-                if room[provider] <= 0 or not limits.may_start(_estimate(task)):
+                estimate = _estimate(task) or 0.0
+                if room[provider] <= 0 or not limits.may_start(planned_usd.get(provider, 0.0) + estimate):
                     continue
                 room[provider] -= 1
+                planned_usd[provider] = planned_usd.get(provider, 0.0) + estimate
             yield task
 
-    def capped(self) -> dict[str, Failure]:
-        """The providers whose money is used up, with nothing under way that could turn out cheaper."""
-        return {
-            provider: Failure(
-                FailureClass.CONFIG,
-                Category.RESOURCE,
-                COST_CAP,
-                f"{limits.spent_usd:.4f} US dollars are spent of the {self._max_cost_usd:g} that the batch may: "
-                "give a larger --max-cost to go on",
-            )
-            for provider, limits in self._limits.items()
-            if limits.cost_capped and not self._count[provider]
-        }
+    @property
+    def has_cap(self) -> bool:
+        """Whether there is a limit to what may be spent."""
+        return self._max_cost_usd is not None
+
+    def capped(self, waiting: Iterable[BatchTask]) -> dict[str, Failure]:
+        """The providers whose money suffices for no task that waits, with nothing under way that could change that.
+
+        Args:
+            waiting: The ready tasks, or the first of them.
+        """
+        short: dict[str, bool] = {}
+        for task in waiting:
+            if task.shared and not self._count[task.provider]:
+                limits = self._limits.get(task.provider) or self._new()
+                short[task.provider] = short.get(task.provider, True) and not limits.may_start(_estimate(task))
+        return {provider: self._cost_cap(provider) for provider, is_short in short.items() if is_short}
+
+    def _cost_cap(self, provider: str) -> Failure:
+        spent = self._limits[provider].spent_usd if provider in self._limits else 0.0
+        message = (
+            f"{spent:.4f} US dollars are spent of the {self._max_cost_usd:g} that the batch may, and the next request "
+            "would exceed that: give a larger --max-cost to go on"
+        )
+        return Failure(FailureClass.CONFIG, Category.RESOURCE, COST_CAP, message)
 
     @property
     def spent_usd(self) -> float:

@@ -1,0 +1,166 @@
+"""What services let start, as the machine sees it: limits, refusals, money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trax_ray.core.events import (
+    AttemptEnded,
+    CoordinatorStarted,
+    Dispatch,
+    Expanded,
+    InputsClosed,
+    Resumed,
+    Started,
+    TasksAdded,
+)
+from trax_ray.core.machine import BatchState
+from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.services import COST_CAP
+from trax_ray.core.spec import BatchSpec, Limits
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, TaskState
+from trax_ray.testing.factories import make_task
+
+OK = ProviderSignal(status=200, latency_s=1.0)
+
+
+def request(name: str, **more: Any) -> BatchTask:
+    return make_task(name, provider="openai", shared=True, **more)
+
+
+class Batch:
+    """A machine and its time."""
+
+    def __init__(self, *tasks: BatchTask, **fields: Any) -> None:
+        self.state = BatchState()
+        self.now = 1000.0
+        self.begin(**fields)
+        self.do(TasksAdded(tasks))
+        self.do(InputsClosed())
+
+    def begin(self, epoch: int = 1, run: str = "r", **fields: Any) -> None:
+        spec = BatchSpec(output_dir="/out", limits=Limits(max_workers=64), **fields)
+        self.do(CoordinatorStarted(epoch, spec.to_dict(), run=run))
+
+    def do(self, event: Any) -> list[Any]:
+        return self.state.handle(event, self.now)
+
+    def start(self, most: int = 99) -> list[Dispatch]:
+        tasks = self.state.candidates(most, self.now)
+        if not tasks:
+            return []
+        commands = self.do(Started(tuple((task.id, self.state.next_attempt(task.id)) for task in tasks)))
+        return [command for command in commands if isinstance(command, Dispatch)]
+
+    def end(self, dispatch: Dispatch, signal: ProviderSignal | None = OK, failure: Failure | None = None) -> None:
+        outcome = Outcome(failure=failure, artifact_key="k", signal=signal)
+        self.do(AttemptEnded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome, jitter=0.5))
+
+
+def refused() -> tuple[ProviderSignal, Failure]:
+    failure = Failure(FailureClass.CONFIG, Category.NETWORK, "key_refused", "no", parks="openai")
+    return ProviderSignal(kind=SignalKind.REFUSED, status=401), failure
+
+
+def turned_away(after_s: float) -> tuple[ProviderSignal, Failure]:
+    failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, "rate_limited", "slower", retry_after_s=after_s)
+    return ProviderSignal(kind=SignalKind.RATE_LIMITED, status=429, retry_after_s=after_s), failure
+
+
+def test_a_service_is_asked_a_little_first_and_more_when_it_answers() -> None:
+    batch = Batch(*(request(f"t{number}") for number in range(100)))
+    first = batch.start()
+    assert 1 <= len(first) < 64
+    for dispatch in first:
+        batch.now += 0.1
+        batch.end(dispatch)
+    assert len(batch.start()) > len(first)
+
+
+def test_what_asks_no_service_does_not_wait_for_one() -> None:
+    batch = Batch(*(request(f"t{number}") for number in range(100)), make_task("local"))
+    assert "local" in {dispatch.task.id for dispatch in batch.start(999)}
+
+
+def test_a_429_that_says_when_costs_no_retry_and_is_obeyed() -> None:
+    batch = Batch(request("t", max_retries=0))
+    (first,) = batch.start()
+    batch.end(first, *turned_away(5.0))
+    record = batch.state.records["t"]
+    assert (record.state, record.spent, record.turned_away) == (TaskState.DELAYED, 0, 1)
+    assert record.queued_at >= batch.now + 5.0
+    batch.now = record.queued_at
+    (again,) = batch.start()
+    batch.end(again)
+    assert record.state is TaskState.SUCCEEDED
+
+
+def test_a_refused_key_burns_no_file_and_one_request_tries_whether_to_go_on() -> None:
+    batch = Batch(*(request(f"t{number}", max_retries=0) for number in range(10)))
+    first, *rest = batch.start()
+    batch.end(first, *refused())
+    for dispatch in rest:
+        batch.end(dispatch, *refused())
+    assert batch.start() == []
+    assert batch.state.finished == "parked"
+    assert set(batch.state.parked) == {"openai"}
+    assert not any(record.state is TaskState.FAILED for record in batch.state.records.values())
+    batch.begin(epoch=2)
+    batch.do(InputsClosed())
+    (probe,) = batch.start()
+    assert batch.start() == []
+    batch.end(probe)
+    assert batch.start()
+
+
+def test_money_stops_new_requests_and_what_was_paid_is_brought_to_its_end() -> None:
+    tasks = [request(f"t{number}", estimate_usd=0.10) for number in range(10)]
+    batch = Batch(*tasks, max_cost_usd=0.35)
+    started = batch.start()
+    assert len(started) == 3, "a fourth might exceed it"
+    for dispatch in started:
+        batch.end(dispatch, ProviderSignal(status=200, latency_s=1.0, cost_usd=0.10))
+    assert batch.start() == []
+    assert batch.state.finished == "parked"
+    assert batch.state.parked["openai"].code == COST_CAP
+    assert "--max-cost" in batch.state.parked["openai"].message
+    assert batch.state.services.spent_usd == pytest.approx(0.3)
+    batch.begin(epoch=2, max_cost_usd=1.0)
+    batch.do(InputsClosed())
+    assert batch.start()
+
+
+def test_requests_that_cost_less_than_expected_let_others_start() -> None:
+    batch = Batch(*(request(f"t{number}", estimate_usd=0.10) for number in range(4)), max_cost_usd=0.25)
+    for dispatch in batch.start():
+        batch.end(dispatch, ProviderSignal(status=200, latency_s=1.0, cost_usd=0.01))
+    assert len(batch.start()) == 2
+
+
+def test_a_recording_whose_requests_are_answered_is_assembled_although_its_service_is_parked() -> None:
+    whole = make_task("whole", provider="openai")
+    batch = Batch(whole, request("other"))
+    dispatches = {dispatch.task.id: dispatch for dispatch in batch.start()}
+    child = request("whole/0", parent="whole", chunk=0, file_id="whole")
+    first = dispatches["whole"]
+    batch.do(Expanded("whole", first.epoch, first.attempt, Outcome(children=(child,))))
+    (asked,) = batch.start()
+    batch.end(dispatches["other"], *refused())
+    batch.end(asked)
+    (assembly,) = batch.start()
+    assert assembly.task.id == "whole"
+    batch.end(assembly, None)
+    assert batch.state.finished == "parked"
+    batch.do(Resumed())
+
+
+def test_an_attempt_that_ends_without_an_answer_frees_its_place() -> None:
+    batch = Batch(*(request(f"t{number}") for number in range(30)))
+    started = batch.start()
+    lost = Failure(FailureClass.UNKNOWN, Category.RESOURCE, "node_died", "gone")
+    for dispatch in started:
+        batch.end(dispatch, None, lost)
+    batch.now += 120.0
+    assert len(batch.start()) == len(started)
