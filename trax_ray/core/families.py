@@ -98,6 +98,7 @@ class Families:
         self._ledger.replace_task(record, task)
         self._note_dependencies(task)
         record.spent = record.deaths = record.losses = record.degradation = record.turned_away = 0
+        record.repeats = {}
         record.retry_wanted = False
         record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
         record.waiting_for = set()

@@ -63,8 +63,9 @@ def work_of(task: BatchTask) -> float:
 class TaskRecord:
     """What the machine knows of one task. Times are seconds since the epoch, 0.0 when not yet.
 
-    `deaths` counts processes that died of it alone, `losses` attempts that were lost with their node. What retries
-    have changed in `task`: more memory; no longer `shared` where it was there when a shared process died.
+    `deaths` counts processes that died of it alone, `losses` attempts that were lost with their node, `repeats`
+    failures by their code, where how often matters (`retry.REPEATED`). What retries have changed in `task`: more
+    memory; no longer `shared` where it was there when a shared process died.
     """
 
     task: BatchTask
@@ -76,6 +77,7 @@ class TaskRecord:
     deaths: int = 0
     losses: int = 0
     turned_away: int = 0
+    repeats: dict[str, int] = field(default_factory=dict)
     retry_wanted: bool = False
     degradation: int = 0
     recovered: bool = False

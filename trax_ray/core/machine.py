@@ -36,7 +36,7 @@ from trax_ray.core.events import (
 from trax_ray.core.families import Families
 from trax_ray.core.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.ratelimit import FREE_RETRIES
-from trax_ray.core.retry import LOST, WORKER_DIED, backoff_s, decide
+from trax_ray.core.retry import LOST, REPEATED, WORKER_DIED, backoff_s, decide
 from trax_ray.core.services import Services
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
@@ -293,6 +293,8 @@ class BatchState:
             return
         record.deaths += failure.code == WORKER_DIED
         record.losses += failure.code in LOST
+        if failure.code in REPEATED:
+            record.repeats[failure.code] = record.repeats.get(failure.code, 0) + 1
         decision = decide(
             failure,
             self._policy,
@@ -300,6 +302,7 @@ class BatchState:
             max_retries=record.task.max_retries,
             deaths=record.deaths,
             losses=record.losses,
+            repeats=record.repeats.get(failure.code, 0),
             memory_mb=record.task.resources.memory_mb,
             largest_node_mb=self._largest_node_mb,
             jitter=jitter,

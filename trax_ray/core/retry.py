@@ -7,13 +7,25 @@ from dataclasses import dataclass
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
 
-__all__ = ["RetryDecision", "backoff_s", "decide"]
+__all__ = ["BAD_ANSWER", "FORMAT_REFUSED", "REPEATED", "RetryDecision", "backoff_s", "decide"]
 
 WORKER_DIED = "worker_died"
 """Failure code of an attempt whose process died under it: the task is a suspect."""
 
 LOST = frozenset({"node_died", "owner_died", "result_lost"})
 """Failure codes of attempts that were lost through no fault of their task."""
+
+BAD_ANSWER = "bad_answer"
+"""Failure code of a service's answer that can't be used."""
+
+FORMAT_REFUSED = "format_refused"
+"""Failure code of a request that a server wants in another form, in which it is asked from then on."""
+
+MOST_BAD_ANSWERS = 2
+"""Retries of a task for bad answers, each of which was probably paid: what answers nonsense three times goes on so."""
+
+REPEATED = frozenset({BAD_ANSWER, FORMAT_REFUSED})
+"""Failure codes of which it counts how often a task had them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,7 @@ def decide(
     max_retries: int,
     deaths: int,
     losses: int,
+    repeats: int,
     memory_mb: int,
     largest_node_mb: int,
     jitter: float,
@@ -67,7 +80,7 @@ def decide(
 
     The next attempt waits `max(retry_after_s, jitter * min(cap_s, base_s * 2 ** spent))` seconds (see `backoff_s`),
     with its priority number `priority_step` higher. An attempt that was lost with its node costs nothing but the
-    delay, `max_losses` times.
+    delay, `max_losses` times; so does one that taught how to ask. Bad answers are asked for again twice at the most.
 
     Args:
         failure: Why the attempt failed.
@@ -76,6 +89,7 @@ def decide(
         max_retries: Retries that it may use.
         deaths: Processes that died of it, this time included.
         losses: Attempts that were lost with their node, this time included.
+        repeats: Attempts that failed with this code, this time included; where the code is one of `REPEATED`.
         memory_mb: What the attempt had asked for, MiB.
         largest_node_mb: The most that any node could give, MiB; 0 when unknown.
         jitter: A draw from [0, 1).
@@ -85,6 +99,10 @@ def decide(
     """
     if failure.code in LOST and losses <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, losses - 1, jitter), degradation=0, spends=False)
+    if failure.code == FORMAT_REFUSED and repeats <= policy.max_losses:
+        return RetryDecision(delay_s=backoff_s(policy, 0, jitter), degradation=0, spends=False)
+    if failure.code == BAD_ANSWER and repeats > MOST_BAD_ANSWERS:
+        return None
     if failure.failure_class is FailureClass.PERMANENT or spent >= max_retries:
         return None
     if failure.code == WORKER_DIED and deaths >= policy.max_deaths:
