@@ -500,8 +500,13 @@ class Shell(RuleBasedStateMachine):
     def _recount(self, tally: Tally, roots: list[TaskRecord], *, began_at: float) -> dict[str, list[TaskState]]:
         """Count from scratch what a tally has kept up to date; gives the states of each input's tasks."""
         inputs: dict[str, list[TaskState]] = {}
+        last: dict[str, int] = {}
         for record in roots:
-            inputs.setdefault(record.task.file_id, []).append(record.state)
+            last[record.task.file_id] = max(record.given_in, last.get(record.task.file_id, 0))
+        for record in roots:
+            # A step that the last run wasn't given says nothing of what the input has come to.
+            if record.given_in == last[record.task.file_id]:
+                inputs.setdefault(record.task.file_id, []).append(record.state)
         verdicts: Counter[TaskState] = Counter()
         for states in inputs.values():
             if TaskState.FAILED in states:

@@ -94,7 +94,7 @@ class Families:
     def _reopen(self, task: BatchTask) -> TaskRecord:
         record = self._ledger.records[task.id]
         self._ledger.move(record, Cause.REVIVE)
-        self._ledger.run.enter(record)
+        self._ledger.give(record)
         self._ledger.replace_task(record, task)
         self._note_dependencies(task)
         record.spent = record.deaths = record.losses = record.degradation = record.turned_away = 0

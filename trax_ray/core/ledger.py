@@ -70,6 +70,7 @@ class TaskRecord:
 
     task: BatchTask
     sequence: int
+    given_in: int = 0
     state: TaskState = TaskState.BLOCKED
     epoch: int = 0
     attempt: int = 0
@@ -103,16 +104,21 @@ class TaskRecord:
 
 @dataclass(slots=True)
 class _Input:
-    """One input: its verdict follows from the states of its tasks (children excepted)."""
+    """One input: its verdict follows from the states of its tasks (children excepted).
 
-    tasks: int = 0
+    Those of the last run that was given it count: a step that an earlier run had and this one hasn't says nothing of
+    what the input has come to.
+    """
+
+    given_in: int = 0
+    tasks: set[str] = field(default_factory=set)
     states: Counter[TaskState] = field(default_factory=Counter)
 
     def verdict(self) -> TaskState | None:
         for state in (TaskState.FAILED, TaskState.CANCELLED):
             if self.states[state]:
                 return state
-        return TaskState.SUCCEEDED if self.states[TaskState.SUCCEEDED] == self.tasks else None
+        return TaskState.SUCCEEDED if self.states[TaskState.SUCCEEDED] == len(self.tasks) else None
 
 
 class Tally:
@@ -134,14 +140,12 @@ class Tally:
 
     def enter(self, record: TaskRecord) -> None:
         """Count a record as it stands, if it isn't counted yet. What it has done already was done before."""
-        if record.task.parent or record.task.id in self.members:
+        if record.task.parent:
+            return
+        self._enter_input(record)
+        if record.task.id in self.members:
             return
         self.members.add(record.task.id)
-        entry = self.inputs.setdefault(record.task.file_id, _Input())
-        old = entry.verdict() if entry.tasks else None
-        entry.tasks += 1
-        entry.states[record.state] += 1
-        self._note_verdict(old, entry.verdict())
         self.work_total += record.work
         if record.state.terminal:
             self.work_ended += record.work
@@ -149,6 +153,19 @@ class Tally:
         if record.state is TaskState.SUCCEEDED:
             self._count_quality(record)
             self.audio_us_before += audio_us(record.task.task_type.value, record.metrics)
+
+    def _enter_input(self, record: TaskRecord) -> None:
+        entry = self.inputs.setdefault(record.task.file_id, _Input())
+        if record.given_in == entry.given_in and record.task.id in entry.tasks:
+            return
+        old = entry.verdict() if entry.tasks else None
+        if record.given_in > entry.given_in:
+            entry.given_in = record.given_in
+            entry.tasks.clear()
+            entry.states.clear()
+        entry.tasks.add(record.task.id)
+        entry.states[record.state] += 1
+        self._note_verdict(old, entry.verdict())
 
     def moved(self, record: TaskRecord, target: TaskState, *, before: bool) -> None:
         """Follow a change of state, while the record still has the old one.
@@ -161,10 +178,11 @@ class Tally:
         if record.task.id not in self.members:
             return
         entry = self.inputs[record.task.file_id]
-        old = entry.verdict()
-        entry.states[record.state] -= 1
-        entry.states[target] += 1
-        self._note_verdict(old, entry.verdict())
+        if record.task.id in entry.tasks:
+            old = entry.verdict()
+            entry.states[record.state] -= 1
+            entry.states[target] += 1
+            self._note_verdict(old, entry.verdict())
         ended = record.work * (target.terminal - record.state.terminal)
         self.work_ended += ended
         if before and record.state.terminal:
@@ -205,10 +223,12 @@ class Ledger:
         self.counts: Counter[TaskState] = Counter()
         self.total = Tally()
         self.run = Tally()
+        self.runs = 0
 
     def begin_run(self) -> None:
         """Another run: nothing has been given to it yet."""
         self.run = Tally()
+        self.runs += 1
         self.run_began_at = self.now
 
     def add(self, task: BatchTask) -> TaskRecord:
@@ -222,10 +242,15 @@ class Ledger:
         record = TaskRecord(task, sequence=len(self.records))
         self.records[task.id] = record
         self.counts[TaskState.BLOCKED] += 1
-        self.total.enter(record)
-        self.run.enter(record)
+        self.give(record)
         record.story.append((self.now, "added", record.state.value))
         return record
+
+    def give(self, record: TaskRecord) -> None:
+        """Count a record in the present run, which was given it."""
+        record.given_in = self.runs
+        self.total.enter(record)
+        self.run.enter(record)
 
     def move(self, record: TaskRecord, cause: Cause, *, at: float | None = None) -> None:
         """Change a record's state: the only place where one changes.

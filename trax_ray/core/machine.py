@@ -171,7 +171,7 @@ class BatchState:
             self._families.revive(event.tasks)
         elif isinstance(event, Known):
             for task_id in event.task_ids:
-                self.ledger.run.enter(self.records[task_id])
+                self.ledger.give(self.records[task_id])
         elif isinstance(event, InputsClosed):
             self.closed = True
         elif isinstance(event, CoordinatorStarted):

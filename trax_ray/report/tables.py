@@ -50,7 +50,8 @@ class Entry:
 
     Args:
         file_id: Its id.
-        steps: Its own tasks, in the order of adding: one, or one per step of a pipeline.
+        steps: Its own tasks, in the order of adding: one, or one per step of a pipeline; those of the last run that
+            was given it.
         planned: Tasks that these planned at run time, such as chunks; also ones that no longer count.
         retries: Failed attempts of all of these that were followed by another.
     """
@@ -94,8 +95,9 @@ class Entry:
         return next((state.value for state in _OPEN_STATES if state in states), TaskState.QUEUED.value)
 
     def failed(self) -> TaskRecord | None:
-        """The first of its tasks that failed: tasks come after those that they depend on. None without failure."""
-        return next((record for record in self.steps if record.state is TaskState.FAILED), None)
+        """The first of its tasks that failed by itself, else the first that failed; None without failure."""
+        failed = [record for record in self.steps if record.state is TaskState.FAILED]
+        return next((record for record in failed if not _is_consequence(record.failure)), failed[0] if failed else None)
 
 
 def owners(history: History) -> dict[str, str]:
@@ -116,7 +118,9 @@ def entries(history: History) -> list[Entry]:
     found: dict[str, Entry] = {}
     for task_id, record in history.state.records.items():
         entry = found.setdefault(owner[task_id], Entry(owner[task_id]))
-        (entry.planned if record.task.parent else entry.steps).append(record)
+        last = history.state.ledger.total.inputs[entry.file_id].given_in
+        counts = not record.task.parent and record.given_in == last
+        (entry.steps if counts else entry.planned).append(record)
     for attempt in history.attempts:
         found[owner[attempt.task_id]].retries += attempt.retried
     return list(found.values())

@@ -5,6 +5,7 @@ The one place where exceptions of libraries become failures; what our own errors
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 
@@ -25,7 +26,8 @@ def failure_of(error: BaseException) -> Failure:
             MemoryError asks for more memory; anything else is a defect of ours or of a library: class unknown,
             so it is tried again and named for what it is.
     """
-    if isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno in _NETWORK):
+    # Before Python 3.11 asyncio's time-out was another one.
+    if isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError) or (isinstance(error, OSError) and error.errno in _NETWORK):
         return Failure(FailureClass.TRANSIENT, Category.NETWORK, "connection", _sentence(error))
     if isinstance(error, OSError) and error.errno is not None:
         name = error.filename if isinstance(error.filename, str | bytes) else "a file"
