@@ -27,7 +27,9 @@ def failure_of(error: BaseException) -> Failure:
             so it is tried again and named for what it is.
     """
     # Before Python 3.11 asyncio's time-out was another one.
-    if isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError) or (isinstance(error, OSError) and error.errno in _NETWORK):
+    if isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError) or (
+        isinstance(error, OSError) and error.errno in _NETWORK
+    ):
         return Failure(FailureClass.TRANSIENT, Category.NETWORK, "connection", _sentence(error))
     if isinstance(error, OSError) and error.errno is not None:
         name = error.filename if isinstance(error.filename, str | bytes) else "a file"
