@@ -4,7 +4,7 @@ As a program it is both sides of such a test:
 
     python batch_program.py run DESCRIPTION         run the batch that a JSON file describes, as `trax-ray batch` does:
                                                     the same signals, words and exit codes. The same line continues it.
-    python batch_program.py control OUT SEED COUNT  give a batch so many commands, one after the other, by chance
+    python batch_program.py control OUT SEED COUNT  give a batch so many commands by chance, one after the other
 
 `Batch` is its handle in tests.
 """
@@ -51,7 +51,10 @@ START_S = 60.0
 COMMANDS = ("pause", "resume", "resume", "retry-failed")
 """What a control process gives, as often as it stands here; `stop` once in so many commands."""
 
-STOP_EVERY = 12
+STOP_EVERY = 16
+
+TAKEN_S = 20.0
+"""How long a command may wait for somebody to take it: as long as a batch needs to start again."""
 
 
 def until(condition: Callable[[], T], timeout_s: float = START_S, *, what: str = "") -> T:
@@ -276,12 +279,14 @@ def run(description: Path) -> int:
 
 
 def control(out: Path, seed: int, count: int) -> None:
-    """Give commands, with pauses of chance between them. What it does depends on the seed alone."""
+    """Give commands by chance, the next one when somebody has taken the one before, and after a pause of chance."""
     chance = random.Random(seed)
+    folder = Layout(out).inbox
     for _ in range(count):
-        time.sleep(chance.uniform(0.1, 1.0))
-        command = "stop" if chance.randrange(STOP_EVERY) == 0 else chance.choice(COMMANDS)
-        inbox.put(Layout(out).inbox, command)
+        with contextlib.suppress(TimeoutError):  # the batch may have ended
+            until(lambda: not inbox.waiting(folder), TAKEN_S)
+        time.sleep(chance.uniform(0.05, 0.8))
+        inbox.put(folder, "stop" if chance.randrange(STOP_EVERY) == 0 else chance.choice(COMMANDS))
 
 
 if __name__ == "__main__":
