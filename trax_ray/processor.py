@@ -38,6 +38,7 @@ from trax_ray.core.spec import (
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import QueueFull, SetupError, UsageError
 from trax_ray.providers.keys import Secret, check_base_url, find_key
+from trax_ray.providers.prices import estimate_usd
 from trax_ray.providers.registry import SPEECH_PROVIDERS, SpeechProvider, provider_of
 from trax_ray.store.batch_journal import read_state, spoilt
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
@@ -575,6 +576,10 @@ def provider_for(
         word_timestamps=spec.word_timestamps,
         initial_prompt=prompt or spec.initial_prompt,
     )
+    if spec.max_cost_usd is not None and provider.service and estimate_usd(model, 60.0) is None:
+        raise UsageError(
+            f"--max-cost can't be kept: what {model} costs isn't known here: leave it out, or take another --model"
+        )
     if provider.key_variable and find_key(provider.key_variable) is None and not spec.base_url:
         raise SetupError(
             f"the model {model} needs a key: set {provider.key_variable}, or {provider.key_variable}_FILE to a file "

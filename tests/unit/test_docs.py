@@ -220,8 +220,10 @@ def codes_of_the_package() -> set[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "code":
                 found |= set(words_in(node.value, constants))
-            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Failure" and len(node.args) > 2:
-                found |= set(words_in(node.args[2], constants))
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Failure", "failure"):
+                found |= set(words_in(node.args[2], constants)) if len(node.args) > 2 else set()
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "_lost":
+                found |= set(words_in(node.args[1], constants))
             elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 names = {target.id for target in targets if isinstance(target, ast.Name)}

@@ -92,3 +92,9 @@ def test_an_address_holds_no_secret(url: str) -> None:
     with pytest.raises(UsageError, match="written into the journal") as caught:
         check_base_url(url)
     assert KEY not in caught.value.message
+
+
+def test_the_same_key_is_the_same_secret() -> None:
+    assert Secret("sk-0123456789") == Secret("sk-0123456789")
+    assert len({Secret("sk-0123456789"), Secret("sk-0123456789"), Secret("sk-other-6789")}) == 2
+    assert Secret("sk-0123456789") != "sk-0123456789"

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trax_ray.core.retry import BAD_ANSWER
 from trax_ray.errors import ProcessingError, UsageError
 from trax_ray.media.speech import Span
-from trax_ray.providers.openai_answers import BAD_ANSWER, Answer, read_answer
+from trax_ray.providers.openai_answers import Answer, read_answer
 from trax_ray.providers.openai_models import COMPATIBLE, model_of
 
 SPEECH = [Span(0.5, 3.0), Span(4.0, 9.0)]
@@ -33,7 +34,7 @@ def test_segments_with_all_that_whisper_gives() -> None:
     assert (found.avg_logprob, found.no_speech_prob, found.compression_ratio) == (-0.2, 0.1, 1.1)
     assert found.confidence == pytest.approx(math.exp(-0.2))
     assert [(each.text, each.start_s) for each in found.words] == [("One.", 0.6)]
-    assert (answer.language, answer.usage["seconds"], answer.made_up) == ("english", 10, ())
+    assert (answer.language, answer.usage["seconds"], answer.made_up) == ("en", 10, ())
 
 
 def test_a_segment_needs_times_and_text_and_nothing_else() -> None:

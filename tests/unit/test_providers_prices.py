@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trax_ray.providers.prices import AS_OF, PRICES, cost_usd, estimate_usd, is_peak
+from trax_ray.providers.prices import AS_OF, PRICES, cost_usd, estimate_usd, is_peak, prices_hold
 from trax_ray.providers.shutdowns import SHUTDOWNS
 
 MONDAY = datetime(2026, 11, 16, tzinfo=timezone.utc)
@@ -155,3 +155,30 @@ def test_the_table_has_a_date_and_prices_above_zero() -> None:
 
 def test_successors_of_models_that_are_shut_down_have_a_price() -> None:
     assert {shutdown.successor for shutdown in SHUTDOWNS} <= set(PRICES)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "limited", "hold"),
+    [
+        ("", False, True),
+        ("", True, True),
+        ("https://api.openai.com/v1", False, True),
+        ("https://eu.api.openai.com/v1", False, True),
+        ("https://api.deepseek.com", False, True),
+        ("http://127.0.0.1:8000/v1", False, False),
+        ("https://notopenai.com/v1", False, False),
+        ("https://gateway.example/openai.com", False, False),
+        ("https://gateway.example/v1", True, True),
+    ],
+)
+def test_prices_hold_where_the_maker_answers_or_a_user_limits_what_is_spent(
+    base_url: str, limited: bool, hold: bool
+) -> None:
+    assert prices_hold(base_url, limited=limited) is hold
+
+
+def test_a_model_with_a_date_costs_what_it_costs_without() -> None:
+    dated = "gpt-4o-mini-transcribe-2025-12-15"
+    assert cost_usd(dated, TOKENS, None, OFF_PEAK) == cost_usd("gpt-4o-mini-transcribe", TOKENS, None, OFF_PEAK)
+    assert estimate_usd(dated, 60) == 0.003
+    assert estimate_usd("whisper-1-large", 60) is None

@@ -97,7 +97,8 @@ class Reply:
 class SpeechService(Protocol):
     """Speech-to-text behind a network, for many requests at the same time in one event loop.
 
-    Services are made by a factory `connect(model: str, *, key: Secret | None, base_url: str) -> SpeechService`.
+    Services are made by a factory `connect(model: str, *, key: Secret | None, base_url: str, priced: bool) ->
+    SpeechService`.
     """
 
     name: str

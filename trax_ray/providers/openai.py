@@ -8,19 +8,23 @@ exceptions hold the key and don't cross processes, so none leaves this module.
 from __future__ import annotations
 
 import email.utils
+import json
+import re
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.retry import FORMAT_REFUSED
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import ProcessingError
 from trax_ray.media.speech import Span
 from trax_ray.providers.base import EngineOptions, Reply
 from trax_ray.providers.keys import Secret, scrub
 from trax_ray.providers.openai_answers import read_answer
-from trax_ray.providers.openai_models import model_of
+from trax_ray.providers.openai_models import COMPATIBLE, model_of
 from trax_ray.providers.prices import cost_usd
 from trax_ray.providers.shutdowns import shutdown_of
 
@@ -39,16 +43,20 @@ MESSAGE_CHARACTERS = 300
 NO_KEY = "none"
 """What servers that want no key are sent, because the library insists on one."""
 
+_NO_MODEL = re.compile(r"\bmodels?\b.{0,120}\b(not (exist|found|available)|deprecated|retired)\b", re.IGNORECASE)
+"""What services say of a model that they don't have. DeepSeek says it with a 400: `Model Not Exist`."""
 
-def connect(model: str, *, key: Secret | None, base_url: str) -> OpenAISpeech:
+
+def connect(model: str, *, key: Secret | None, base_url: str, priced: bool) -> OpenAISpeech:
     """Make the service. Nothing is sent yet.
 
     Args:
         model: The model's name.
         key: The key; None for servers that want none.
         base_url: The server's address; empty for OpenAI's own.
+        priced: Whether the server charges what OpenAI does.
     """
-    return OpenAISpeech(model, key, base_url)
+    return OpenAISpeech(model, key, base_url, priced=priced)
 
 
 class OpenAISpeech:
@@ -56,10 +64,11 @@ class OpenAISpeech:
 
     name = PROVIDER
 
-    def __init__(self, model: str, key: Secret | None, base_url: str) -> None:
+    def __init__(self, model: str, key: Secret | None, base_url: str, *, priced: bool) -> None:
         self.model = model
         self._key = key
         self._base_url = base_url
+        self._priced = priced
         self._row = model_of(model)
         self._json_only = False
         self._client: openai.AsyncOpenAI | None = None
@@ -88,14 +97,14 @@ class OpenAISpeech:
             body = raw.http_response.content
         except openai.APIStatusError as error:
             return self._refused(error, time.monotonic() - began)
-        except openai.APITimeoutError:
-            return self._lost("the server didn't answer in time", "timeout", began)
+        except openai.APITimeoutError as error:
+            return self._lost(error, "timeout", duration_s, began)
         except openai.APIConnectionError as error:
-            return self._lost(self._clean(error.__cause__ or error), "connection", began)
+            return self._lost(error, "connection", duration_s, began)
         except openai.OpenAIError as error:
-            return self._lost(self._clean(error), "client", began)
+            return self._lost(error, "client", duration_s, began)
         except Exception as error:  # noqa: BLE001 - what the HTTP library raises while a body is read is its own
-            return self._lost(self._clean(error), "connection", began)
+            return self._lost(error, "connection", duration_s, began)
         return self._answered(body, raw.headers, duration_s, speech, time.monotonic() - began)
 
     async def close(self) -> None:
@@ -146,11 +155,10 @@ class OpenAISpeech:
         try:
             answer = read_answer(body, duration_s=duration_s, speech=speech)
         except ProcessingError as error:
-            # It was a 200, so it is likely to be charged for.
-            price = cost_usd(self.model, {}, duration_s, time.time()) if not self._base_url else None
+            price = self._price({}, duration_s)  # it was a 200, so it is likely to be charged for
             failure = Failure.of(ProcessingError(self._clean(error), failure_class="transient", code=error.code))
             return Reply(failure=failure, signal=_signal("bad_answer", 200, headers, latency_s, price))
-        price = cost_usd(self.model, answer.usage, duration_s, time.time()) if not self._base_url else None
+        price = self._price(answer.usage, duration_s)
         return Reply(
             segments=answer.segments,
             language=answer.language,
@@ -160,30 +168,72 @@ class OpenAISpeech:
 
     def _refused(self, error: openai.APIStatusError, latency_s: float) -> Reply:
         status, headers = error.status_code, error.response.headers
-        detail = error.body if isinstance(error.body, dict) else {}
-        code = str(detail.get("code") or detail.get("type") or "")
-        message = self._clean(detail.get("message") or error.response.reason_phrase or "no reason given")
-        if status == 400 and self._row_is_a_guess() and "response_format" in message:
+        code, message = said_in(error.body)
+        message = self._clean(message or error.response.reason_phrase or "no reason given")
+        if status in (400, 422) and self._format_is_a_guess() and "response_format" in message:
             self._json_only = True
-            return Reply(
-                failure=Failure(FailureClass.TRANSIENT, Category.PROCESSING, "format_refused", f"HTTP 400: {message}"),
-                signal=_signal("ok", status, headers, latency_s, None),
-            )
+            failure = Failure(FailureClass.TRANSIENT, Category.PROCESSING, FORMAT_REFUSED, f"HTTP {status}: {message}")
+            return Reply(failure=failure, signal=_signal("rejected", status, headers, latency_s, None))
         failure, kind = judge(status, code, message, self.model, PROVIDER)
         signal = _signal(kind, status, headers, latency_s, None)
         if failure.failure_class is FailureClass.TRANSIENT and signal.retry_after_s:
             failure = replace(failure, retry_after_s=signal.retry_after_s)
         return Reply(failure=failure, signal=signal)
 
-    def _row_is_a_guess(self) -> bool:
-        return self._row.models == "*" and not self._json_only
+    def _format_is_a_guess(self) -> bool:
+        """Whether the server may be one that has another format for this model than the table says."""
+        return bool(self._base_url or self._row is COMPATIBLE) and not self._json_only
 
-    def _lost(self, message: str, code: str, began: float) -> Reply:
-        failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"the request was lost: {message}")
-        return Reply(failure=failure, signal=_signal("connection", 0, {}, time.monotonic() - began, None))
+    def _lost(self, error: Exception, code: str, duration_s: float, began: float) -> Reply:
+        """No answer came. One that was asked for may have been worked on, and then it is charged for."""
+        cause = error.__cause__ or error
+        wrong = wrong_address(cause)
+        if wrong:
+            message = f"{wrong}: {self._clean(cause)}: correct --base-url, or the server's certificate"
+            failure = Failure(FailureClass.CONFIG, Category.NETWORK, "wrong_address", message, parks=PROVIDER)
+        else:
+            said = self._clean(cause) or type(cause).__name__
+            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"the request was lost: {said}")
+        price = None if wrong or _never_sent(cause) else self._price({}, duration_s)
+        kind = "refused" if wrong else "connection"
+        return Reply(failure=failure, signal=_signal(kind, 0, {}, time.monotonic() - began, price))
+
+    def _price(self, usage: Mapping[str, Any], duration_s: float) -> float | None:
+        return cost_usd(self.model, usage, duration_s, time.time()) if self._priced else None
 
     def _clean(self, what: object) -> str:
         return scrub(" ".join(str(what).split()), self._key)[:MESSAGE_CHARACTERS]
+
+
+def said_in(body: object) -> tuple[str, str]:
+    """The code and the message in the body of a refusal: OpenAI's form, FastAPI's, or whatever text is there."""
+    if not isinstance(body, dict):
+        return "", str(body or "")
+    code = str(body.get("code") or body.get("type") or "")
+    message = body.get("message") or body.get("detail") or body.get("error") or ""
+    return code, message if isinstance(message, str) else json.dumps(message, default=str)
+
+
+def wrong_address(cause: BaseException) -> str:
+    """Why trying again won't help against an error of the connection; empty where it may."""
+    import httpx2
+
+    if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
+        return "the address can't be asked"
+    seen: BaseException | None = cause
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return "the server's certificate isn't trusted"
+        if isinstance(seen, ssl.SSLError) and seen.reason == "WRONG_VERSION_NUMBER":
+            return "the server doesn't speak https"
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def _never_sent(cause: BaseException) -> bool:
+    import httpx2
+
+    return isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
 
 
 def judge(status: int, code: str, message: str, model: str, provider: str) -> tuple[Failure, str]:
@@ -204,14 +254,20 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
     def failure(kind: FailureClass, category: Category, name: str, text: str = said) -> Failure:
         return Failure(kind, category, name, text, parks=provider if kind is FailureClass.CONFIG else "")
 
-    if status in (401, 402, 403) or code == "insufficient_quota":
-        name = "no_credit" if status == 402 or code == "insufficient_quota" else "key_refused"
+    if status == 402 or code == "insufficient_quota":
+        text = f"{said}: see to the account's money, and run the same command again"
+        return failure(FailureClass.CONFIG, Category.NETWORK, "no_credit", text), "refused"
+    if status in (401, 403):
         text = f"{said}: set a valid key, or see to the account, and run the same command again"
-        return failure(FailureClass.CONFIG, Category.NETWORK, name, text), "refused"
-    if status == 404:
+        return failure(FailureClass.CONFIG, Category.NETWORK, "key_refused", text), "refused"
+    if code == "model_not_found" or (status in (400, 404) and _NO_MODEL.search(message)):
         ended = shutdown_of(model)
-        after = f": {model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
-        return failure(FailureClass.CONFIG, Category.NETWORK, "no_such_model", f"{said}{after}"), "refused"
+        after = f"{model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
+        text = f"{said}: {after or 'take another --model'}"
+        return failure(FailureClass.CONFIG, Category.NETWORK, "no_such_model", text), "refused"
+    if status in (404, 405):
+        text = f"{said}: nothing is there: correct --base-url; most end in /v1"
+        return failure(FailureClass.CONFIG, Category.NETWORK, "wrong_address", text), "refused"
     if 300 <= status < 400:
         text = f"{said}: the server sends requests elsewhere, which aren't followed: correct --base-url"
         return failure(FailureClass.CONFIG, Category.NETWORK, "redirected", text), "refused"

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from trax_ray.core.retry import BAD_ANSWER
 from trax_ray.errors import ProcessingError
 from trax_ray.media.speech import Segment, Span, Word
+from trax_ray.providers.languages import code_of
 
-__all__ = ["BAD_ANSWER", "Answer", "read_answer"]
-
-BAD_ANSWER = "bad_answer"
-"""Failure code of an answer that can't be used. It is asked for again twice."""
+__all__ = ["Answer", "read_answer"]
 
 TOLERANCE_S = 1.0
 """How far a time may lie beyond the audio: encoders pad, and Whisper rounds."""
@@ -34,7 +33,7 @@ class Answer:
 
     Args:
         segments: In order of time, counted from the upload's beginning.
-        language: As the server names it; None where it doesn't.
+        language: ISO 639-1 where the server names one that is known; None where it names none.
         usage: The server's account of what it charges for; empty where it gives none.
         made_up: What the server left out and was filled in: `segment_times`.
     """
@@ -67,14 +66,21 @@ def read_answer(body: bytes, *, duration_s: float, speech: Sequence[Span]) -> An
     spoken_s = sum(span.end_s - span.start_s for span in speech)
     if not segments and spoken_s >= EMPTY_SPEECH_S:
         raise _bad(f"it is empty, and there are {spoken_s:.1f} s of speech")
-    language = content.get("language")
     usage = content.get("usage")
     return Answer(
         segments=segments,
-        language=language.strip().lower() if isinstance(language, str) and language.strip() else None,
+        language=_language(content),
         usage=usage if isinstance(usage, dict) else {},
         made_up=made_up,
     )
+
+
+def _language(content: Mapping[str, Any]) -> str | None:
+    """The language that was heard; of several, the first."""
+    several = content.get("languages")
+    first = several[0] if isinstance(several, list) and several else None
+    named = first.get("code") if isinstance(first, dict) else first
+    return code_of(content.get("language")) or code_of(named)
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:

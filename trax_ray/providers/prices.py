@@ -1,18 +1,20 @@
 """What providers charge: one dated table. Nothing heavy is imported here.
 
 Prices are those of the makers' own services. A compatible server at another address may use the same names and
-charge nothing, or more: its callers don't ask here.
+charge nothing, or more: there they hold only for somebody who says by a limit of costs that they do.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import Any, TypeGuard
+from urllib.parse import urlsplit
 
-__all__ = ["AS_OF", "PRICES", "Price", "cost_usd", "estimate_usd", "is_peak"]
+__all__ = ["AS_OF", "PRICES", "Price", "cost_usd", "estimate_usd", "is_peak", "prices_hold"]
 
 AS_OF = date(2026, 11, 20)
 """When the prices below were noted."""
@@ -62,7 +64,7 @@ PRICES: Mapping[str, Price] = {
         peak=Price(text_input=1.32, cached_input=0.044, output=3.96),
     ),
 }
-"""By the exact name of the model.
+"""By the name of the model, without a date at its end.
 
 Source:
     gpt-transcribe: its page, developers.openai.com/api/docs/models/gpt-transcribe. deepseek-flash and -v4-pro, peak
@@ -74,6 +76,8 @@ Source:
     one price of input, $2.50 and $1.25, under "audio tokens"; if it holds for audio, the figures here are too high.
     Not checked: gpt-4o-transcribe-diarize, taken to cost what gpt-4o-transcribe does.
 """
+
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 PEAK_HOURS_UTC = frozenset({1, 2, 3, 6, 7, 8, 9})
 """DeepSeek's hours at double price, Monday to Friday: 01:00-04:00 and 06:00-10:00. Chinese public holidays are off-peak
@@ -96,6 +100,18 @@ def is_peak(at: float) -> bool:
     return when.weekday() < 5 and when.hour in PEAK_HOURS_UTC
 
 
+def prices_hold(base_url: str, *, limited: bool) -> bool:
+    """Whether the table is right about a server.
+
+    Args:
+        base_url: Its address; empty for the maker's own.
+        limited: Whether the user set a limit to the costs. Who does that for a server says that it charges; what,
+            nobody else could know, and a gateway to the maker's service charges what that does.
+    """
+    host = urlsplit(base_url).hostname or ""
+    return not base_url or limited or host.endswith((".openai.com", ".deepseek.com"))
+
+
 def cost_usd(model: str, usage: Mapping[str, Any] | None, duration_s: float | None, at: float) -> float | None:
     """What an answer has cost.
 
@@ -109,7 +125,7 @@ def cost_usd(model: str, usage: Mapping[str, Any] | None, duration_s: float | No
     Returns:
         USD; None where the model isn't in the table or there is nothing to count.
     """
-    price = PRICES.get(model)
+    price = _price_of(model)
     if price is None:
         return None
     if price.peak is not None and is_peak(at):
@@ -133,7 +149,7 @@ def estimate_usd(model: str, duration_s: float) -> float | None:
     Returns:
         USD; None where the model isn't in the table.
     """
-    price = PRICES.get(model)
+    price = _price_of(model)
     if price is None or not _is_count(duration_s):
         return None
     if price.minute is not None:
@@ -141,6 +157,11 @@ def estimate_usd(model: str, duration_s: float) -> float | None:
     price = price.peak or price
     spoken = SPEECH_TOKENS_PER_MINUTE * duration_s / 60
     return (price.text_input or 0.0) * (spoken + PROMPT_TOKENS) / 1e6 + (price.output or 0.0) * spoken / 1e6
+
+
+def _price_of(model: str) -> Price | None:
+    """A model's price; that of `model-2025-12-15` is its model's."""
+    return PRICES.get(model) or PRICES.get(_DATED.sub("", model))
 
 
 def _by_tokens(price: Price, usage: Mapping[str, Any]) -> float | None:

@@ -203,7 +203,9 @@ def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
     return engine
 
 
-def connect_service(provider: SpeechProvider, model: str, *, key: Secret | None, base_url: str) -> SpeechService:
+def connect_service(
+    provider: SpeechProvider, model: str, *, key: Secret | None, base_url: str, priced: bool
+) -> SpeechService:
     """Make a service's client. Nothing is sent; callers keep what they get.
 
     Args:
@@ -211,6 +213,7 @@ def connect_service(provider: SpeechProvider, model: str, *, key: Secret | None,
         model: The model's name.
         key: The key; None for servers that want none.
         base_url: The server's address; empty for the provider's own.
+        priced: Whether the server charges what the provider's own does.
     """
-    service: SpeechService = import_module(provider.module).connect(model, key=key, base_url=base_url)
+    service: SpeechService = import_module(provider.module).connect(model, key=key, base_url=base_url, priced=priced)
     return service
