@@ -226,6 +226,8 @@ def _json(segments: Sequence[Segment], meta: Mapping[str, Any]) -> str:
             "compression_ratio": _number(segment.compression_ratio),
             "no_speech_prob": _number(segment.no_speech_prob),
         }
+        if segment.speaker is not None:
+            row["speaker"] = _plain(segment.speaker)
         if segment.words:
             row["words"] = [
                 {

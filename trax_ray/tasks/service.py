@@ -13,9 +13,9 @@ import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from trax_ray.core.plan import digest, plan_chunks
 from trax_ray.core.ratelimit import ProviderSignal, SignalKind
@@ -24,7 +24,8 @@ from trax_ray.errors import BusyError, FileError
 from trax_ray.media.speech import Span
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
-from trax_ray.providers.prices import estimate_usd
+from trax_ray.providers.keys import Secret
+from trax_ray.providers.prices import estimate_usd, prices_hold
 from trax_ray.providers.registry import SpeechProvider, connect_service, provider_of
 from trax_ray.store.files import ensure_folder, read_bytes, write_atomically
 from trax_ray.store.lease import Lease
@@ -43,7 +44,9 @@ from trax_ray.tasks.job import (
     source_of,
 )
 
-__all__ = ["BYTES_IN_FLIGHT", "call", "request_limit_s", "transcribe_by_service"]
+__all__ = ["BYTES_IN_FLIGHT", "call", "call_alone", "request_limit_s", "transcribe_by_service"]
+
+T = TypeVar("T")
 
 BYTES_IN_FLIGHT = 128 * 2**20
 """Uploads that one process holds in memory at the same time, bytes."""
@@ -122,6 +125,14 @@ async def call(assignment: Assignment) -> Outcome:
     return Outcome(artifact_key=key, signal=reply.signal, metrics=figures_of(payload) | _cost(reply))
 
 
+async def call_alone(assignment: Assignment) -> Outcome:
+    """Make one request, in a process that makes no other, and leave nothing open."""
+    try:
+        return await call(assignment)
+    finally:
+        await _room().close()
+
+
 # Preparing
 
 
@@ -165,6 +176,8 @@ def _prepare(job: Job, span: tuple[float, float]) -> Generator[Progress, None, C
     Returns:
         The span, in a list; none where it holds no speech: then its result is there already.
     """
+    if _is_prepared(job, span):  # by an attempt that came to nothing
+        return [span]
     path, _ = yield from audio_of(job)
     yield Progress(0.0)
     return [span] if _encode(job, span, path) is not None else []
@@ -205,14 +218,29 @@ def _prepared_key(job: Job, span: tuple[float, float]) -> str:
     return job.key("prepared", start_s=span[0], end_s=span[1])
 
 
+def _is_prepared(job: Job, span: tuple[float, float]) -> bool:
+    return _upload_path(job, span).exists() and job.store.get(_prepared_key(job, span)) is not None
+
+
 def _prepared(job: Job, span: tuple[float, float]) -> Payload:
     """What was prepared for a request; made again where it is gone."""
     prepared = job.store.get(_prepared_key(job, span))
     if prepared is None or not _upload_path(job, span).exists():
-        prepared = _encode(job, span, job.path if job.audio is None else job.audio)
+        path, _ = _result_of(audio_of(job))
+        prepared = _encode(job, span, path)
     if prepared is None:
         raise FileError(f"{job.task.data.get('name')} holds no speech any more: was it changed?", code="changed")
     return prepared
+
+
+def _result_of(working: Generator[Progress, None, T]) -> T:
+    """What a generator returns, where nobody listens to its signs of life."""
+    while True:
+        try:
+            next(working)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _upload_size(job: Job, span: tuple[float, float]) -> int:
@@ -237,8 +265,13 @@ def _requests(job: Job, cuts: Cuts, wanted: Cuts) -> tuple[BatchTask, ...]:
 
 def _price(job: Job, span: tuple[float, float]) -> dict[str, float]:
     """What a request will cost at the most, about; nothing where no price is known."""
-    estimate = None if job.assignment.spec.base_url else estimate_usd(job.model, span[1] - span[0])
+    estimate = estimate_usd(job.model, span[1] - span[0]) if _priced(job) else None
     return {} if estimate is None else {"estimate_usd": estimate}
+
+
+def _priced(job: Job) -> bool:
+    spec = job.assignment.spec
+    return prices_hold(spec.base_url, limited=spec.max_cost_usd is not None)
 
 
 def _committed(job: Job, span: tuple[float, float]) -> Payload:
@@ -251,19 +284,12 @@ def _committed(job: Job, span: tuple[float, float]) -> Payload:
 # Asking
 
 
-@lru_cache(maxsize=4)
-def _service(model: str, base_url: str) -> SpeechService:
-    """The service, once per process: its connections are used again and again."""
-    provider = provider_of(model, base_url=base_url)
-    return connect_service(provider, model, key=key_of(provider.key_variable), base_url=base_url)
-
-
 async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]) -> Reply:
     spec = job.assignment.spec
-    service = _service(job.model, spec.base_url)
+    service = _room().service(job)
     options = EngineOptions(job.language, job.prompt, spec.word_timestamps)
     deadline_s = DEADLINE_S + DEADLINE_FACTOR * prepared["sent_s"]
-    async with _budget().reserved(size):
+    async with _room().budget.reserved(size):
         upload = await asyncio.to_thread(read_bytes, _upload_path(job, span))
         speech = [Span(start_s, end_s) for start_s, end_s in prepared["speech"]]
         request = service.transcribe(upload, duration_s=prepared["sent_s"], speech=speech, options=options)
@@ -297,13 +323,33 @@ class _Budget:
                 self._changed.notify_all()
 
 
-@lru_cache(maxsize=1)
-def _budget_of(loop_id: int) -> _Budget:
-    return _Budget(BYTES_IN_FLIGHT)
+class _Room:
+    """What the calls in one event loop share: the services, whose connections are used again, and the memory."""
+
+    def __init__(self) -> None:
+        self.budget = _Budget(BYTES_IN_FLIGHT)
+        self._services: dict[tuple[str, str, bool, Secret | None], SpeechService] = {}
+
+    def service(self, job: Job) -> SpeechService:
+        """The service that a request goes to; with another key it is another one."""
+        provider, base_url = _provider(job), job.assignment.spec.base_url
+        key = key_of(provider.key_variable)
+        what = (job.model, base_url, _priced(job), key)
+        if what not in self._services:
+            self._services[what] = connect_service(provider, job.model, key=key, base_url=base_url, priced=_priced(job))
+        return self._services[what]
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        while self._services:
+            await self._services.popitem()[1].close()
 
 
-def _budget() -> _Budget:
-    return _budget_of(id(asyncio.get_running_loop()))
+_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Room] = WeakKeyDictionary()
+
+
+def _room() -> _Room:
+    return _rooms.setdefault(asyncio.get_running_loop(), _Room())
 
 
 @asynccontextmanager
@@ -315,7 +361,7 @@ async def _claimed(job: Job, what: str) -> AsyncIterator[None]:
     lease = Lease(job.layout.claim("calls") / what)
     while True:
         try:
-            await asyncio.to_thread(lease.acquire, job.task.id)
+            await _taken(lease, job.task.id)
             break
         except BusyError:
             await asyncio.sleep(CLAIM_PERIOD_S)
@@ -326,6 +372,21 @@ async def _claimed(job: Job, what: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        _give_back(lease)
+
+
+async def _taken(lease: Lease, holder: str) -> None:
+    """Take a lock in a thread. Where this is cancelled meanwhile the thread goes on, and what it took is given back."""
+    taking = asyncio.ensure_future(asyncio.to_thread(lease.acquire, holder))
+    try:
+        await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(lambda took: None if took.cancelled() or took.exception() else _give_back(lease))
+        raise
+
+
+def _give_back(lease: Lease) -> None:
+    if lease.held:
         # While it is held: who opened the file before takes a new one where it is gone.
         with suppress(OSError):
             lease.path.unlink()

@@ -30,7 +30,7 @@ from trax_ray.tasks.job import (
     kept_segment,
     source_of,
 )
-from trax_ray.tasks.service import call, transcribe_by_service
+from trax_ray.tasks.service import call_alone, transcribe_by_service
 
 if TYPE_CHECKING:
     from trax_ray.media.decode import Audio
@@ -63,7 +63,7 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
         if job.task.chunk is None:
             yield from transcribe_by_service(job, started)
         else:  # a request whose process died under it and others, and which has this one for itself
-            yield asyncio.run(call(assignment))
+            yield asyncio.run(call_alone(assignment))
     elif job.task.chunk is not None:
         yield from _transcribe_chunk(job, started)
     else:
