@@ -30,6 +30,7 @@ from trax_ray.core.events import (
     TasksAdded,
     encode_event,
 )
+from trax_ray.core.ratelimit import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal, segment_path
@@ -108,7 +109,6 @@ class Writer:
         return key
 
     def check(self, **options: bool) -> Findings:
-        self.close()
         return check(self.layout.output_dir, **options)
 
     def close(self) -> None:
@@ -313,6 +313,45 @@ def test_a_recording_that_failed_for_its_chunk_plans_again_on_request(writer: Wr
     writer.do("long/0", 2)
     writer.do("long", 3)
     assert writer.check().problems == ()
+
+
+def test_a_recording_that_may_have_failed_goes_on_planning_after_its_coordinator_has_died(writer: Writer) -> None:
+    """Whether a chunk that killed its process was given up the journal doesn't say."""
+    writer.coordinator()
+    writer.add(make_task("long"))
+    writer.start("long")
+    writer.expand("long", 1, chunk("long", 0))
+    for attempt in (1, 2):
+        writer.start("long/0", attempt)
+        writer.end("long/0", attempt, CRASH)
+    writer.tell(RetryFailed("r1"))
+    writer.start("long", 2)
+    writer.coordinator()
+    writer.start("long", 3)
+    writer.expand("long", 3, chunk("long", 0))
+    writer.do("long/0", 3)
+    writer.do("long", 4)
+    assert writer.check().problems == ()
+
+
+def test_a_service_may_turn_requests_away_and_be_parked_while_recordings_are_assembled(writer: Writer) -> None:
+    writer.coordinator()
+    writer.add(make_task("long", provider="p", max_retries=0))
+    writer.start("long")
+    writer.expand("long", 1, chunk("long", 0, provider="p", max_retries=0))
+    for attempt in (1, 2, 3):
+        writer.start("long/0", attempt)
+        turned_away = Outcome(failure=TIMEOUT, signal=ProviderSignal(SignalKind.RATE_LIMITED, 429))
+        writer.tell(AttemptEnded("long/0", writer.epoch, attempt, turned_away))
+    writer.do("long/0", 4)
+    writer.add(make_task("other", provider="p"))
+    writer.start("other")
+    refused = Outcome(failure=NO_KEY, signal=ProviderSignal(SignalKind.REFUSED, 401))
+    writer.tell(AttemptEnded("other", writer.epoch, 1, refused))
+    writer.do("long", 2)
+    assert writer.check(ended=False).problems == ()
+    writer.do("other", 2)
+    found(writer, "task other: its attempt 2 was started under epoch 1 while p was parked")
 
 
 def test_changed_inputs_are_done_again_and_known_ones_are_not(writer: Writer) -> None:

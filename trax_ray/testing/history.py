@@ -179,7 +179,8 @@ class _Books:
         self._waiters: dict[str, set[str]] = {}
         self._started: set[tuple[str, int, int]] = set()
         self._requests: set[str] = set()
-        self._parked: set[str] = set()
+        self._parked: dict[str, bool] = {}
+        """Providers that wait for a person; False where recordings whose chunks are done may still be assembled."""
         self._members: set[str] = set()
         self._run: str | None = None
         self._paused = self._draining = self._closed = False
@@ -403,7 +404,10 @@ class _Books:
             for why in self._against(task, attempt):
                 self.problem(f"task {task_id}: its attempt {attempt} was started under epoch {self.epoch} {why}")
             task.state, task.epoch, task.attempt, task.stray = _State.RUNNING, self.epoch, attempt, ""
-            task.tries, task.freed = task.tries + 1, False
+            task.tries += 1
+            if task.freed:
+                task.freed = False
+                task.waits.difference_update(task.children)
             self._started.add((task_id, self.epoch, attempt))
 
     def _against(self, task: _Task, attempt: int) -> Iterator[str]:
@@ -429,8 +433,10 @@ class _Books:
         needed = task.waits.difference(task.children if task.freed else ())
         if needed:
             yield f"before {min(needed)}, which it needs, had succeeded"
-        if task.provider in self._parked or _EVERYTHING in self._parked:
+        if _EVERYTHING in self._parked or self._parked.get(task.provider, False):
             yield f"while {task.provider or 'everything'} was parked"
+        elif task.provider in self._parked and not task.children:
+            yield f"while {task.provider} was parked"
 
     def _current(self, record: Record) -> _Task | None:
         """The task that an outcome counts for; None where it comes from another attempt than the current one."""
@@ -455,7 +461,7 @@ class _Books:
         if failure is None:
             self._succeed(task, outcome)
         else:
-            self._fail(task, failure)
+            self._fail(task, failure, answered=outcome.get("signal") is not None)
 
     def _succeed(self, task: _Task, outcome: Record) -> None:
         self.successes += 1
@@ -468,15 +474,19 @@ class _Books:
         for name in self._waiters.pop(task.id, ()):
             self.tasks[name].waits.discard(task.id)
 
-    def _fail(self, task: _Task, failure: Record) -> None:
+    def _fail(self, task: _Task, failure: Record, *, answered: bool) -> None:
+        """An attempt failed; `answered` says that a service said so itself."""
         task.failure = failure
         kind, code = failure["failure_class"], failure.get("code", "")
         if kind == "config":
             task.state = _State.OPEN
-            self._parked.add(failure.get("parks") or task.provider or _EVERYTHING)
+            provider = failure.get("parks") or task.provider or _EVERYTHING
+            if not answered or provider not in self._parked:
+                self._parked[provider] = not answered
             return
         task.state = _State.FAILED
-        task.spent += kind == "transient" and code not in _BLAMELESS
+        # A service that asks its callers to wait doesn't cost them retries; which of its answers do is its own affair.
+        task.spent += kind == "transient" and code not in _BLAMELESS and not answered
         task.for_good = kind == "permanent" or task.spent > task.retries
 
     def _expanded(self, record: Record) -> None:
