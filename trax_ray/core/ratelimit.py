@@ -566,12 +566,15 @@ class ProviderLimits:
     Args:
         max_workers: Requests under way at the same time at the most, 1 or more.
         max_cost_usd: What may be spent; None sets no cap.
+        first_window: Requests at the same time that are tried at first.
 
     Attributes:
         spent_usd: What the answers so far have cost, as far as they tell.
     """
 
-    def __init__(self, max_workers: int, *, max_cost_usd: float | None = None) -> None:
+    def __init__(
+        self, max_workers: int, *, max_cost_usd: float | None = None, first_window: int = INITIAL_WINDOW
+    ) -> None:
         self._now = -math.inf
         self._max_cost: int | None = None
         self._spent = self._reserved = 0
@@ -584,6 +587,7 @@ class ProviderLimits:
         self._window = _Window(max(1, max_workers))
         self._retries = _Retries(max(RETRIES_LEAST, max_workers), max(RETRIES_LEAST, max_workers))
         self.configure(max_workers=max_workers, max_cost_usd=max_cost_usd)
+        self._window.size = min(first_window, self._window.most)
 
     # What happens
 

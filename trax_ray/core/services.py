@@ -12,6 +12,10 @@ from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
 
 __all__ = ["COST_CAP", "Services"]
 
+FIRST_WINDOW = 32
+"""Requests at the same time that a provider is asked at first, within `--workers`: who asks for more than the default
+of 8 means it, and what is too much is turned away for nothing. From 8 on a thousand requests took an eighth longer."""
+
 COST_CAP = "cost_cap"
 """Failure code of a provider that is parked because the money is used up."""
 
@@ -125,7 +129,7 @@ class Services:
         return self._limits[provider]
 
     def _new(self) -> ProviderLimits:
-        return ProviderLimits(self._max_workers, max_cost_usd=self._max_cost_usd)
+        return ProviderLimits(self._max_workers, max_cost_usd=self._max_cost_usd, first_window=FIRST_WINDOW)
 
 
 def _estimate(task: BatchTask) -> float | None:
