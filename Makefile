@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-pip demo test test-unit test-ray test-chaos lint samples constraints clean
+.PHONY: help install install-dev install-pip demo test test-unit test-ray chaos test-chaos lint samples constraints clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -60,8 +60,10 @@ test-unit: $(DEV_STAMP) ## The unit tests alone: no Ray, seconds
 test-ray: $(DEV_STAMP) ## The tests on a local Ray cluster
 	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py
 
-test-chaos: $(DEV_STAMP) ## Kill things and see that nothing is lost; minutes
-	$(BIN)/python -m pytest tests/chaos
+chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; half an hour
+	TRAX_RAY_CHAOS_RECORD=docs/reliability.md $(BIN)/python -m pytest tests/chaos
+
+test-chaos: chaos ## The same
 
 test-pip: ## The demo on a fresh environment made with venv and pip, as where uv isn't there
 	rm -rf .venv-pip
