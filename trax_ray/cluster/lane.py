@@ -2,12 +2,15 @@
 
 An attempt that calls an API waits nearly all of its time. A process for each would cost 60 MB and more a call; a lane
 carries `LANE_WIDTH` of them in one process. What is on a lane when its process dies is suspected, not blamed: the next
-attempt of each runs alone, as a remote function.
+attempt of each runs alone, as a remote function. A lane that answers no more is ended, which comes to the same: its
+attempts can't even see that their time is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +26,9 @@ __all__ = ["LANE_WIDTH", "Lanes"]
 
 LANE_WIDTH = 64
 """Attempts that one lane carries at the same time."""
+
+ASK_PERIOD_S = 5.0
+"""How often a lane is asked who it is."""
 
 LANE_CPUS = 0.5
 LANE_MEMORY_MB = 512
@@ -43,10 +49,19 @@ class Lane:
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A lane that takes attempts. `about` is what it says of itself, once it has."""
+    """A lane that takes attempts.
+
+    Args:
+        actor: Its process.
+        asked: Reference to its next word of itself; None while it isn't asked for.
+        asked_at: When it was asked last, seconds of the monotonic clock.
+        in_flight: Attempts that it carries.
+        about: Its last word of itself; None before the first one.
+    """
 
     actor: Any
     asked: Any
+    asked_at: float
     in_flight: int = 0
     about: Mapping[str, Any] | None = None
 
@@ -93,9 +108,21 @@ class Lanes:
     def about(self) -> list[Mapping[str, Any]]:
         """What the lanes said of themselves."""
         for lane in self._open:
-            if lane.about is None:
-                lane.about = self._answer(lane)
+            self._listen(lane)
         return [lane.about for lane in self._open if lane.about is not None]
+
+    def end_silent(self, silent_s: float) -> None:
+        """End the lanes that have answered before and then left a question open for so long, seconds."""
+        now = time.monotonic()
+        for lane in list(self._open):
+            if lane.about is not None and lane.asked is not None and now - lane.asked_at > silent_s:
+                self._end(lane)
+
+    def end_carrier(self, reference: Any) -> None:
+        """End the lane that carries an attempt; nothing happens where that has been done."""
+        lane = self._carrier.get(reference)
+        if lane in self._open:
+            self._end(lane)
 
     def close(self) -> None:
         """End all lanes."""
@@ -113,17 +140,27 @@ class Lanes:
             max_restarts=0,
             max_task_retries=0,
         ).remote()
-        lane = _Open(actor, actor.about.remote())
+        lane = _Open(actor, actor.about.remote(), time.monotonic())
         self._open.append(lane)
         return lane
 
+    def _end(self, lane: _Open) -> None:
+        """It takes no more attempts; those that it carries end with an error of Ray's."""
+        self._open.remove(lane)
+        ray.kill(lane.actor)
+        if lane.about is not None:
+            # A process that was stopped, or hangs in a system call, hears nothing softer.
+            remote.kill_process(lane.about["node_id"], lane.about["pid"], lane.about["created_at"])
+
     @staticmethod
-    def _answer(lane: _Open) -> Mapping[str, Any] | None:
+    def _listen(lane: _Open) -> None:
+        """Take its answer, where there is one; ask again after a while."""
+        if lane.asked is None:
+            if time.monotonic() - lane.asked_at >= ASK_PERIOD_S:
+                lane.asked, lane.asked_at = lane.actor.about.remote(), time.monotonic()
+            return
         ready, _ = ray.wait([lane.asked], timeout=0)
-        if not ready:
-            return None
-        try:
-            answer: Mapping[str, Any] = ray.get(ready[0])
-        except ray.exceptions.RayError:
-            return None  # its attempts will tell
-        return answer
+        if ready:
+            lane.asked = None
+            with contextlib.suppress(ray.exceptions.RayError):  # its attempts will tell
+                lane.about = ray.get(ready[0])
