@@ -177,8 +177,14 @@ class Attempts:
         now = time.monotonic()
         for running in list(self._running.values()):
             failure = self._overdue(running, now)
-            if failure is not None:
+            if failure is None:
+                continue
+            if running.dispatch.alone:
                 yield self.end(running, failure)
+            else:
+                # On a lane that is alive it would have ended itself in time.
+                self._lanes.end_carrier(running.handle)
+        self._lanes.end_silent(self._spec.stall_timeout_s)
         due = [each.worker for each in self._given_up if each.kill_at <= now]
         self._given_up = [each for each in self._given_up if each.kill_at > now]
         # One that was through just before it was given up may be at work on something else by now.
@@ -208,7 +214,7 @@ class Attempts:
         limit_s = self._spec.task_timeout_s
         if limit_s is not None and now - running.at_work_at > limit_s + WATCHDOG_MARGIN_S:
             return failure_of(timed_out(limit_s))
-        # Calls on a lane give no signs of life; their deadline is what they have.
+        # Calls on a lane give no signs of life; their lane does.
         if running.worker is not None and now - running.heard_at > self._spec.stall_timeout_s:
             return failures.stalled(self._spec.stall_timeout_s)
         return None
