@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from trax_ray import TaskType, create_batch_processor
+from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.processor import pin_model, pinned_model, resolve_model
+from trax_ray.processor import pin_model, pinned_model, provider_for, resolve_model
 
 
 async def test_on_a_cluster_with_gpus_a_model_that_can_use_one_asks_for_it(tmp_path: Path) -> None:
@@ -82,3 +83,24 @@ async def test_a_recording_that_is_added_twice_overwrites_no_other(tmp_path: Pat
     outputs = [task.data["output"] for task in batch._take(9)]
     assert outputs[:2] == ["talk-2", "talk"]
     assert outputs[2] not in outputs[:2]
+
+
+@pytest.mark.parametrize(
+    ("model", "base_url", "refused"),
+    [
+        ("whisper-1", "", False),
+        ("gpt-4o-mini-transcribe-2025-12-15", "http://127.0.0.1:1/v1", False),
+        ("my-whisper", "http://127.0.0.1:1/v1", True),
+    ],
+)
+def test_a_limit_of_costs_needs_a_price(
+    model: str, base_url: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    provider_for(model, BatchSpec(str(tmp_path), model=model, base_url=base_url))
+    spec = BatchSpec(str(tmp_path), model=model, base_url=base_url, max_cost_usd=1.0)
+    if refused:
+        with pytest.raises(UsageError, match=r"--max-cost can't be kept: what my-whisper costs isn't known"):
+            provider_for(model, spec)
+    else:
+        provider_for(model, spec)

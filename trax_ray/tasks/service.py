@@ -25,7 +25,7 @@ from trax_ray.media.speech import Span
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
-from trax_ray.providers.prices import estimate_usd, prices_hold
+from trax_ray.providers.prices import cost_usd, estimate_usd, prices_hold
 from trax_ray.providers.registry import SpeechProvider, connect_service, provider_of
 from trax_ray.store.files import ensure_folder, read_bytes, write_atomically
 from trax_ray.store.lease import Lease
@@ -298,7 +298,10 @@ async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]
         except asyncio.TimeoutError:
             message = f"the server gave no answer within {deadline_s:.0f} s"
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, "deadline", message)
-            return Reply(failure=failure, signal=ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s))
+            # It may have been worked on, and then it is charged for.
+            price = cost_usd(job.model, {}, prepared["sent_s"], time.time()) if _priced(job) else None
+            signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s, cost_usd=price)
+            return Reply(failure=failure, signal=signal)
 
 
 class _Budget:
