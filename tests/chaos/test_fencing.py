@@ -15,7 +15,7 @@ from batch_program import Batch, artifacts, outputs, until
 from trax_ray import heads
 from trax_ray.cluster.attempts import KILL_AFTER_S
 from trax_ray.core.spec import Limits
-from trax_ray.core.task import ResourceRequest
+from trax_ray.core.task import ResourceRequest, TaskState
 from trax_ray.store.epochs import open_journal, read_chain
 from trax_ray.testing.factories import make_task
 
@@ -57,6 +57,7 @@ def test_an_attempt_that_was_stopped_and_wakes_up_late_changes_nothing(
         before = artifacts(batch.out), outputs(batch.out)
         inodes = {name: (batch.out / f"{name}.txt").stat().st_ino for name in names}
         woken = [process for process in created if heads.find(process.pid, created[process])]
+        assert woken, "they were all ended before the second attempts had finished"
         for process in woken:
             process.resume()
         until(
@@ -93,6 +94,33 @@ def test_an_attempt_that_was_stopped_and_wakes_up_late_changes_nothing(
         seeds="",
         found=found,
     )
+
+
+def test_a_shared_process_that_hangs_is_ended_and_what_it_carried_runs_alone(
+    tmp_path: Path, record: Callable[..., None]
+) -> None:
+    """SIGSTOP of a lane: its attempts can't say anything, nor see that their time is over."""
+    gate = tmp_path / "gate"
+    tasks = [make_task(f"t{number}", script=[[f"hold:{gate}", "commit"]], shared=True) for number in range(10)]
+    with Batch(tmp_path, tasks, limits=Limits(max_workers=10), stall_timeout_s=STALL_S) as batch:
+        batch.start()
+        until(lambda: len(batch.attempts()) == 10, what="all of them in the lane")
+        (pid,) = {each.pid for each in batch.attempts()}
+        time.sleep(1.0)  # it says who it is
+        lane = psutil.Process(pid)
+        known = lane.pid, lane.create_time()
+        lane.suspend()
+        stopped_at = time.monotonic()
+        gate.touch()
+        until(lambda: heads.find(*known) is None, what="the end of the lane")
+        ended_s = time.monotonic() - stopped_at
+        assert batch.wait() == 0, batch.stderr
+        assert not batch.findings().problems
+        records = batch.history().state.records.values()
+        assert {(each.state, each.deaths, each.spent) for each in records} == {(TaskState.SUCCEEDED, 0, 0)}
+        assert len(artifacts(batch.out)) == 10
+    found = f"ended after {ended_s:.1f} s; all 10 tasks that were on it succeeded alone, none of them blamed"
+    record(what="SIGSTOP of a process that tasks share", runs=1, seeds="", found=found)
 
 
 def test_a_coordinator_that_was_overtaken_starts_nothing_any_more(tmp_path: Path, record: Callable[..., None]) -> None:
