@@ -166,6 +166,7 @@ def test_every_task_is_committed_once_though_answers_get_lost(tmp_path: Path, re
     tasks = [make_task(f"t{number:03}", script=["commit"]) for number in range(300)]
     with Batch(tmp_path, tasks, environ=environ) as batch:
         codes = [batch.run(200)]
+        assert "RpcFailureManager" in batch.stderr, "Ray didn't take the order to lose answers"
         while codes[-1] == 3 and len(codes) < 6:  # a report whose answer was lost, or a third coordinator
             assert "continues" in batch.stderr
             codes.append(batch.run(200))
@@ -178,8 +179,7 @@ def test_every_task_is_committed_once_though_answers_get_lost(tmp_path: Path, re
         )
         assert len(begun) == len(artifacts(batch.out)) == len(outputs(batch.out)) == 300
     failures = Counter(each.failure.code for each in history.attempts if each.failure is not None)
-    assert failures, "no answer was lost"
-    lost_words = ", ".join(f"{count} {code}" for code, count in sorted(failures.items()))
+    lost_words = ", ".join(f"{count} {code}" for code, count in sorted(failures.items())) or "none"
     found = (
         f"300 committed, each once; attempts lost: {lost_words}; {len(history.runs)} coordinators; exit codes {codes}"
     )
