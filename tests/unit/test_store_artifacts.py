@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from trax_ray.core.task import TaskType
 from trax_ray.errors import DiskFull, FileError
 from trax_ray.store import artifacts, files
 from trax_ray.store.artifacts import ArtifactStore, content_hash
+from trax_ray.store.system import use
+from trax_ray.testing.faults import FaultySystem
 
 KEY = ArtifactStore.key("00" * 32, "transcribe", {}, "tiny", 1)
 PAYLOAD = {"text": "Grüße", "segments": [{"start_s": 0.1, "tokens": [1, 2]}], "path": os.fsdecode(b"t\xe9l.mp3")}
@@ -28,6 +31,26 @@ PAYLOAD = {"text": "Grüße", "segments": [{"start_s": 0.1, "tokens": [1, 2]}], 
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.mark.parametrize("relied_on", [True, False])
+def test_what_another_one_wrote_is_on_the_disk_once_it_is_relied_on(tmp_path: Path, relied_on: bool) -> None:
+    """It died between giving the file its name and syncing the name; then we used it; then the power went."""
+    kept = 0
+    for seed in range(20):
+        folder = tmp_path / str(seed)
+        files._settled.clear()
+        store = ArtifactStore(folder)
+        store.put(KEY, PAYLOAD)
+        path = store.path(KEY)
+        data = path.read_bytes()
+        path.unlink()
+        with use(FaultySystem(folder)) as disk:
+            disk.link(files._write_temporary(path.parent, data), path)
+            assert store.get(KEY, relied_on=relied_on) == PAYLOAD
+            disk.lose_power(Random(seed))
+        kept += store.get(KEY) == PAYLOAD
+    assert kept == 20 if relied_on else kept < 20
 
 
 def test_the_key_stays_the_same_for_ever() -> None:
@@ -112,9 +135,9 @@ def test_put_gives_what_get_will_give(store: ArtifactStore) -> None:
 
 @pytest.mark.parametrize("key", ["", "../../etc/passwd", KEY[:-1], KEY.upper(), KEY + "\n"])
 def test_what_is_no_key_reaches_no_file(store: ArtifactStore, key: str) -> None:
-    for use in (store.get, store.has, lambda key: store.put(key, {})):
+    for call in (store.get, store.has, lambda key: store.put(key, {})):
         with pytest.raises(ValueError, match="artifact key"):
-            use(key)
+            call(key)
 
 
 def test_nan_is_refused_before_anything_is_written(store: ArtifactStore) -> None:

@@ -29,7 +29,7 @@ def read_payload(store: ArtifactStore, key: str) -> Mapping[str, Any] | None:
     A report must not end because one file of thousands can't be read.
     """
     try:
-        payload = store.get(key)
+        payload = store.get(key, relied_on=False)
     except (TraxRayError, ValueError) as error:
         _log.warning("artifact %s can't be read: %s", key, error)
         return None

@@ -97,7 +97,7 @@ class ArtifactStore:
         except OSError as error:
             raise files.explain(error, path, "read") from error
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def get(self, key: str, *, relied_on: bool = True) -> dict[str, Any] | None:
         """The payload of an artifact; None when there is none.
 
         A file that is cut short or altered counts as missing: a warning is logged, and it is set aside as
@@ -105,8 +105,14 @@ class ArtifactStore:
         one task twice is a smaller loss than stopping a batch of thousands until somebody deletes a file.
         The bytes are kept for whoever wants to know what happened.
 
+        Args:
+            key: See `key`.
+            relied_on: What is returned shall be on the disk, as after `put`, because it will count as work done:
+                whoever wrote it may have died between giving it its name and bringing the name to the disk. False
+                for a report.
+
         Raises:
-            FileError: There is a file and it can't be read, or not be set aside.
+            FileError: There is a file and it can't be read, or not be set aside, or not be brought to the disk.
             ValueError: Not a key.
         """
         path = self.path(key)
@@ -114,7 +120,11 @@ class ArtifactStore:
         if data is None:
             return None
         payload = _decode(key, data)
-        return self._set_aside(key, path) if payload is None else payload
+        if payload is None:
+            return self._set_aside(key, path)
+        if relied_on:
+            _keep_name(path)
+        return payload
 
     def put(self, key: str, payload: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
         """Commit a result. When it returns, an artifact of this key is on the disk.
@@ -266,6 +276,14 @@ def _read_if_there(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise files.explain(error, path, "read") from error
+
+
+def _keep_name(path: Path) -> None:
+    """Bring the name of another's file to the disk: its writer may have died before it could, and now we rely on it."""
+    try:
+        files.fsync_folder(path.parent)
+    except OSError as error:
+        raise files.explain(error, path, "write") from error
 
 
 def _expect_regular(status: os.stat_result, path: Path) -> None:

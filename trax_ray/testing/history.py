@@ -633,7 +633,7 @@ def _fault(store: ArtifactStore, key: str) -> str:
     """What is wrong with an artifact; empty where nothing is."""
     try:
         there = store.path(key).exists()
-        whole = store.get(key) is not None
+        whole = store.get(key, relied_on=False) is not None
     except ValueError:
         return "is no key at all"
     return "" if whole else "is damaged" if there else "is not there"
