@@ -18,6 +18,7 @@ from trax_ray.core.retry import WORKER_DIED
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Failure, Outcome
 from trax_ray.heads import find
+from trax_ray.providers.registry import is_service
 from trax_ray.tasks.failures import failure_of
 from trax_ray.tasks.run import timed_out
 
@@ -92,10 +93,15 @@ class Attempts:
         now = time.monotonic()
         packed = remote.pack(dispatch, self._spec_data)
         if dispatch.alone:
-            running = Running(dispatch, remote.submit(dispatch, packed, self._keys), now, now)
+            running = Running(dispatch, remote.submit(dispatch, packed, self._keys_for(dispatch.task)), now, now)
         else:
             running = Running(dispatch, self._lanes.submit(packed), now, now, at_work_at=now)
         self._running[running.key] = running
+
+    def _keys_for(self, task: BatchTask) -> Mapping[str, str]:
+        """The keys for an attempt in a process of its own: of those only a request, which has it for itself, asks."""
+        model = task.data.get("model") or self._spec.model
+        return self._keys if task.chunk is not None and is_service(model, self._spec.base_url) else {}
 
     def cancel(self, task_id: str, attempt: int) -> None:
         """End an attempt; nobody waits for its outcome any more. Unknown ones are passed over."""
