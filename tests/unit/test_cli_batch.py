@@ -421,3 +421,27 @@ def test_the_command_that_continues_does_so_from_anywhere(
     said = shlex.split(line.partition("this continues: ")[2])
     assert said == ["trax-ray", *(["batch", *arguments] if stands_alone else ["resume", str(folder / "out")])]
     command.continue_batch(str(folder / "out"))
+
+
+class TestModelsThatEnd:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (
+                ("--model", "whisper-1"),
+                ["WARNING: whisper-1 is announced to end on 2027-02-26: --model gpt-transcribe comes after it"],
+            ),
+            (("--model", "gpt-transcribe"), []),
+            (("--model", "pocketsphinx"), []),
+            (("--model", "whisper-1", "--base-url", "http://127.0.0.1:1/v1"), []),
+            (("--model", "whisper-1", "--quiet"), []),
+        ],
+    )
+    def test_an_announced_end_is_told_in_one_line(
+        self, given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: list[str]
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+        touch(folder, "a.wav", "b.wav")
+        done = CliRunner().invoke(app, ["batch", ".", "-o", "out", *arguments])
+        assert done.exit_code == 0, done.output
+        assert [line for line in done.stderr.splitlines() if "announced to end" in line] == said

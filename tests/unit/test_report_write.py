@@ -184,10 +184,28 @@ def test_what_is_not_known_is_null(told: Path) -> None:
     assert (row["text"], row["duration"], row["warnings"], row["attempts"]) == (None, None, "", 0)
 
 
+def test_what_was_spent_counts_whatever_came_of_it(batch: Batch) -> None:
+    """Attempts that failed may have been paid too; what a later run doesn't pay again was paid all the same."""
+    talk, other = batch.task("talk.mp3"), batch.task("other.mp3")
+    batch.add(TasksAdded((talk, other)), InputsClosed(), 1)
+    batch.start(2, talk)
+    batch.end(3, talk, dataclasses.replace(failed(TIMEOUT), metrics={"cost_usd": 0.25}))
+    batch.start(10, talk)
+    batch.end(11, talk, worked(metrics("talk", cost_usd=0.5), batch.transcript("talk", "spoken")))
+    batch.start(12, other)
+    batch.end(13, other, worked(metrics("other"), batch.transcript("other", "spoken")))
+    batch.close()
+    out = batch.layout.output_dir
+    write_report(out, final=True)
+    assert {name: row["cost_usd"] for name, row in by_name(out).items()} == {"talk.mp3": 0.75, "other.mp3": None}
+    assert [row["cost_usd"] for row in rows(out, "attempts")] == [0.25, 0.5, None]
+    assert json.loads(batch.layout.run_json.read_text())["cost_usd"] == 0.75
+
+
 def test_chunks_are_counted_but_have_no_rows(told: Path) -> None:
     row = by_name(told)["long.mp3"]
     assert (row["chunks"], row["attempts"], row["retries"], row["duration"]) == (2, 4, 0, 900.0)
-    assert row["cost_usd"] == 0.5, "the assembled transcript's, not its chunks' once more"
+    assert row["cost_usd"] == 0.5, "what its chunks cost"
     tasks = [task for task in rows(told, "tasks") if task["file_id"] == row["file_id"]]
     assert [task["chunk"] for task in tasks] == [None, 0, 1]
     assert tasks[0]["task_id"] == tasks[1]["parent"] == tasks[2]["parent"]

@@ -28,7 +28,9 @@ from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.processor import BatchProcessor, known_outputs, provider_for, resolve_model
 from trax_ray.providers.keys import check_base_url
+from trax_ray.providers.prices import is_makers_own
 from trax_ray.providers.registry import is_service
+from trax_ray.providers.shutdowns import shutdown_of
 from trax_ray.report.text import one_line
 from trax_ray.store.files import ensure_folder, shown
 from trax_ray.store.inputs import STDIN, Found, Scan, describe, scan
@@ -133,6 +135,8 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     if not options.quiet:
         display.say(f"{len(entries)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found, spec)}")
         display.say(_disk(tasks, spec))
+        for line in _shutdowns(tasks, spec):
+            display.say(line)
     result = asyncio.run(_run(processor, options))
     code = exit_code(result)
     if not options.quiet:
@@ -448,6 +452,16 @@ def _disk(tasks: Sequence[BatchTask], spec: BatchSpec) -> str:
         f"{line}, {format_bytes(free)} free: WARNING: that isn't enough: make room or give another --output-dir "
         "(a full disk stops the batch; what is finished stays)"
     )
+
+
+def _shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterator[str]:
+    """What to know of models whose days are numbered. On a server of one's own names are only names."""
+    if not is_makers_own(spec.base_url):
+        return
+    for model in dict.fromkeys(task.data.get("model") or spec.model for task in tasks):
+        shutdown = shutdown_of(model)
+        if shutdown is not None:
+            yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
 
 
 def _has_outputs(task: BatchTask, layout: Layout, spec: BatchSpec) -> bool:

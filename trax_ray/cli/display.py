@@ -202,6 +202,8 @@ def _print_totals(result: BatchResult) -> None:
     if metrics.get("audio_s"):
         speed = f", {metrics['x_realtime']:.1f} x real time" if metrics["x_realtime"] else ""
         print(f"Audio: {format_duration(metrics['audio_s'])}{speed}")
+    if result.cost_usd is not None:
+        print(f"Cost: ${result.cost_usd:.2f}" if result.cost_usd >= 1 else f"Cost: ${result.cost_usd:.4f}")
     if metrics.get("warnings"):
         print("Warnings: " + ", ".join(f"{name} {count}" for name, count in metrics["warnings"].items()))
     if result.memory_peak_mb:

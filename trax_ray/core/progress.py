@@ -103,6 +103,7 @@ class BatchResult:
         parked: Providers that wait for a person, with the reason.
         output_dir: Where transcripts and report are.
         report_error: Why the report could not be written; empty where it was.
+        cost_usd: What services have charged for this output folder so far, US dollars; None where nothing is known.
     """
 
     success_count: int = 0
@@ -118,6 +119,7 @@ class BatchResult:
     parked: Mapping[str, str] = field(default_factory=dict)
     output_dir: str = ""
     report_error: str = ""
+    cost_usd: float | None = None
 
     @property
     def success_rate(self) -> float:
@@ -288,4 +290,5 @@ def result_of(state: BatchState, progress: BatchProgress, output_dir: str, repor
         parked=progress.parked,
         output_dir=output_dir,
         report_error=report_error,
+        cost_usd=state.services.spent_usd or None,
     )

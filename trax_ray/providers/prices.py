@@ -14,7 +14,7 @@ from datetime import date, datetime, timezone
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-__all__ = ["AS_OF", "PRICES", "Price", "cost_usd", "estimate_usd", "is_peak", "prices_hold"]
+__all__ = ["AS_OF", "PRICES", "Price", "cost_usd", "estimate_usd", "is_makers_own", "is_peak", "prices_hold"]
 
 AS_OF = date(2026, 11, 20)
 """When the prices below were noted."""
@@ -108,8 +108,13 @@ def prices_hold(base_url: str, *, limited: bool) -> bool:
         limited: Whether the user set a limit to the costs. Who does that for a server says that it charges; what,
             nobody else could know, and a gateway to the maker's service charges what that does.
     """
+    return limited or is_makers_own(base_url)
+
+
+def is_makers_own(base_url: str) -> bool:
+    """Whether an address is that of a maker's own service; empty is."""
     host = urlsplit(base_url).hostname or ""
-    return not base_url or limited or host.endswith((".openai.com", ".deepseek.com"))
+    return not base_url or host.endswith((".openai.com", ".deepseek.com"))
 
 
 def cost_usd(model: str, usage: Mapping[str, Any] | None, duration_s: float | None, at: float) -> float | None:

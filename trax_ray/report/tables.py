@@ -36,6 +36,7 @@ __all__ = [
     "owners",
     "segment_rows",
     "task_rows",
+    "total_cost",
 ]
 
 ARTIFACT_MISSING = "artifact_missing"
@@ -54,12 +55,14 @@ class Entry:
             was given it.
         planned: Tasks that these planned at run time, such as chunks; also ones that no longer count.
         retries: Failed attempts of all of these that were followed by another.
+        cost_usd: What services charged for all of their attempts, those that failed too; None where none is known.
     """
 
     file_id: str
     steps: list[TaskRecord] = field(default_factory=list)
     planned: list[TaskRecord] = field(default_factory=list)
     retries: int = 0
+    cost_usd: float | None = None
 
     @property
     def name(self) -> str:
@@ -122,7 +125,9 @@ def entries(history: History) -> list[Entry]:
         counts = not record.task.parent and record.given_in == last
         (entry.steps if counts else entry.planned).append(record)
     for attempt in history.attempts:
-        found[owner[attempt.task_id]].retries += attempt.retried
+        entry = found[owner[attempt.task_id]]
+        entry.retries += attempt.retried
+        entry.cost_usd = total_cost([entry.cost_usd, attempt.cost_usd])
     return list(found.values())
 
 
@@ -162,6 +167,7 @@ def file_row(entry: Entry, ledger: Ledger, text: str | None, extra: Mapping[str,
         "priority": entry.steps[0].task.priority,
         "chunks": sum(len(record.children) for record in entry.steps),
         "ended_at": _micros(max((record.ended_at for record in entry.steps), default=0.0)),
+        "cost_usd": entry.cost_usd,
         "text": text,
     }
     if not all(record.state.terminal for record in entry.steps):
@@ -282,7 +288,6 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "wer": word_error_rate(errors, words),
         "speech_s": _number(metrics.get("speech_s")),
         "warnings": join_warnings(warnings),
-        "cost_usd": _cost(entry),
         "transcript_path": _first_output(entry.transcript),
         "enhanced_path": _first_output(enhanced),
         "words": _whole(metrics.get("words")),
@@ -294,6 +299,12 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "cached": bool(metrics["cached"]) if "cached" in metrics else None,
         "artifact_key": (entry.transcript.artifact_key or None) if entry.transcript else None,
     }
+
+
+def total_cost(costs: Iterable[float | None]) -> float | None:
+    """The sum of those that are known, US dollars; None where none is."""
+    known = [cost for each in costs if (cost := _number(each)) is not None]
+    return sum(known) if known else None
 
 
 def _passed_on(value: Any) -> str | None:
@@ -325,13 +336,6 @@ def _origin(record: TaskRecord, ledger: Ledger) -> TaskRecord:
             break  # it has been revived in the meantime
         record = before
     return record
-
-
-def _cost(entry: Entry) -> float | None:
-    """What its results cost, US dollars; None where no provider named a price."""
-    costs = [_number(record.metrics.get("cost_usd")) for record in entry.steps if record.state is TaskState.SUCCEEDED]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if known else None
 
 
 def _first_output(record: TaskRecord | None) -> str | None:

@@ -23,6 +23,7 @@ from trax_ray.report.tables import (
     owners,
     segment_rows,
     task_rows,
+    total_cost,
 )
 from trax_ray.report.text import clean_all, iso_utc, one_line
 from trax_ray.report.transcripts import EarlierTexts, read_payload, text_of
@@ -117,6 +118,7 @@ def run_facts(history: History) -> dict[str, Any]:
         "tasks": {kind.value: ledger.counts[kind] for kind in TaskState},
         "attempts": len(history.attempts),
         "retries": history.retries,
+        "cost_usd": total_cost(attempt.cost_usd for attempt in history.attempts),
         "parked": {provider: failure.message for provider, failure in state.parked.items()},
         "scaling": [
             {"at": iso_utc(at), "slots": decision.slots, "reason": decision.reason}
