@@ -20,6 +20,9 @@ from trax_ray.cli import batch as cli_batch
 from trax_ray.cli import doctor as cli_doctor
 from trax_ray.core.task import FailureClass
 from trax_ray.providers import choice
+from trax_ray.providers.openai_models import COMPATIBLE, MODELS, model_of
+from trax_ray.providers.prices import PRICES
+from trax_ray.providers.shutdowns import SHUTDOWNS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(trax_ray.__file__).parent
@@ -252,6 +255,32 @@ def test_every_failure_code_has_a_way_out() -> None:
     assert {"worker_died", "dependency_failed", "too_many_open_files", "stalled"} <= package, "the search is blind"
     assert package - documented == set(), "no row for these"
     assert documented - package == set(), "nobody uses these"
+
+
+# Services
+
+
+def test_the_table_of_services_is_the_programs() -> None:
+    section = README.read_text().split("\n### Services\n")[1].split("\n### ")[0]
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")] for row in re.findall(r"^\|.*\|$", section, re.MULTILINE)
+    ]
+    assert rows[0][5] == "`--initial-prompt`"
+    told = {row[0].strip("`"): row[1:] for row in rows[2:]}
+    assert list(told) == [*(row.models for row in MODELS), "any other, on your server"]
+    for row in MODELS:
+        confidence = row.logprobs or row.response_format == "verbose_json"
+        known = ["yes" if has else "no" for has in (row.words, confidence, row.speakers)]
+        expected = ["yes" if row.segments else "made up", *known, row.prompt or "refused", f"{row.longest_s:g}"]
+        assert told[row.models][:6] == expected, row.models
+        named = {PRICES[model].minute for model in PRICES if model_of(model) is row}
+        assert {float(price) for price in re.findall(r"[\d.]+", told[row.models][6])} == named, row.models
+    *gives, prompt, longest, _ = told["any other, on your server"]
+    assert all(cell.startswith("if it gives") for cell in gives)
+    assert (prompt, longest) == (COMPATIBLE.prompt, f"{COMPATIBLE.longest_s:g}")
+    for shutdown in SHUTDOWNS:
+        assert f"`{shutdown.models}`" in section
+        assert str(shutdown.on) in section
 
 
 # Names

@@ -40,7 +40,7 @@ class Cleaned:
 def clean(layout: Layout, now: float) -> Cleaned:
     """Take away what no later run needs: leftovers of crashes, damaged artifacts, and what can be made again soon.
 
-    Converted audio, remembered hashes and the locks of recordings go too. Journal, artifacts, transcripts and report
+    Converted audio, what was prepared to be sent, remembered hashes and the locks of recordings go too. Journal, artifacts, transcripts and report
     stay.
 
     Args:
@@ -87,7 +87,7 @@ def _clean(layout: Layout, now: float) -> Cleaned:
         lambda path: files.is_leftover(path.name) and now - path.lstat().st_mtime > LEFTOVER_AGE_S,
     )
     cleaned += _remove(layout.artifacts, lambda path: _DAMAGED.fullmatch(path.name) is not None)
-    for folder in (layout.private / "audio", layout.hashes, layout.private / "claims"):
+    for folder in (layout.private / "audio", layout.private / "uploads", layout.hashes, layout.private / "claims"):
         cleaned += _remove(folder, lambda path: True)
         _remove_folders(folder)
     return cleaned
