@@ -40,8 +40,8 @@ class Cleaned:
 def clean(layout: Layout, now: float) -> Cleaned:
     """Take away what no later run needs: leftovers of crashes, damaged artifacts, and what can be made again soon.
 
-    Converted audio, what was prepared to be sent, remembered hashes and the locks of recordings go too. Journal, artifacts, transcripts and report
-    stay.
+    Converted audio, what was prepared to be sent, remembered hashes and the locks of recordings go too. Journal,
+    artifacts, transcripts and report stay.
 
     Args:
         layout: The output folder.
