@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import random
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from batch_program import Batch, artifacts, until
+from batch_program import Batch, artifacts, own_ray, until
 
 from trax_ray import heads
 from trax_ray.core.spec import Limits
@@ -31,7 +31,7 @@ COMMANDS = 20
 GONE_S = 5.0
 """From a signal until no process of the run is left."""
 
-AT_ONCE_S = 1.0
+AT_ONCE_S = 3.0
 
 
 def tasks_by(seed: int) -> Iterator[BatchTask]:
@@ -93,10 +93,10 @@ class Command:
 
     def __init__(self, samples: Path, folder: Path) -> None:
         self.out = folder / "out"
-        self._state = folder / "state"
         own = [sys.executable, "-m", "trax_ray", "batch", str(samples / "stories"), "-o", str(self.out), "--lean"]
         self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1"]
-        self._environ = os.environ | {"XDG_STATE_HOME": str(self._state)}
+        self._stack = contextlib.ExitStack()
+        self._environ = self._stack.enter_context(own_ray(folder))
         self._seen: dict[tuple[int, float], None] = {}
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._environ
@@ -106,10 +106,11 @@ class Command:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.look()
-        for process in self.left():
-            process.kill()
-        self.process.communicate(timeout=10)
+        with self._stack:
+            self.look()
+            for process in self.left():
+                process.kill()
+            self.process.communicate(timeout=10)
 
     def look(self) -> None:
         """Remember every process of the run that is there now."""
