@@ -19,8 +19,9 @@ import random
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -45,7 +46,7 @@ from trax_ray.testing.scripted import Logged, logged
 
 T = TypeVar("T")
 
-START_S = 60.0
+START_S = 120.0
 """Seconds until a batch on two busy cores has surely started."""
 
 COMMANDS = ("pause", "resume", "resume", "retry-failed")
@@ -87,6 +88,16 @@ def outputs(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.glob("*.txt")}
 
 
+@contextlib.contextmanager
+def own_ray(folder: Path) -> Iterator[dict[str, str]]:
+    """An environment in which a batch finds no Ray but its own, and notes on it are in `folder`.
+
+    Ray's own folder has a short name, because there are limits to the paths of sockets.
+    """
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as sessions:
+        yield {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "RAY_TMPDIR": sessions}
+
+
 class Batch:
     """A batch that is run by other processes, and what they leave. As a context it ends what is left of them.
 
@@ -112,7 +123,9 @@ class Batch:
         self.layout = Layout(self.out)
         self.log = folder / "log"
         self.driver: subprocess.Popen[bytes] | None = None
-        self._environ = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), **(environ or {})}
+        self._more = dict(environ or {})
+        self._environ: dict[str, str] = {}
+        self._stack = contextlib.ExitStack()
         self._runs = 0
         self._seen: dict[tuple[int, float], psutil.Process] = {}
         described = [encode(task) for task in tasks]
@@ -122,13 +135,15 @@ class Batch:
         self._description.write_text(json.dumps({"spec": make_spec(self.out, **spec).to_dict(), "tasks": described}))
 
     def __enter__(self) -> Batch:
+        self._environ = {**self._stack.enter_context(own_ray(self.folder)), **self._more}
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.look()
-        self.kill(self.left())
-        if self.driver is not None:
-            self.driver.wait(timeout=10)
+        with self._stack:
+            self.look()
+            self.kill(self.left())
+            if self.driver is not None:
+                self.driver.wait(timeout=10)
 
     # Running it
 

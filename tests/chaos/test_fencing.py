@@ -39,14 +39,18 @@ def test_an_attempt_that_was_stopped_and_wakes_up_late_changes_nothing(
     names = [f"late{number}" for number in range(LATE)]
     scripts = {name: [[*first, f"signal:{tmp_path / name}"], "commit"] for name in names}
     scripts["beside"] = [[f"hold:{tmp_path / 'end'}", "commit"]]
+    # The second attempts find processes that are there already: they have to be through before the first are ended.
+    scripts |= {f"warm{number}": [[f"hold:{tmp_path / 'warm'}", "commit"]] for number in range(LATE)}
+    environ = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
     tasks = [make_task(name, script=script, resources=SMALL) for name, script in scripts.items()]
-    with Batch(tmp_path, tasks, limits=Limits(max_workers=2 * LATE + 1), stall_timeout_s=STALL_S) as batch:
+    limits = Limits(max_workers=len(tasks))
+    with Batch(tmp_path, tasks, environ=environ, limits=limits, stall_timeout_s=STALL_S) as batch:
         batch.start()
-        for name in names:
-            until(lambda name=name: batch.began(name), what=f"the first attempt at {name}")
+        until(lambda: len(batch.attempts()) == len(tasks), what="all first attempts")
+        (tmp_path / "warm").touch()
         # Both are a matter of milliseconds: the coordinator hears of the processes, and they commit.
         time.sleep(1.0)
-        assert len(outputs(batch.out)) == (LATE if committed else 0)
+        until(lambda: len(outputs(batch.out)) == (2 * LATE if committed else LATE), what="the first outputs")
         stopped = {name: psutil.Process(batch.began(name).pid) for name in names}
         created = {process: process.create_time() for process in stopped.values()}
         for process in created:
@@ -74,9 +78,8 @@ def test_an_attempt_that_was_stopped_and_wakes_up_late_changes_nothing(
         findings = batch.findings()
         assert not findings.problems
         history = batch.history()
-        assert Counter(each.task_id for each in history.attempts if each.outcome == "succeeded") == dict.fromkeys(
-            [*names, "beside"], 1
-        )
+        succeeded = Counter(each.task_id for each in history.attempts if each.outcome == "succeeded")
+        assert succeeded == dict.fromkeys(scripts, 1)
         codes = {each.failure.code for each in history.attempts if each.failure is not None}
         assert codes == {"stalled"}
         for name in names:
