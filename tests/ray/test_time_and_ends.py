@@ -8,10 +8,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import ray
 
 from tests.ray.conftest import Start
 from tests.ray.support import run, until
+from trax_ray.cluster import remote
+from trax_ray.cluster.lane import LANE_WIDTH, Lanes
+from trax_ray.core.events import Dispatch
 from trax_ray.core.spec import Limits, RetryPolicy
+from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import BusyError
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
@@ -146,6 +151,31 @@ async def test_attempts_that_share_a_process_run_side_by_side(batch: Start, tmp_
     began = sorted(attempt.started_at for attempt in history.attempts)
     assert began[30] - began[0] < 1.0, "as many as a service is asked at first run at the same time"
     assert len([attempt for attempt in history.attempts if attempt.task_id == "again"]) == 2
+
+
+@pytest.mark.usefixtures("head")
+def test_shared_processes_leave_all_cores_to_the_tasks_that_need_one(tmp_path: Path) -> None:
+    """However many there are: what they wait for may be what these tasks do."""
+    gate, spec = tmp_path / "gate", make_spec(tmp_path / "out").to_dict()
+    calls = [make_task(f"t{number}", script=[f"hold:{gate}"], shared=True) for number in range(2 * LANE_WIDTH + 1)]
+    lanes = Lanes()
+    carried = [lanes.submit(remote.pack(Dispatch(call, 1, 1, {}, alone=False), spec)) for call in calls]
+    whole = ResourceRequest(num_cpus=1.0, memory_mb=256)
+    seen = [Path(f"{gate}-{core}") for core in range(int(ray.cluster_resources()["CPU"]))]
+    attempts = [
+        Dispatch(make_task(path.name, script=[[f"signal:{path}", f"hold:{gate}"]], resources=whole), 1, 1, {})
+        for path in seen
+    ]
+    working = [remote.submit(attempt, remote.pack(attempt, spec), {}) for attempt in attempts]
+    end = time.monotonic() + 60
+    while not all(path.exists() for path in seen):
+        assert time.monotonic() < end, "they wait for a core"
+        time.sleep(0.1)
+    gate.touch()
+    outcomes = [remote.unpack(ray.get(list(said)[-1])) for said in working]
+    outcomes += [remote.unpack(ray.get(each)) for each in carried]
+    lanes.close()
+    assert all(outcome is not None and outcome.failure is None for outcome in outcomes)
 
 
 async def test_how_many_may_run_is_in_the_journal(batch: Start, tmp_path: Path) -> None:

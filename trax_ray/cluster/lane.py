@@ -30,9 +30,6 @@ LANE_WIDTH = 64
 ASK_PERIOD_S = 5.0
 """How often a lane is asked who it is."""
 
-LANE_CPUS = 0.5
-LANE_MEMORY_MB = 512
-
 
 class Lane:
     """The body of the actor."""
@@ -134,8 +131,11 @@ class Lanes:
     def _another(self) -> _Open:
         remote_class: Any = ray.remote(Lane)
         actor = remote_class.options(
-            num_cpus=LANE_CPUS,
-            memory=LANE_MEMORY_MB * 2**20,
+            # Nothing is reserved for it. It stays as long as the batch, and what it held would be missing for the
+            # tasks that prepare and assemble: on a small machine all of it, and they would wait for ever. What it
+            # takes of memory is measured.
+            num_cpus=0,
+            scheduling_strategy="SPREAD",
             max_concurrency=LANE_WIDTH + 1,
             max_restarts=0,
             max_task_retries=0,
