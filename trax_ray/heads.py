@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 CREATION_TOLERANCE_S = 1.0
 KILL_ROUNDS = 3
 KILL_WAIT_S = 5.0
+KILL_LOOK_S = 0.01
 
 UP_S = 60.0
 RAY_START = (
@@ -408,8 +410,15 @@ def end(note: Mapping[str, Any]) -> int:
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 ended += 1
-        psutil.wait_procs(left, timeout=KILL_WAIT_S)
+        _wait_for_the_end(noted(left))
     return ended
+
+
+def _wait_for_the_end(processes: Iterable[tuple[int, float]]) -> None:
+    """Until none lives. Zombies don't: in containers nobody may ask for them."""
+    until = time.monotonic() + KILL_WAIT_S
+    while any(find(*process) for process in processes) and time.monotonic() < until:
+        time.sleep(KILL_LOOK_S)
 
 
 def find(pid: int, created_at: float) -> psutil.Process | None:

@@ -14,6 +14,8 @@ import inspect
 import json
 import logging
 import os
+import signal
+import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ from trax_ray.core.spec import (
 )
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import QueueFull, SetupError, UsageError
+from trax_ray.heads import reap_orphans
 from trax_ray.providers.keys import Secret, check_base_url, find_key
 from trax_ray.providers.prices import estimate_usd
 from trax_ray.providers.registry import SPEECH_PROVIDERS, SpeechProvider, provider_of
@@ -362,6 +365,8 @@ class BatchProcessor:
         return _Acknowledged()
 
     async def _run_batch(self, progress_callback: ProgressCallback | None) -> BatchResult:
+        # What a killed driver left behind may hold the output folder for a while.
+        await asyncio.to_thread(reap_orphans)
         settled = await asyncio.to_thread(self._settled)
         if settled is not None:
             await _call(progress_callback, self._last)
@@ -377,6 +382,7 @@ class BatchProcessor:
             self._feed = _chain(first, self._feed)
             requests = self._requests | {task.resources for task in [*self._waiting, *first]}
             connection = await _to_its_end(driver.connect, requests)
+            _keep_signals()
             self.dashboard_url = connection.dashboard_url
             self._gpus = await asyncio.to_thread(driver.gpus)
             await _to_its_end(driver.open)
@@ -484,6 +490,16 @@ class BatchProcessor:
             return task
         provider = provider_of(model, base_url=self.spec.base_url)
         return replace(task, resources=provider.resources(model, gpus=self._gpus)) if provider.gpu else task
+
+
+def _keep_signals() -> None:
+    """Take back the handlers that Python knows of, because connecting to Ray puts others below them."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            signal.signal(number, handler)
 
 
 def _report_is_newest(layout: Layout) -> bool:

@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "providers": {"errors", "core", "media"},
     "tasks": {"errors", "core", "media", "providers", "store"},
     "cluster": {"errors", "core", "media", "providers", "tasks", "store", "report", "heads"},
-    "processor": {"errors", "core", "media", "providers", "tasks", "store", "report", "cluster"},
+    "processor": {"errors", "core", "media", "providers", "tasks", "store", "report", "cluster", "heads"},
     "cli": {
         *("errors", "core", "media", "providers", "tasks", "store", "report"),
         *("cluster", "processor", "heads", "control"),

@@ -130,6 +130,8 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     ensure_folder(layout.private)
     processor = BatchProcessor(spec, address=options.address, lean=options.lean)
     processor.feed(tasks, requests={task.resources for task in tasks})
+    # A coordinator outlives a killed driver for a while, and holds the folder.
+    heads.reap_orphans()
     expect_nobody(layout.lock)
     recorded.record(layout, _command(options, spec, source.content))
     if not options.quiet:
