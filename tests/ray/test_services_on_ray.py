@@ -147,7 +147,11 @@ class Running:
     family: list[psutil.Process]
 
     def named(self, name: str) -> psutil.Process:
-        return next(process for process in self.family if process.name() == name)
+        for process in self.family:
+            with suppress(psutil.Error):  # workers come and go
+                if process.name() == name:
+                    return process
+        raise LookupError(f"no process of the batch is called {name}")
 
 
 def writable_memory(process: psutil.Process) -> Iterator[bytes]:

@@ -61,7 +61,7 @@ async def test_outside_of_its_hours_a_batch_waits_and_can_be_stopped(batch: Star
 
 async def test_after_a_signal_what_runs_has_a_while_to_end_and_nothing_starts(batch: Start, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    quick = [make_task(f"quick{number}", sleep_s=1.0, log=str(log)) for number in range(2)]
+    quick = [make_task(f"quick{number}", sleep_s=4.0, log=str(log)) for number in range(2)]
     waiting = [make_task(f"waiting{number}", log=str(log)) for number in range(4)]
     processor = batch([*quick, *waiting], grace_s=20.0, limits=Limits(max_workers=2))
     running = asyncio.create_task(run(processor))
