@@ -86,3 +86,7 @@ clean: ## Remove the environments and the demo's output
 .PHONY: bench
 bench: $(DEV_STAMP) ## Measure: five minutes of speech against the founding document's 30 seconds
 	$(BIN)/python benchmarks/five_minutes.py
+
+.PHONY: bench-lanes
+bench-lanes: $(DEV_STAMP) ## Measure: 1,000 calls to a service through a batch against a bare asyncio script
+	$(BIN)/python benchmarks/lanes.py

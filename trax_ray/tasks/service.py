@@ -106,18 +106,15 @@ async def call(assignment: Assignment) -> Outcome:
         assignment: A request's task, as `transcribe_by_service` planned it.
     """
     began = time.monotonic()
-    job = await asyncio.to_thread(Job.of, assignment)
-    span = float(job.task.data["start_s"]), float(job.task.data["end_s"])
-    key = _chunk_key(job, span)
-    payload = await asyncio.to_thread(job.store.get, key)
+    span = float(assignment.task.data["start_s"]), float(assignment.task.data["end_s"])
+    job, key, payload = await asyncio.to_thread(_look, assignment, span)
     if payload is not None:
         return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
     async with _claimed(job, key):
-        payload = await asyncio.to_thread(job.store.get, key)
+        payload, prepared, size = await asyncio.to_thread(_look_again, job, span)
         if payload is not None:  # a copy of the recording was faster, and has paid
             return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
-        prepared = await asyncio.to_thread(_prepared, job, span)
-        reply = await _ask(job, prepared, await asyncio.to_thread(_upload_size, job, span), span)
+        reply = await _ask(job, prepared, size, span)
         if reply.failure is not None:
             return Outcome(failure=reply.failure, signal=reply.signal, metrics=_cost(reply))
         payload = _payload(job, span, prepared, reply, began)
@@ -243,10 +240,6 @@ def _result_of(working: Generator[Progress, None, T]) -> T:
             return result
 
 
-def _upload_size(job: Job, span: tuple[float, float]) -> int:
-    return _upload_path(job, span).stat().st_size
-
-
 def _requests(job: Job, cuts: Cuts, wanted: Cuts) -> tuple[BatchTask, ...]:
     """The tasks of the requests. Those that are planned once more, because their results are gone, are other ones."""
     again = {"again": job.assignment.attempt} if job.assignment.children else {}
@@ -282,6 +275,23 @@ def _committed(job: Job, span: tuple[float, float]) -> Payload:
 
 
 # Asking
+
+# What these two do could be done step by step; each way to a thread and back costs more than most of the steps.
+
+
+def _look(assignment: Assignment, span: tuple[float, float]) -> tuple[Job, str, Payload | None]:
+    """The job, the key of the request's result, and that result where it is there."""
+    job = Job.of(assignment)
+    key = _chunk_key(job, span)
+    return job, key, job.store.get(key)
+
+
+def _look_again(job: Job, span: tuple[float, float]) -> tuple[Payload | None, Payload, int]:
+    """The result where it is there by now, else what was prepared, and how many bytes are sent."""
+    payload = job.store.get(_chunk_key(job, span))
+    if payload is not None:
+        return payload, {}, 0
+    return None, _prepared(job, span), _upload_path(job, span).stat().st_size
 
 
 async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]) -> Reply:
