@@ -426,10 +426,18 @@ def find(pid: int, created_at: float) -> psutil.Process | None:
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - created_at) < CREATION_TOLERANCE_S
-        # A dead process stays as a zombie until its parent asks for it; in containers nobody may.
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same and not _is_dead(process) else None
     except psutil.Error:
         return None
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    """Whether a process is a zombie, which it stays until its parent asks for it; in containers nobody may.
+
+    One that is killed looks like a zombie as soon as its first thread is gone. Until the last one is, its files are
+    open and its locks are held.
+    """
+    return bool(process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
 
 
 def descendants() -> list[psutil.Process]:

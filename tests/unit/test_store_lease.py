@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from trax_ray.errors import BusyError, FencedError, FileError
+from trax_ray.heads import find
 from trax_ray.store import lease as lease_module
 from trax_ray.store.lease import BEAT_PERIOD_S, TAKE_OVER_S, Holder, Lease, holder_of
 from trax_ray.testing.clock import FakeClock
@@ -85,6 +87,54 @@ def test_free_the_moment_its_process_dies(path: Path, arguments: tuple[str, ...]
         lease.acquire("batch two")  # also while a forked child of the dead one lives
         assert lease.held
     lease.release()
+
+
+LOSE_MAIN_THREAD = """
+import ctypes, os, sys, threading
+from pathlib import Path
+from trax_ray.store.lease import Lease
+Lease(Path(sys.argv[1])).acquire("batch one")
+threading.Thread(target=sys.stdin.read).start()
+print("held", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+"""What a killed process with many threads looks like on a busy machine: a zombie that has its locks for a while."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't show a process whose first thread has ended")
+def test_a_holder_that_is_just_dying_is_waited_for(path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOSE_MAIN_THREAD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        holder = psutil.Process(process.pid)
+        while holder.status() != psutil.STATUS_ZOMBIE:
+            os.sched_yield()
+        assert find(process.pid, holder.create_time()), "it isn't gone before its last thread is"
+        waits = [lambda: None, process.kill, process.wait]
+        lease = Lease(path, sleep=lambda _: waits.pop(0)() if waits else None)
+        lease.acquire("batch two")
+        assert lease.held
+    lease.release()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't show a process whose first thread has ended")
+def test_a_holder_that_is_dying_and_does_not_die_is_told_of(path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOSE_MAIN_THREAD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            os.sched_yield()
+        clock = FakeClock(0.0)
+        with pytest.raises(BusyError, match=str(process.pid)):
+            Lease(path, sleep=clock.advance).acquire("batch two")
+        assert clock() == pytest.approx(5.0, abs=0.1)
+        process.kill()
 
 
 NO_TIME = b'{"holder": "b", "pid": 1, "host": "h", "since": 1e300}'

@@ -42,9 +42,13 @@ _LOOK_PERIOD_S = 1.0
 _MAX_NOTE_BYTES = 4096
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
-_TRIES = 100
 _TRY_PERIOD_S = 0.01
-"""For a lock that is only looked at, by `holder_of` of others: each look lasts some microseconds."""
+
+_LOOKED_AT_S = 1.0
+"""How long to wait for a lock that others only look at, by `holder_of`: each look lasts some microseconds."""
+
+_DYING_S = 5.0
+"""How long a holder that was killed may need to be gone: its lock goes with the last of its threads, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +194,12 @@ class Lease:
             while not _flock(fd, fcntl.LOCK_EX):
                 # One who looks has it as well for a moment, and lets others look; one who holds it doesn't.
                 looked_at = _flock(fd, fcntl.LOCK_SH)
-                if not looked_at or tries >= _TRIES:
-                    raise self._busy(_holder(_noted(os.pread(fd, _MAX_NOTE_BYTES, 0))))
-                fcntl.flock(fd, fcntl.LOCK_UN)
+                if looked_at:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                holder = _holder(_noted(os.pread(fd, _MAX_NOTE_BYTES, 0)))
+                patience_s = _LOOKED_AT_S if looked_at else _DYING_S if _is_dying(holder) else 0.0
+                if tries * _TRY_PERIOD_S >= patience_s:
+                    raise self._busy(holder)
                 tries += 1
                 self._sleep(_TRY_PERIOD_S)
             if self.path.exists() and os.path.samestat(os.fstat(fd), self.path.stat()):
@@ -331,6 +338,19 @@ def _holder(note: Mapping[str, Any]) -> Holder:
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return _NAMELESS
     return holder
+
+
+def _is_dying(holder: Holder) -> bool:
+    """Whether the process that took a lock on this machine was killed, and isn't quite gone yet."""
+    if holder.pid <= 0 or holder.host != socket.gethostname():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _process(holder.pid) == ""
 
 
 # The heartbeat
