@@ -445,3 +445,6 @@ class TestModelsThatEnd:
         done = CliRunner().invoke(app, ["batch", ".", "-o", "out", *arguments])
         assert done.exit_code == 0, done.output
         assert [line for line in done.stderr.splitlines() if "announced to end" in line] == said
+        if "--quiet" not in arguments:
+            dry = CliRunner().invoke(app, ["batch", ".", "-o", "out", *arguments, "--dry-run"])
+            assert [line for line in dry.stdout.splitlines() if "announced to end" in line] == said

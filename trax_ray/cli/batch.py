@@ -124,7 +124,7 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     if options.dry_run:
         transcriptions = [task for task in tasks if task.task_type is TaskType.TRANSCRIBE]
         display.show_plan(transcriptions, spec, _notes(found, spec))
-        print(_disk(tasks, spec))
+        print("\n".join([_disk(tasks, spec), *_shutdowns(tasks, spec)]))
         return 0
     layout = Layout(output_dir)
     ensure_folder(layout.private)

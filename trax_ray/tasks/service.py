@@ -56,6 +56,9 @@ DEADLINE_FACTOR = 2.0
 """A request is given so long, and so many times the length of its audio besides, as a whole: with sending, waiting and
 receiving. Services take a tenth of the length or less; past this the connection has been forgotten."""
 
+TIMEOUT_SHARE = 0.95
+"""Of what is left of `--task-timeout` a request gets so much."""
+
 Cuts = list[tuple[float, float]]
 
 
@@ -114,7 +117,7 @@ async def call(assignment: Assignment) -> Outcome:
         payload, prepared, size = await asyncio.to_thread(_look_again, job, span)
         if payload is not None:  # a copy of the recording was faster, and has paid
             return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
-        reply = await _ask(job, prepared, size, span)
+        reply = await _ask(job, prepared, size, span, began)
         if reply.failure is not None:
             return Outcome(failure=reply.failure, signal=reply.signal, metrics=_cost(reply))
         payload = _payload(job, span, prepared, reply, began)
@@ -294,19 +297,23 @@ def _look_again(job: Job, span: tuple[float, float]) -> tuple[Payload | None, Pa
     return None, _prepared(job, span), _upload_path(job, span).stat().st_size
 
 
-async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]) -> Reply:
+async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float], began: float) -> Reply:
     spec = job.assignment.spec
     service = _room().service(job)
     options = EngineOptions(job.language, job.prompt, spec.word_timestamps)
-    deadline_s = DEADLINE_S + DEADLINE_FACTOR * prepared["sent_s"]
     async with _room().budget.reserved(size):
         upload = await asyncio.to_thread(read_bytes, _upload_path(job, span))
+        deadline_s = DEADLINE_S + DEADLINE_FACTOR * prepared["sent_s"]
+        if spec.task_timeout_s is not None:
+            # Earlier than the attempt's own end, which knows nothing of what a request costs.
+            deadline_s = min(deadline_s, (spec.task_timeout_s - (time.monotonic() - began)) * TIMEOUT_SHARE)
         speech = [Span(start_s, end_s) for start_s, end_s in prepared["speech"]]
         request = service.transcribe(upload, duration_s=prepared["sent_s"], speech=speech, options=options)
         try:
             return await asyncio.wait_for(request, deadline_s)
         except asyncio.TimeoutError:
-            message = f"the server gave no answer within {deadline_s:.0f} s"
+            way_out = "" if spec.task_timeout_s is None else ": give a larger --task-timeout"
+            message = f"the server gave no answer within {deadline_s:.3g} s{way_out}"
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, "deadline", message)
             # It may have been worked on, and then it is charged for.
             price = cost_usd(job.model, {}, prepared["sent_s"], time.time()) if _priced(job) else None
