@@ -85,6 +85,7 @@ class BatchStatus:
         waits_until: When its hours begin; None within them.
         slots: How many attempts the machine lets run now; None when unknown.
         limits_reason: Why no more.
+        services: Services that get no more requests at present, with the reason.
         failures: Inputs that failed for good, by failure class; empty where it wasn't asked for.
         requests: Commands that nobody has taken up yet, oldest first.
     """
@@ -112,6 +113,7 @@ class BatchStatus:
     waits_until: float | None = None
     slots: int | None = None
     limits_reason: str = ""
+    services: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
     requests: tuple[str, ...] = ()
 
@@ -136,6 +138,7 @@ class BatchStatus:
             queued_tasks=self.queued,
             paused=self.phase is Phase.PAUSED,
             parked=self.parked,
+            services=self.services,
             waits_until=self.waits_until,
         )
 
@@ -333,6 +336,7 @@ class BatchControl:
             waits_until=waits_until,
             slots=said.get("slots"),
             limits_reason=str(said.get("limits_reason", "")),
+            services=dict(said.get("services", {})),
             requests=self._requests(),
         )
 

@@ -50,6 +50,7 @@ __all__ = [
     "find",
     "forget_head",
     "live_head",
+    "lives",
     "local_head_note",
     "make_token_private",
     "note_head",
@@ -422,13 +423,22 @@ def _wait_for_the_end(processes: Iterable[tuple[int, float]]) -> None:
 
 
 def find(pid: int, created_at: float) -> psutil.Process | None:
-    """The process with this number, if it is still the one that was noted, and lives."""
+    """The process with this number, if it is still the one that was noted, and isn't quite gone."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - created_at) < CREATION_TOLERANCE_S
         return process if same and not _is_dead(process) else None
     except psutil.Error:
         return None
+
+
+def lives(pid: int, created_at: float) -> bool:
+    """Whether a process that was noted may still do something; one that is being killed won't."""
+    process = find(pid, created_at)
+    try:
+        return process is not None and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _is_dead(process: psutil.Process) -> bool:

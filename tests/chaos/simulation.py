@@ -38,7 +38,7 @@ from trax_ray.core.machine import BatchState
 from trax_ray.core.plan import digest
 from trax_ray.core.task import TaskState
 from trax_ray.errors import FencedError
-from trax_ray.store import artifacts, inbox
+from trax_ray.store import artifacts, inbox, lease
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.batch_journal import read_state
 from trax_ray.store.epochs import read_chain
@@ -86,6 +86,7 @@ def _repeatable(world: World) -> Iterator[None]:
         patch.object(os, "getpid", lambda: 4711),
         patch.object(socket, "gethostname", lambda: "a machine"),
         patch.object(artifacts, "_note_path", _note_path),
+        patch.object(lease, "_is_dying", lambda holder: False),  # the dead are gone at once
         patch.dict(Lease.__init__.__kwdefaults__, clock=world.wall),
     ):
         yield

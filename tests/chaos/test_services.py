@@ -35,6 +35,9 @@ FAULTY = 0.3
 MOST_BAD = 2
 """Bad answers for one file: after a third one it has failed for good, as it should."""
 
+SURELY = 0.95
+"""From this correlation on an upload is this recording; else it is the one that is most like it."""
+
 IN_FLIGHT = 64
 TASK_TIMEOUT_S = 15
 """How long a request may hang. On two busy cores a good one takes a second or two."""
@@ -85,11 +88,15 @@ class Collection:
         """The recording of which an upload is: silence at its ends may be gone, and it was encoded."""
         assert asked.bands is not None
         frames = len(asked.bands)
-        nearest = sorted(range(self.count), key=lambda number: abs(len(self._bands[number]) - frames))
-        for number in nearest:
-            if place(asked.bands, self._bands[number])[0] > 0.9:
-                return number
-        raise LookupError("nobody knows this upload")
+        best, likeness = -1, 0.0
+        for number in sorted(range(self.count), key=lambda number: abs(len(self._bands[number]) - frames)):
+            found, _ = place(asked.bands, self._bands[number])
+            if found > likeness:
+                best, likeness = number, found
+            if likeness > SURELY:
+                break
+        assert likeness > 0.85, "nobody knows this upload"
+        return best
 
     def expect_right(self, out: Path) -> None:
         """Every recording has its own transcript."""

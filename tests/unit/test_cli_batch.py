@@ -10,6 +10,7 @@ import shutil
 import time
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from trax_ray.cli import batch as command
 from trax_ray.cli import recorded
 from trax_ray.cli.app import app
 from trax_ray.core.events import CoordinatorStarted, TasksAdded, encode_event
-from trax_ray.core.progress import BatchResult
+from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.errors import BusyError, SetupError
@@ -448,3 +449,30 @@ class TestModelsThatEnd:
         if "--quiet" not in arguments:
             dry = CliRunner().invoke(app, ["batch", ".", "-o", "out", *arguments, "--dry-run"])
             assert [line for line in dry.stdout.splitlines() if "announced to end" in line] == said
+
+
+class TestWhyNothingStarts:
+    def test_what_a_service_says_counts_where_nothing_runs(self) -> None:
+        waits = BatchProgress(queued_tasks=3, services={"openai": "waits 50 s", "deepseek": "waits 9 s"})
+        assert command._why_nothing_starts(waits, "out") == "openai: waits 50 s; deepseek: waits 9 s"
+        assert command._why_nothing_starts(replace(waits, active_workers=1), "out") == ""
+        assert command._why_nothing_starts(replace(waits, queued_tasks=0), "out") == ""
+
+    def test_it_is_said_once_whatever_is_left_of_the_wait(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Processor:
+            def __init__(self, *_: Any, **__: Any) -> None:
+                pass
+
+            def feed(self, *_: Any, **__: Any) -> None:
+                pass
+
+            async def start(self, progress_callback: Callable[[BatchProgress], None]) -> BatchResult:
+                for reason in ("waits 50 s", "waits 9 s", "", "waits 8 s"):
+                    progress_callback(BatchProgress(queued_tasks=1, services={"openai": reason} if reason else {}))
+                return BatchResult()
+
+        monkeypatch.setattr(command, "BatchProcessor", Processor)
+        monkeypatch.setattr(command.display, "show_result", lambda *_: None)
+        touch(folder, "a.mp3")
+        said = fine(trax_ray("a.mp3")).stderr
+        assert [line for line in said.splitlines() if "waits" in line] == ["openai: waits 50 s", "openai: waits 8 s"]

@@ -78,6 +78,7 @@ class TestStatus:
         process = at_work(
             "ignores", total=10, succeeded=5, failed=1, active=3, queued=1, memory_mb=512.5, cpu_percent=75.0,
             elapsed_s=61.0, estimated_remaining_s=30.0, slots=4, limits_reason="memory", parked={"openai": "no\nkey"},
+            services={"deepseek": "20 failures in a row; one request is tried in 30 s"},
         )  # fmt: skip
         inbox.put(layout.inbox, "pause")
         lines = run("status", layout.output_dir).stdout.splitlines()
@@ -87,6 +88,7 @@ class TestStatus:
         assert lines[2:] == [
             "inputs: 5 of 10 succeeded, 1 failed, 0 cancelled, 1 waiting",
             "attempts: 3 of 4 that may run (memory)",
+            "service: deepseek: 20 failures in a row; one request is tried in 30 s",
             "machine: 512.5 MB of the batch's own, CPU 75.0%",
             "time: 1m01s, 30s to go",
             "failures: permanent 1",

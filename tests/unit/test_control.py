@@ -188,6 +188,7 @@ class TestABatchIsAtWork:
         process = at_work(
             epoch=2, total=10, succeeded=5, failed=1, cancelled=0, active=3, queued=1, memory_mb=512.5, cpu_percent=75,
             elapsed_s=61.0, estimated_remaining_s=30.0, slots=4, limits_reason="memory", parked={"openai": "no key"},
+            services={"deepseek": "why"},
         )  # fmt: skip
         status = control.status()
         assert (status.name, status.phase, status.at_work) == ("talks", Phase.RUNNING, True)
@@ -198,6 +199,7 @@ class TestABatchIsAtWork:
         assert (status.memory_mb, status.cpu_percent, status.slots, status.limits_reason) == (512.5, 75, 4, "memory")
         assert (status.elapsed_s, status.estimated_remaining_s, status.epoch) == (61.0, 30.0, 2)
         assert status.parked == {"openai": "no key"}
+        assert status.services == status.progress.services == {"deepseek": "why"}
         assert status.failures == {"permanent": 1}, "from the journal"
         assert control.status(failures=False).failures == {}
 

@@ -25,6 +25,7 @@ from trax_ray.core.progress import (
     format_progress,
     result_of,
 )
+from trax_ray.core.ratelimit import ProviderSignal, SignalKind
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.testing.factories import make_task
 
@@ -359,3 +360,15 @@ def test_when_the_hours_begin_is_put_in_by_who_knows_them() -> None:
     progress = fold(batch.state, batch.clock(), {})
     assert progress.waits_until is None
     assert str(replace(progress, waits_until=5.0)) == str(progress), "the founding line has no room for it"
+
+
+def test_why_a_service_gets_no_more_requests() -> None:
+    batch = Batch()
+    task = make_task("a", shared=True)
+    batch.add(task)
+    (dispatch,) = batch.start()
+    assert fold(batch.state, batch.clock(), {}).services == {}
+    signal = ProviderSignal(SignalKind.RATE_LIMITED, 429, retry_after_s=60.0)
+    batch.end(dispatch, Outcome(failure=failure("transient"), signal=signal))
+    (reason,) = fold(batch.state, batch.clock() + 10.0, {}).services.values()
+    assert reason.startswith("waits 50 s, as the provider asked")

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from trax_ray.errors import BusyError, FencedError, FileError
-from trax_ray.heads import find
+from trax_ray.heads import find, lives
 from trax_ray.store import lease as lease_module
 from trax_ray.store.lease import BEAT_PERIOD_S, TAKE_OVER_S, Holder, Lease, holder_of
 from trax_ray.testing.clock import FakeClock
@@ -113,6 +113,7 @@ def test_a_holder_that_is_just_dying_is_waited_for(path: Path) -> None:
         while holder.status() != psutil.STATUS_ZOMBIE:
             os.sched_yield()
         assert find(process.pid, holder.create_time()), "it isn't gone before its last thread is"
+        assert not lives(process.pid, holder.create_time()), "but it won't do anything any more"
         waits = [lambda: None, process.kill, process.wait]
         lease = Lease(path, sleep=lambda _: waits.pop(0)() if waits else None)
         lease.acquire("batch two")

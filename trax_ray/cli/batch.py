@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -195,7 +196,8 @@ async def _run(processor: BatchProcessor, options: Options) -> BatchResult:
     def update(progress: BatchProgress) -> None:
         nonlocal notice
         before, notice = notice, _why_nothing_starts(progress, options.output_dir)
-        if notice and notice != before:
+        # What is left of a wait isn't worth a line each time.
+        if notice and _DIGITS.sub("", notice) != _DIGITS.sub("", before):
             screen.note(notice)
         screen.update(progress)
 
@@ -203,11 +205,16 @@ async def _run(processor: BatchProcessor, options: Options) -> BatchResult:
         return await processor.start(progress_callback=update)
 
 
+_DIGITS = re.compile(r"[0-9]+")
+
+
 def _why_nothing_starts(progress: BatchProgress, output_dir: str) -> str:
     if progress.paused:
         return f"paused: {shlex.join(['trax-ray', 'resume', output_dir])} goes on"
     if progress.waits_until is not None:
         return f"nothing starts before {datetime.fromtimestamp(progress.waits_until).astimezone():%Y-%m-%d %H:%M %Z}"
+    if progress.services and progress.queued_tasks and not progress.active_workers:
+        return "; ".join(f"{provider}: {reason}" for provider, reason in progress.services.items())
     return ""
 
 

@@ -71,6 +71,8 @@ def _lines(status: BatchStatus) -> Iterator[str]:
         slots = "" if status.slots is None else f" of {status.slots} that may run"
         reason = f" ({status.limits_reason})" if status.limits_reason else ""
         yield f"attempts: {status.active}{slots}{reason}"
+        for provider, why in status.services.items():
+            yield f"service: {provider}: {why}"
     if status.memory_mb is not None and status.cpu_percent is not None:
         yield f"machine: {status.memory_mb:.1f} MB of the batch's own, CPU {status.cpu_percent:.1f}%"
     remaining = status.estimated_remaining_s

@@ -17,7 +17,7 @@ from trax_ray.core.events import Dispatch
 from trax_ray.core.retry import WORKER_DIED
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Failure, Outcome
-from trax_ray.heads import find
+from trax_ray.heads import lives
 from trax_ray.providers.registry import is_service
 from trax_ray.tasks.failures import failure_of
 from trax_ray.tasks.run import timed_out
@@ -258,7 +258,7 @@ class Attempts:
 
     def _lives(self, worker: WorkerReport) -> bool:
         """Whether a process is seen to live. Ray also says that a worker died where only its answer got lost."""
-        return worker.node_id == self._node_id and find(worker.pid, worker.created_at) is not None
+        return worker.node_id == self._node_id and lives(worker.pid, worker.created_at)
 
 
 def _report(packed: Mapping[str, Any]) -> WorkerReport:

@@ -49,6 +49,7 @@ def write_status(
         "elapsed_s": round(progress.elapsed_s, 1),
         "estimated_remaining_s": progress.estimated_remaining_s,
         "parked": dict(progress.parked),
+        "services": dict(progress.services),
         "waits_until": waits_until,
         "draining": state.draining,
         "slots": state.scaled.slots if state.scaled else None,

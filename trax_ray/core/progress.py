@@ -51,6 +51,7 @@ class BatchProgress:
         paused: True while nothing may start.
         parked: Providers that wait for a person, with the reason.
         waits_until: When the batch's hours begin, seconds since the epoch; None within them.
+        services: Services that get no more requests at present, with the reason.
     """
 
     total_tasks: int = 0
@@ -69,6 +70,7 @@ class BatchProgress:
     paused: bool = False
     parked: Mapping[str, str] = field(default_factory=dict)
     waits_until: float | None = None
+    services: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def success_rate(self) -> float:
@@ -220,6 +222,7 @@ def fold(state: BatchState, now: float, fractions: Mapping[str, float]) -> Batch
         queued_tasks=max(0, len(run.inputs) - succeeded - failed - cancelled - active),
         paused=state.paused,
         parked={provider: failure.message for provider, failure in state.parked.items()},
+        services=state.services.why(now),
     )
 
 

@@ -32,10 +32,11 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trax_ray.core.ratelimit import ProviderSignal
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.files import write_atomically
@@ -81,14 +82,14 @@ def run(assignment: Assignment) -> Iterator[Progress | Outcome]:
 
 
 async def call(assignment: Assignment) -> Outcome:
-    """As `run`, beside others in one process."""
+    """As `run`, beside others in one process. What succeeds was a good answer of its provider."""
     outcome = Outcome()
     for word in _play(assignment):
         if isinstance(word, Outcome):
             outcome = word
         else:
             await asyncio.sleep(word)
-    return outcome
+    return outcome if outcome.failure else replace(outcome, signal=ProviderSignal())
 
 
 def logged(log: Path) -> list[Logged]:
