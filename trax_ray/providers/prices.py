@@ -124,7 +124,8 @@ def cost_usd(model: str, usage: Mapping[str, Any] | None, duration_s: float | No
         model: The name that was asked for.
         usage: The answer's `usage` object: tokens (of a transcription or of a chat completion), or
             `{"type": "duration", "seconds": n}`; None where it has none.
-        duration_s: Seconds of audio that were sent; counts where the usage says nothing. None: not audio.
+        duration_s: Seconds of audio that were sent; counts where the usage says nothing, in whole seconds, as usage
+            is given. None: not audio.
         at: When it was asked, seconds since the epoch.
 
     Returns:
@@ -140,8 +141,9 @@ def cost_usd(model: str, usage: Mapping[str, Any] | None, duration_s: float | No
     if by_tokens is not None:
         return by_tokens
     seconds = usage.get("seconds")
-    seconds = seconds if _is_count(seconds) else duration_s
-    return price.minute * seconds / 60 if price.minute is not None and _is_count(seconds) else None
+    if not _is_count(seconds):
+        seconds = math.ceil(duration_s) if _is_count(duration_s) else None
+    return price.minute * seconds / 60 if price.minute is not None and seconds is not None else None
 
 
 def estimate_usd(model: str, duration_s: float) -> float | None:
@@ -158,7 +160,7 @@ def estimate_usd(model: str, duration_s: float) -> float | None:
     if price is None or not _is_count(duration_s):
         return None
     if price.minute is not None:
-        return price.minute * duration_s / 60
+        return price.minute * math.ceil(duration_s) / 60
     price = price.peak or price
     spoken = SPEECH_TOKENS_PER_MINUTE * duration_s / 60
     return (price.text_input or 0.0) * (spoken + PROMPT_TOKENS) / 1e6 + (price.output or 0.0) * spoken / 1e6
