@@ -42,11 +42,12 @@ NEWS_S = 2.0
 class Phase(str, Enum):
     """Where a batch stands.
 
-    RUNNING, PAUSED (nothing starts, also in the next run), DRAINING (a signal came or its hours are over: what runs is
-    finished), WAITING (for its start time or its hours), PARKED (what is left waits for a person), COMPLETE, STOPPED,
-    INTERRUPTED (nobody is at work, and the journal has no end: it was killed).
+    STARTING (Ray is being started), RUNNING, PAUSED (nothing starts, also in the next run), DRAINING (a signal came or
+    its hours are over: what runs is finished), WAITING (for its start time or its hours), PARKED (what is left waits
+    for a person), COMPLETE, STOPPED, INTERRUPTED (nobody is at work, and the journal has no end: it was killed).
     """
 
+    STARTING = "starting"
     RUNNING = "running"
     PAUSED = "paused"
     DRAINING = "draining"
@@ -200,7 +201,7 @@ class BatchControl:
         holder = holder_of(self._layout.lock)
         said = self._said()
         if holder is None:
-            return self._from_journal(said, None)
+            return self._from_journal(said, holder_of(self._layout.starting), starting=True)
         if (said.get("pid"), said.get("host")) != (holder.pid, holder.host):
             return self._from_journal(said, holder)  # it has just begun; an earlier one said this
         status = self._from_said(said, holder)
@@ -340,7 +341,7 @@ class BatchControl:
             requests=self._requests(),
         )
 
-    def _from_journal(self, said: Mapping[str, Any], holder: Holder | None) -> BatchStatus:
+    def _from_journal(self, said: Mapping[str, Any], holder: Holder | None, *, starting: bool = False) -> BatchStatus:
         state = read_state(self._layout)
         if state.run is None and holder is None:
             raise no_batch(self._layout)
@@ -348,7 +349,7 @@ class BatchControl:
         return BatchStatus(
             name=str(said.get("batch", self._layout.output_dir.name)),
             output_dir=str(self._layout.output_dir),
-            phase=_phase_in_journal(state, at_work=holder is not None),
+            phase=Phase.STARTING if starting and holder else _phase_in_journal(state, at_work=holder is not None),
             holder=holder.holder if holder else "",
             pid=holder.pid if holder else None,
             host=holder.host if holder else "",

@@ -19,6 +19,7 @@ import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath
@@ -38,7 +39,7 @@ from trax_ray.core.spec import (
     Limits,
 )
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
-from trax_ray.errors import QueueFull, SetupError, UsageError
+from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
 from trax_ray.heads import reap_orphans
 from trax_ray.providers.keys import Secret, check_base_url, find_key
 from trax_ray.providers.prices import estimate_usd
@@ -48,7 +49,7 @@ from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomica
 from trax_ray.store.inbox import waiting
 from trax_ray.store.inputs import Found, describe
 from trax_ray.store.layout import Layout, plan_names
-from trax_ray.store.lease import expect_nobody
+from trax_ray.store.lease import Lease, expect_nobody
 
 if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
@@ -371,6 +372,10 @@ class BatchProcessor:
         if settled is not None:
             await _call(progress_callback, self._last)
             return settled
+        with _starting(self.spec) as started:
+            return await self._run_on_ray(progress_callback, started)
+
+    async def _run_on_ray(self, progress_callback: ProgressCallback | None, started: Callable[[], None]) -> BatchResult:
         from trax_ray.cluster.driver import Driver
 
         # Workers log as this process does: what is asked for here is shown from there too.
@@ -386,6 +391,7 @@ class BatchProcessor:
             self.dashboard_url = connection.dashboard_url
             self._gpus = await asyncio.to_thread(driver.gpus)
             await _to_its_end(driver.open)
+            started()
             if self.spec.model:
                 pin_model(self.spec.output_dir, self.spec.model)
             self._driver = driver
@@ -490,6 +496,25 @@ class BatchProcessor:
             return task
         provider = provider_of(model, base_url=self.spec.base_url)
         return replace(task, resources=provider.resources(model, gpus=self._gpus)) if provider.gpu else task
+
+
+@contextmanager
+def _starting(spec: BatchSpec) -> Iterator[Callable[[], None]]:
+    """Show who is at work in the output folder until the coordinator does; what it gives is called then.
+
+    Raises:
+        BusyError: Another driver is starting there.
+    """
+    lease = Lease(Layout(Path(spec.output_dir)).starting)
+    try:
+        lease.acquire(f"batch {spec.name}, which is starting")
+    except FileError as error:
+        if error.code != "no_locks":  # there the coordinator's heartbeat has to do
+            raise
+    try:
+        yield lease.release
+    finally:
+        lease.release()
 
 
 def _keep_signals() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,9 +25,16 @@ from trax_ray.core.events import (
 )
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.core.task import Outcome as AttemptOutcome
-from trax_ray.errors import FileError, JournalError, UsageError
+from trax_ray.errors import BusyError, FileError, JournalError, UsageError
+from trax_ray.processor import BatchProcessor
+from trax_ray.report.fold import read_history
 from trax_ray.store import inbox
+from trax_ray.store.batch_journal import BatchJournal
+from trax_ray.store.cleaning import clean
+from trax_ray.store.epochs import open_journal
 from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease, holder_of
+from trax_ray.testing.factories import make_spec, make_task
 
 Journal = Callable[..., None]
 AtWork = Callable[..., subprocess.Popen[str]]
@@ -90,6 +98,23 @@ class TestNobodyIsAtWork:
         assert (status.holder, status.pid, status.host, status.since) == ("", None, "", None)
         assert status.progress.completed_tasks == 1
         assert status.progress.success_rate == pytest.approx(33.3, abs=0.1)
+
+    @pytest.mark.parametrize("record", [{"event": "FromTomorrow", "at": 1.0}, {"event": "Paused", "at": 1.0, "why": 1}])
+    def test_a_journal_of_a_later_version(
+        self, control: BatchControl, layout: Layout, journal: Journal, record: dict[str, Any]
+    ) -> None:
+        journal()
+        opened = open_journal(layout.journal, "tomorrow", 1.0)
+        opened.append([record])
+        opened.close()
+        words = r"this version of trax_ray can't read .*: use the version that wrote it"
+        with pytest.raises(JournalError, match=words):
+            control.status()
+        with pytest.raises(JournalError, match=words):
+            BatchJournal.open(layout, "today", 1.0)
+        with pytest.raises(JournalError, match=words):
+            read_history(layout.output_dir)
+        assert holder_of(layout.lock) is None
 
     def test_what_a_dead_coordinator_said_does_not_count(
         self, control: BatchControl, layout: Layout, journal: Journal
@@ -178,6 +203,41 @@ class TestCommandsForTheNextRun:
         answer = control.retry_failed()
         assert (answer.outcome, answer.inputs) == (Outcome.NOTHING, 0)
         assert inbox.waiting(layout.inbox) == []
+
+
+class TestABatchIsStarting:
+    """Ray takes some seconds to start, and a driver shows that it is there."""
+
+    @pytest.fixture(autouse=True)
+    def lease(self, layout: Layout) -> Iterator[Lease]:
+        lease = Lease(layout.starting)
+        lease.acquire("batch talks, which is starting")
+        yield lease
+        lease.release()
+
+    def test_its_status(self, control: BatchControl, layout: Layout, journal: Journal) -> None:
+        status = control.status()
+        assert (status.phase, status.total, status.pid) == (Phase.STARTING, 0, os.getpid())
+        journal()
+        status = control.status()
+        assert (status.phase, status.total, status.at_work) == (Phase.STARTING, 3, True), "as the last run left it"
+
+    @pytest.mark.parametrize("command", inbox.COMMANDS)
+    def test_commands_wait_for_it(self, layout: Layout, command: str) -> None:
+        control = BatchControl(layout.output_dir, timeout_s=0.2)
+        answer = getattr(control, command.replace("-", "_"))()
+        assert answer.outcome is Outcome.WAITS
+        assert [request.command for request in inbox.waiting(layout.inbox)] == [command]
+
+    def test_another_one_is_told(self, layout: Layout) -> None:
+        processor = BatchProcessor(make_spec(layout.output_dir))
+        processor.feed([make_task("a")])
+        with pytest.raises(BusyError, match="batch talks, which is starting"):
+            asyncio.run(processor.start())
+
+    def test_nothing_is_cleaned(self, layout: Layout) -> None:
+        with pytest.raises(BusyError, match="batch talks, which is starting"):
+            clean(layout, 0.0)
 
 
 class TestABatchIsAtWork:

@@ -134,6 +134,7 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     # A coordinator outlives a killed driver for a while, and holds the folder.
     heads.reap_orphans()
     expect_nobody(layout.lock)
+    expect_nobody(layout.starting)
     recorded.record(layout, _command(options, spec, source.content))
     if not options.quiet:
         display.say(f"{len(entries)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found, spec)}")

@@ -21,12 +21,12 @@ from trax_ray.core.events import (
     Scaled,
     Started,
     Stopped,
-    decode_event,
 )
 from trax_ray.core.ledger import TaskRecord
 from trax_ray.core.machine import BatchState
 from trax_ray.core.task import Failure, TaskState
-from trax_ray.errors import FileError, JournalError
+from trax_ray.errors import FileError
+from trax_ray.store.batch_journal import events_of
 from trax_ray.store.epochs import openings, read_chain
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
@@ -225,14 +225,7 @@ def read_history(output_dir: str | Path) -> History:
     """
     layout = Layout(Path(output_dir))
     history = History()
-    for record in read_chain(layout.journal):
-        try:
-            event, at = decode_event(record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise JournalError(
-                f"the journal in {shown(layout.journal)} holds a record that this version of trax_ray can't read "
-                f"({type(error).__name__}: {error}): use the version that wrote it"
-            ) from error
+    for event, at in events_of(layout, read_chain(layout.journal)):
         history.handle(event, at)
     if not history.runs:
         raise FileError(

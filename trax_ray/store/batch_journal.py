@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from trax_ray.core.events import Command, Event, decode_event, encode_event
 from trax_ray.core.ledger import TaskRecord
 from trax_ray.core.machine import BatchState
 from trax_ray.core.task import BatchTask, TaskState
+from trax_ray.errors import JournalError
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal, read_chain
+from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 
-__all__ = ["BatchJournal", "read_state", "spoilt"]
+__all__ = ["BatchJournal", "events_of", "read_state", "spoilt"]
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class BatchJournal:
         Raises:
             BusyError: Another one is at work there.
             FencedError: Somebody took a higher epoch in the meantime.
-            JournalError: The journal is damaged.
+            JournalError: The journal is damaged, or of another version.
             DiskFull: No space, no quota, read-only.
             FileError: The folder can't be read or written.
         """
@@ -55,8 +58,8 @@ class BatchJournal:
             lease.release()
             raise
         try:
-            for record in opened.journal.records:
-                opened.state.handle(*decode_event(record))
+            for event, at in events_of(layout, opened.journal.records):
+                opened.state.handle(event, at)
         except BaseException:
             opened.close()
             raise
@@ -109,9 +112,26 @@ def read_state(layout: Layout) -> BatchState:
         FileError: It can't be read.
     """
     state = BatchState()
-    for record in read_chain(layout.journal):
-        state.handle(*decode_event(record))
+    for event, at in events_of(layout, read_chain(layout.journal)):
+        state.handle(event, at)
     return state
+
+
+def events_of(layout: Layout, records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Event, float]]:
+    """The events of a journal's records, in order, and when each happened, seconds since the epoch.
+
+    Raises:
+        JournalError: One isn't of this version.
+    """
+    for record in records:
+        try:
+            decoded = decode_event(record)
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalError(
+                f"the journal in {shown(layout.journal)} holds a record that this version of trax_ray can't read "
+                f"({type(error).__name__}: {error}): use the version that wrote it, or another --output-dir"
+            ) from error
+        yield decoded
 
 
 def spoilt(layout: Layout, records: Mapping[str, TaskRecord], tasks: Iterable[BatchTask]) -> set[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trax_ray.store import files, system
 from trax_ray.store.layout import Layout
-from trax_ray.store.lease import Lease
+from trax_ray.store.lease import Lease, expect_nobody
 
 __all__ = ["Cleaned", "clean", "clean_everything"]
 
@@ -95,6 +95,7 @@ def _clean(layout: Layout, now: float) -> Cleaned:
 
 @contextlib.contextmanager
 def _held(layout: Layout) -> Iterator[None]:
+    expect_nobody(layout.starting)
     lease = Lease(layout.lock, heartbeat=True)
     lease.acquire("trax-ray clean")
     try:

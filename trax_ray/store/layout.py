@@ -87,6 +87,11 @@ class Layout:
         return self.private / "lock"
 
     @property
+    def starting(self) -> Path:
+        """The lock of a driver until its coordinator has the other one; Ray takes its time to start."""
+        return self.private / "lock-starting"
+
+    @property
     def model_pin(self) -> Path:
         """The engine that this folder's transcripts come from."""
         return self.private / "model.json"

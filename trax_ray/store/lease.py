@@ -296,6 +296,8 @@ def expect_nobody(path: Path) -> None:
         BusyError: Somebody holds the lock.
         FileError: It can't be looked at.
     """
+    if not path.exists():
+        return
     lease = Lease(path)
     try:
         lease.acquire("a batch that is about to start")
