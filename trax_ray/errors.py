@@ -115,7 +115,7 @@ class FencedError(FileError):
 
 
 class BusyError(FileError):
-    """Another live batch holds this output folder."""
+    """Another live batch holds this output folder, or works on this head of Ray."""
 
     code = "busy"
 

@@ -34,7 +34,7 @@ import platformdirs
 import psutil
 
 from trax_ray.core.spec import SECRET_VARIABLES
-from trax_ray.errors import SetupError
+from trax_ray.errors import BusyError, SetupError
 from trax_ray.store.files import ensure_folder, write_atomically
 
 __all__ = [
@@ -256,15 +256,45 @@ def up(*, lean: bool = False) -> Head:
         return Head(address, ours=False) if address else _start(lean)
 
 
-def down() -> tuple[Head | None, int]:
+def down(*, force: bool = False) -> tuple[Head | None, int]:
     """End the head that `up` started, if there is one.
+
+    Args:
+        force: Also where somebody works on it.
 
     Returns:
         The head that is no more, and how many processes were ended.
+
+    Raises:
+        BusyError: Somebody works on it.
     """
     with _one_at_a_time():
         note = _standing_note()
-        return (Head(note["address"], note["dashboard_url"]), _take_down(note)) if note else (None, 0)
+        if note is None:
+            return None, 0
+        drivers = [] if force else _drivers(note)
+        if drivers:
+            raise BusyError(
+                f"{drivers[0]} is connected to Ray at {note['address']}: wait for it or stop it first, "
+                "or give --force; what a batch has finished is kept either way"
+            )
+        return Head(note["address"], note["dashboard_url"]), _take_down(note)
+
+
+def _drivers(note: Mapping[str, Any]) -> list[str]:
+    """Who is connected to a head and doesn't belong to it, for people; as far as the system lets one see."""
+    host, _, port = note["address"].rpartition(":")
+    own = {process.pid for process in family(note)}
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)
+            if pid not in own and any(
+                connection.status == psutil.CONN_ESTABLISHED and connection.raddr == (host, int(port))
+                for connection in process.net_connections("tcp")
+            ):
+                found.append(f"process {pid} ({Path(process.cmdline()[0]).name})")
+    return found
 
 
 def _start(lean: bool) -> Head:

@@ -218,7 +218,7 @@ def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     monkeypatch.setenv("HOME", str(folder))
     yield folder
-    heads.down()
+    heads.down(force=True)
     heads.reap_orphans()
     shutil.rmtree(folder, ignore_errors=True)
 

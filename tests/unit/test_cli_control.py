@@ -291,7 +291,7 @@ class TestHeads:
     @pytest.fixture(autouse=True)
     def nothing_real(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(heads, "up", lambda lean: pytest.fail("a test must not start Ray"))
-        monkeypatch.setattr(heads, "down", lambda: (None, 0))
+        monkeypatch.setattr(heads, "down", lambda force: (None, 0))
         monkeypatch.setattr(heads, "reap_orphans", lambda: 0)
 
     @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ class TestHeads:
     def test_down(
         self, monkeypatch: pytest.MonkeyPatch, head: Head | None, ended: int, left: int, lines: list[str]
     ) -> None:
-        monkeypatch.setattr(heads, "down", lambda: (head, ended))
+        monkeypatch.setattr(heads, "down", lambda force: (head, ended))
         monkeypatch.setattr(heads, "reap_orphans", lambda: left)
         done = run("down")
         assert (done.exit_code, done.stdout.splitlines()) == (0, lines)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from trax_ray import heads
-from trax_ray.errors import SetupError
+from trax_ray.errors import BusyError, SetupError
 
 Start = Callable[..., psutil.Process]
 SLEEP = "print('up', flush=True)\nimport time; time.sleep(60)"
@@ -291,7 +291,7 @@ class TestAHeadThatStays:
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
         yield how
-        heads.down()
+        heads.down(force=True)
 
     def test_it_comes_once_and_goes_once(self, tmp_path: Path) -> None:
         head = heads.up(lean=True)
@@ -310,6 +310,17 @@ class TestAHeadThatStays:
         assert not heads.answers(head.address)
         assert heads.live_head() is None
         assert heads.down() == (None, 0)
+
+    def test_one_that_somebody_works_on_stays(self, start: Start) -> None:
+        head = heads.up()
+        host, _, port = head.address.rpartition(":")
+        driver = start(f"import socket; connection = socket.create_connection(({host!r}, {port}))")
+        with pytest.raises(BusyError, match=rf"process {driver.pid} \(python.*\) is connected .*--force"):
+            heads.down()
+        assert heads.answers(head.address)
+        assert lives(driver)
+        assert heads.down(force=True)[1] == 1
+        assert lives(driver), "it isn't ours"
 
     def test_one_that_died_is_cleared_away_and_another_one_comes(self) -> None:
         dead = heads.up()

@@ -401,12 +401,16 @@ def up(
 
 
 @app.command()
-def down() -> None:
+def down(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where a batch works on it; what is finished stays.")
+    ] = False,
+) -> None:
     """End the Ray that `trax-ray up` started, and what dead batches left of theirs; nobody else's. Needs no Ray.
 
-    Exit codes: 0 done, or nothing is running.
+    Exit codes: 0 done, or nothing is running; 3 a batch works on it.
     """
     with reporting_errors():
         from trax_ray.cli import control as command
 
-        command.end_head()
+        command.end_head(force=force)

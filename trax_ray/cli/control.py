@@ -268,10 +268,17 @@ def start_head(*, lean: bool) -> None:
         print(f"`ray start` has started Ray at {head.address} already; batches on this machine join it")
 
 
-def end_head() -> None:
-    """End the Ray head that `up` started, and what is left of heads whose batch is dead."""
+def end_head(*, force: bool) -> None:
+    """End the Ray head that `up` started, and what is left of heads whose batch is dead.
+
+    Args:
+        force: Also a head that somebody works on.
+
+    Raises:
+        BusyError: Somebody works on it.
+    """
     left = heads.reap_orphans()
-    head, ended = heads.down()
+    head, ended = heads.down(force=force)
     if head:
         print(f"Ray at {head.address} is down ({_count(ended, 'process', 'processes')})")
     if left:
