@@ -20,7 +20,7 @@ import pytest
 
 from trax_ray.core.ratelimit import SignalKind
 from trax_ray.core.task import Category, FailureClass
-from trax_ray.media.encode import opus
+from trax_ray.media.encode import WAV_BYTES_PER_S, opus
 from trax_ray.media.speech import Span, Word
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.keys import Secret
@@ -28,6 +28,7 @@ from trax_ray.providers.openai import OpenAISpeech, connect, said_in
 from trax_ray.providers.shutdowns import SHUTDOWNS
 from trax_ray.testing.speech_server import (
     KEY,
+    Call,
     Fault,
     Limits,
     SpeechServer,
@@ -556,10 +557,41 @@ def test_a_server_that_refuses_every_format_is_not_asked_for_ever(start: Start) 
     assert code_of(second) == "rejected"
 
 
+def no_opus(call: Call) -> Fault | None:
+    """A server that reads WAV only."""
+    return None if str(call.file_name).endswith(".wav") else faults.status(400, "Unsupported audio format: ogg")
+
+
+def test_a_server_that_does_not_take_opus_gets_wav_from_then_on(start: Start) -> None:
+    server = start(faults=no_opus)
+    first, second, third = ask_each(server, 3, upload=upload_of(31.25))
+    assert code_of(first) == "format_refused"
+    assert (second.failure, third.failure) == (None, None)
+    assert second.segments[-1].end_s <= 31.25
+    sent = server.ledger.entries
+    assert [entry.file_name for entry in sent] == ["audio.ogg", "audio.wav", "audio.wav"]
+    assert sent[1].audio_s == pytest.approx(31.25, abs=0.01)
+    assert sent[1].received_bytes > 31.25 * WAV_BYTES_PER_S > 5 * sent[0].received_bytes
+
+
+def test_the_same_by_its_status(start: Start) -> None:
+    first, second, third = ask_each(start(faults=[faults.status(415)] * 3), 3)
+    assert code_of(first) == "format_refused"
+    assert (code_of(second), code_of(third)) == ("rejected", "rejected"), "it isn't that"
+
+
+def test_what_is_sent_otherwise_takes_its_room_in_memory() -> None:
+    service = connect("whisper-1", key=None, base_url=URL, priced=False)
+    assert service.bytes_per_s == 0.0
+    assert service._learns(415, "")
+    assert service.bytes_per_s == WAV_BYTES_PER_S
+
+
 def test_openais_own_models_are_asked_for_what_the_table_says() -> None:
     own = connect("whisper-1", key=None, base_url="", priced=True)
-    assert not own._format_is_a_guess()
-    assert connect("some-model", key=None, base_url="", priced=True)._format_is_a_guess()
+    assert not own._learns(400, "response_format is wrong")
+    assert not own._learns(415, "")
+    assert connect("some-model", key=None, base_url="", priced=True)._learns(400, "response_format is wrong")
 
 
 @pytest.mark.parametrize(

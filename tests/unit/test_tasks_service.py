@@ -31,7 +31,17 @@ from trax_ray.tasks import service
 from trax_ray.tasks.assignment import Assignment
 from trax_ray.tasks.job import Job
 from trax_ray.tasks.transcribe import transcribe
-from trax_ray.testing.speech_server import KEY, Limits, Recordings, SpeechServer, Transcript, constant, faults
+from trax_ray.testing.speech_server import (
+    KEY,
+    Call,
+    Fault,
+    Limits,
+    Recordings,
+    SpeechServer,
+    Transcript,
+    constant,
+    faults,
+)
 
 TEXT = "The train leaves at nine. Bring your coat."
 
@@ -421,6 +431,68 @@ def test_a_failure_travels_with_its_signal_and_leaves_nothing(start: Start, samp
     (good,) = ask(spec, planned.children)
     assert good.failure is None
     assert claims(spec) == []
+
+
+# What is too large for a service
+
+
+def longer_than(seconds: float) -> Callable[[Call], Fault | None]:
+    return lambda call: faults.status(413) if call.audio_s > seconds else None
+
+
+def test_what_is_too_large_is_sent_in_two_parts(start: Start, river: Path, tmp_path: Path) -> None:
+    words = [Word(at / 10, at / 10 + 0.2, f"w{at}") for at in range(0, 390, 5)]
+    recordings = Recordings()
+    recordings.add(river, words=words)
+    server = start(recordings, faults=longer_than(25.0))
+    spec = spec_of(server, tmp_path / "out", max_cost_usd=1.0, chunk_size_s=60)
+    done, (asked,) = through(spec, task(river))
+    assert done.metrics["chunks"] == 1
+    refused, *parts = server.ledger.entries
+    assert (refused.status, [part.status for part in parts]) == (413, [200, 200])
+    assert sum(part.audio_s for part in parts) == pytest.approx(refused.audio_s, abs=2.0)
+    assert asked.metrics["cost_usd"] == pytest.approx(sum(part.usd for part in parts))
+    assert asked.signal is not None
+    assert asked.signal.cost_usd == asked.metrics["cost_usd"]
+    spoken = {said for span in speech_spans(decode.read(river)) for said in words_in(words, span.start_s, span.end_s)}
+    found = written(spec)["text"].split()
+    assert len(found) == len(set(found)), "nothing twice"
+    assert set(found) >= spoken
+    assert uploads(spec) == []
+
+
+def words_in(words: list[Word], start_s: float, end_s: float) -> set[str]:
+    return {word.text for word in words if start_s <= word.start_s and word.end_s <= end_s}
+
+
+def test_it_is_cut_once_and_no_more(start: Start, river: Path, tmp_path: Path) -> None:
+    server = start(faults=longer_than(5.0))
+    spec = spec_of(server, tmp_path / "out", chunk_size_s=60)
+    planned = attempt(spec, task(river))
+    (outcome,) = ask(spec, planned.children)
+    assert outcome.failure is not None
+    assert (outcome.failure.code, outcome.failure.failure_class.value) == ("too_large", "permanent")
+    assert "--chunk-size" in outcome.failure.message
+    assert [entry.status for entry in server.ledger.entries] == [413, 413]
+
+
+def test_a_part_that_is_paid_is_kept_though_the_other_fails(start: Start, river: Path, tmp_path: Path) -> None:
+    def plan(call: Call) -> Fault | None:
+        return faults.server_error() if call.number == 3 else longer_than(25.0)(call)
+
+    server = start(faults=plan)
+    spec = spec_of(server, tmp_path / "out", max_cost_usd=1.0, chunk_size_s=60)
+    planned = attempt(spec, task(river))
+    (failed,) = ask(spec, planned.children)
+    assert failed.failure is not None
+    assert failed.failure.code == "server_error"
+    first = server.ledger.entries[1]
+    assert failed.metrics["cost_usd"] == pytest.approx(first.usd), "what the first part has cost"
+    (good,) = ask(spec, planned.children)
+    assert good.failure is None
+    assert [entry.status for entry in server.ledger.entries] == [413, 200, 500, 200], "the whole isn't tried again"
+    assert good.metrics["cost_usd"] == pytest.approx(server.ledger.entries[3].usd)
+    assert server.ledger.paid_again() == {}
 
 
 def test_who_gives_no_answer_is_waited_for_so_long_and_no_longer(

@@ -1,8 +1,13 @@
-"""Audio as Opus in Ogg: what is sent to services, a tenth of the bytes of FLAC for the same words."""
+"""Audio as Opus in Ogg: what is sent to services, a tenth of the bytes of FLAC for the same words.
+
+And as WAV again, for servers that don't know Opus.
+"""
 
 from __future__ import annotations
 
 import io
+import wave
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from trax_ray.media.speech import SAMPLE_RATE_HZ
@@ -13,11 +18,14 @@ if TYPE_CHECKING:
 
     Audio = npt.NDArray[np.float32]
 
-__all__ = ["BIT_RATE", "opus"]
+__all__ = ["BIT_RATE", "WAV_BYTES_PER_S", "opus", "wav"]
 
 BIT_RATE = 32_000
 """Bits per second: wide-band speech is transparent there. Source: RFC 7587, section 3.1.1 (16-20 kbit/s for wide-band
 speech), with room to spare. Ten minutes take 2.1 MB."""
+
+WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
+"""Of 16-bit samples. 13 minutes are 25 MiB."""
 
 _FRAME_SAMPLES = SAMPLE_RATE_HZ
 
@@ -45,3 +53,26 @@ def opus(audio: Audio) -> bytes:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
+
+
+def wav(upload: bytes) -> bytes:
+    """Decode what `opus` has encoded.
+
+    Args:
+        upload: An Ogg file with one Opus stream.
+
+    Returns:
+        A WAV file: 16-bit, mono, 16,000 Hz.
+    """
+    import av
+
+    target = io.BytesIO()
+    with av.open(io.BytesIO(upload), format="ogg") as container, wave.open(target, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE_HZ)
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
+        for frame in chain(container.decode(audio=0), [None]):
+            for part in resampler.resample(frame):
+                out.writeframes(part.to_ndarray().tobytes())
+    return target.getvalue()

@@ -21,7 +21,20 @@ if TYPE_CHECKING:
 
     Audio = npt.NDArray[np.float32]
 
-__all__ = ["SAMPLE_RATE_HZ", "EngineOptions", "Reply", "Segment", "Span", "SpeechEngine", "SpeechService", "Word"]
+__all__ = [
+    "SAMPLE_RATE_HZ",
+    "TOO_LARGE",
+    "EngineOptions",
+    "Reply",
+    "Segment",
+    "Span",
+    "SpeechEngine",
+    "SpeechService",
+    "Word",
+]
+
+TOO_LARGE = "too_large"
+"""Failure code of a request of which a service says that it is too large; it is cut smaller once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +119,11 @@ class SpeechService(Protocol):
 
     model: str
     """The model that is asked for, as it is recorded beside each transcript."""
+
+    @property
+    def bytes_per_s(self) -> float:
+        """What a second of audio takes in memory while it is sent, where that isn't the upload itself; else 0.0."""
+        ...
 
     async def transcribe(
         self, upload: bytes, *, duration_s: float, speech: Sequence[Span], options: EngineOptions

@@ -7,6 +7,7 @@ exceptions hold the key and don't cross processes, so none leaves this module.
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import json
 import re
@@ -20,8 +21,9 @@ from trax_ray.core.ratelimit import ProviderSignal, SignalKind
 from trax_ray.core.retry import FORMAT_REFUSED
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import ProcessingError
+from trax_ray.media.encode import WAV_BYTES_PER_S, wav
 from trax_ray.media.speech import Span
-from trax_ray.providers.base import EngineOptions, Reply
+from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply
 from trax_ray.providers.keys import Secret, scrub
 from trax_ray.providers.openai_answers import read_answer
 from trax_ray.providers.openai_models import COMPATIBLE, model_of
@@ -42,6 +44,12 @@ CONNECT_TIMEOUT_S = 20.0
 MESSAGE_CHARACTERS = 300
 NO_KEY = "none"
 """What servers that want no key are sent, because the library insists on one."""
+
+_NO_OPUS = re.compile(
+    r"\b(file|audio|media)\b.{0,40}\b(format|type|codec)|\b(decod|unsupported|unrecogni[sz]ed|ogg|opus|wav)",
+    re.IGNORECASE,
+)
+"""What servers of one's own may say of an upload that they can't read."""
 
 _NO_MODEL = re.compile(r"\bmodels?\b.{0,120}\b(not (exist|found|available)|deprecated|retired)\b", re.IGNORECASE)
 """What services say of a model that they don't have. DeepSeek says it with a 400: `Model Not Exist`."""
@@ -71,7 +79,13 @@ class OpenAISpeech:
         self._priced = priced
         self._row = model_of(model)
         self._json_only = False
+        self._as_wav = False
         self._client: openai.AsyncOpenAI | None = None
+
+    @property
+    def bytes_per_s(self) -> float:
+        """What a second of audio takes in memory while it is sent, where that isn't the upload itself; else 0.0."""
+        return float(WAV_BYTES_PER_S) if self._as_wav else 0.0
 
     async def transcribe(
         self, upload: bytes, *, duration_s: float, speech: Sequence[Span], options: EngineOptions
@@ -89,10 +103,13 @@ class OpenAISpeech:
         """
         import openai
 
+        file = ("audio.ogg", upload, "audio/ogg")
+        if self._as_wav:
+            file = ("audio.wav", await asyncio.to_thread(wav, upload), "audio/wav")
         began = time.monotonic()
         try:
             raw = await self._client_now().audio.transcriptions.with_raw_response.create(
-                file=("audio.ogg", upload, "audio/ogg"), model=self.model, **self._parameters(duration_s, options)
+                file=file, model=self.model, **self._parameters(duration_s, options)
             )
             body = raw.http_response.content
         except openai.APIStatusError as error:
@@ -170,8 +187,7 @@ class OpenAISpeech:
         status, headers = error.status_code, error.response.headers
         code, message = said_in(error.body)
         message = self._clean(message or error.response.reason_phrase or "no reason given")
-        if status in (400, 422) and self._format_is_a_guess() and "response_format" in message:
-            self._json_only = True
+        if self._learns(status, message):
             failure = Failure(FailureClass.TRANSIENT, Category.PROCESSING, FORMAT_REFUSED, f"HTTP {status}: {message}")
             return Reply(failure=failure, signal=_signal("rejected", status, headers, latency_s, None))
         failure, kind = judge(status, code, message, self.model, PROVIDER)
@@ -180,9 +196,16 @@ class OpenAISpeech:
             failure = replace(failure, retry_after_s=signal.retry_after_s)
         return Reply(failure=failure, signal=signal)
 
-    def _format_is_a_guess(self) -> bool:
-        """Whether the server may be one that has another format for this model than the table says."""
-        return bool(self._base_url or self._row is COMPATIBLE) and not self._json_only
+    def _learns(self, status: int, message: str) -> bool:
+        """Whether a refusal says how this server wants to be asked; from then on it is asked so."""
+        refused = status in (400, 415, 422)
+        if refused and "response_format" in message and (self._base_url or self._row is COMPATIBLE):
+            learnt, self._json_only = not self._json_only, True
+            return learnt
+        if refused and self._base_url and (status == 415 or _NO_OPUS.search(message)):
+            learnt, self._as_wav = not self._as_wav, True
+            return learnt
+        return False
 
     def _lost(self, error: Exception, code: str, duration_s: float, began: float) -> Reply:
         """No answer came. One that was asked for may have been worked on, and then it is charged for."""
@@ -277,7 +300,7 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
         return failure(FailureClass.TRANSIENT, Category.NETWORK, "server_error"), "overloaded"
     if status == 413:
         text = f"{said}: give a smaller --chunk-size"
-        return failure(FailureClass.PERMANENT, Category.PROCESSING, "too_large", text), "rejected"
+        return failure(FailureClass.PERMANENT, Category.PROCESSING, TOO_LARGE, text), "rejected"
     return failure(FailureClass.PERMANENT, Category.PROCESSING, "rejected"), "rejected"
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ from trax_ray.core.ratelimit import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.errors import BusyError, FileError
 from trax_ray.media.speech import Span
-from trax_ray.providers.base import EngineOptions, Reply, SpeechService
+from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
 from trax_ray.providers.prices import cost_usd, estimate_usd, prices_hold
@@ -96,9 +97,7 @@ def transcribe_by_service(job: Job, started: float) -> Iterator[Progress | Outco
         chunks = [_committed(job, span) for span in cuts]
         key = job.key("transcript", chunk_size_s=job.assignment.spec.chunk_size_s)
         payload = job.store.put(key, assembled(job, chunks, warnings, cuts[-1][1]))[1]
-        for span in cuts:
-            with suppress(OSError):
-                _upload_path(job, span).unlink()
+        _forget_uploads(job, cuts)
     yield Outcome(artifact_key=key, metrics=finished(job, payload, cached=cached))
 
 
@@ -114,13 +113,16 @@ async def call(assignment: Assignment) -> Outcome:
     if payload is not None:
         return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
     async with _claimed(job, key):
-        payload, prepared, size = await asyncio.to_thread(_look_again, job, span)
+        payload, prepared, size, halved = await asyncio.to_thread(_look_again, job, span)
         if payload is not None:  # a copy of the recording was faster, and has paid
             return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
-        reply = await _ask(job, prepared, size, span, began)
-        if reply.failure is not None:
+        reply = None if halved else await _ask(job, prepared, size, span, began)
+        if reply is None or (reply.failure is not None and reply.failure.code == TOO_LARGE):
+            payload, reply = await _ask_in_halves(job, span, prepared, began)
+        elif reply.failure is None:
+            payload = _payload(job, span, prepared, reply, began)
+        if payload is None:
             return Outcome(failure=reply.failure, signal=reply.signal, metrics=_cost(reply))
-        payload = _payload(job, span, prepared, reply, began)
         payload = (await asyncio.to_thread(job.store.put, key, payload))[1]
     return Outcome(artifact_key=key, signal=reply.signal, metrics=figures_of(payload) | _cost(reply))
 
@@ -214,6 +216,12 @@ def _encode(job: Job, span: tuple[float, float], path: Path) -> Payload | None:
     return job.store.put(_prepared_key(job, span), prepared)[1]
 
 
+def _forget_uploads(job: Job, cuts: Cuts) -> None:
+    for span in cuts:
+        with suppress(OSError):
+            _upload_path(job, span).unlink()
+
+
 def _prepared_key(job: Job, span: tuple[float, float]) -> str:
     return job.key("prepared", start_s=span[0], end_s=span[1])
 
@@ -289,19 +297,21 @@ def _look(assignment: Assignment, span: tuple[float, float]) -> tuple[Job, str, 
     return job, key, job.store.get(key)
 
 
-def _look_again(job: Job, span: tuple[float, float]) -> tuple[Payload | None, Payload, int]:
-    """The result where it is there by now, else what was prepared, and how many bytes are sent."""
+def _look_again(job: Job, span: tuple[float, float]) -> tuple[Payload | None, Payload, int, bool]:
+    """The result where it is there by now, else what was prepared, how many bytes that is, and if it was too large."""
     payload = job.store.get(_chunk_key(job, span))
     if payload is not None:
-        return payload, {}, 0
-    return None, _prepared(job, span), _upload_path(job, span).stat().st_size
+        return payload, {}, 0, False
+    prepared = _prepared(job, span)
+    size = _upload_path(job, span).stat().st_size
+    return None, prepared, size, _is_prepared(job, _halves(span, prepared)[0])
 
 
 async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float], began: float) -> Reply:
     spec = job.assignment.spec
     service = _room().service(job)
     options = EngineOptions(job.language, job.prompt, spec.word_timestamps)
-    async with _room().budget.reserved(size):
+    async with _room().budget.reserved(max(size, int(service.bytes_per_s * prepared["sent_s"]))):
         upload = await asyncio.to_thread(read_bytes, _upload_path(job, span))
         deadline_s = DEADLINE_S + DEADLINE_FACTOR * prepared["sent_s"]
         if spec.task_timeout_s is not None:
@@ -319,6 +329,56 @@ async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]
             price = cost_usd(job.model, {}, prepared["sent_s"], time.time()) if _priced(job) else None
             signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s, cost_usd=price)
             return Reply(failure=failure, signal=signal)
+
+
+def _halves(span: tuple[float, float], prepared: Payload) -> Cuts:
+    """A request that is too large, cut in the pause that is nearest to its middle."""
+    middle_s = prepared["sent_s"] / 2
+    pauses = [(before[1] + after[0]) / 2 for before, after in pairwise(prepared["speech"])]
+    cut_s = min(pauses, key=lambda pause_s: abs(pause_s - middle_s), default=middle_s)
+    cut_s = round(span[0] + prepared["sent_from_s"] + cut_s, 3)
+    return [(span[0], cut_s), (cut_s, span[1])]
+
+
+async def _ask_in_halves(
+    job: Job, span: tuple[float, float], prepared: Payload, began: float
+) -> tuple[Payload | None, Reply]:
+    """The result of a request that a service takes in two parts only; each part is kept as soon as it is paid.
+
+    Returns:
+        The result, None where a part failed; and what was said last, with what all of it has cost.
+    """
+    parts: list[Payload] = []
+    reply = Reply(ProviderSignal())
+    usd: list[float] = []
+    for half in _halves(span, prepared):
+        part, of_half, size = await asyncio.to_thread(_look_at_half, job, half)
+        if part is None:
+            reply = await _ask(job, of_half, size, half, began)
+            usd += [] if reply.signal.cost_usd is None else [reply.signal.cost_usd]
+            reply = replace(reply, signal=replace(reply.signal, cost_usd=sum(usd) if usd else None))
+            if reply.failure is not None:
+                return None, reply
+            part = _payload(job, half, of_half, reply, began)
+            part = (await asyncio.to_thread(job.store.put, _chunk_key(job, half), part))[1]
+        parts.append(part)
+    whole = assembled(job, parts, prepared["warnings"], prepared["duration_s"])
+    del whole["chunks"]  # one request, to everyone else
+    await asyncio.to_thread(_forget_uploads, job, _halves(span, prepared))
+    known = [part["cost_usd"] for part in parts if "cost_usd" in part]
+    return whole | ({"cost_usd": sum(known)} if known else {}), reply
+
+
+def _look_at_half(job: Job, half: tuple[float, float]) -> tuple[Payload | None, Payload, int]:
+    """The result of half a request where it is there, or needs no asking; else what to send, and its bytes."""
+    payload = job.store.get(_chunk_key(job, half))
+    if payload is None and not _is_prepared(job, half):
+        path, _ = _result_of(audio_of(job))
+        _encode(job, half, path)
+        payload = job.store.get(_chunk_key(job, half))
+    if payload is not None:
+        return payload, {}, 0
+    return None, _prepared(job, half), _upload_path(job, half).stat().st_size
 
 
 class _Budget:

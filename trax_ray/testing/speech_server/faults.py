@@ -124,6 +124,7 @@ class Call:
         audio_s: Its duration in seconds.
         fields: The form, or the body of a chat.
         key: Fingerprint of the key.
+        file_name: Of the upload.
     """
 
     endpoint: str
@@ -133,6 +134,7 @@ class Call:
     audio_s: float = 0.0
     fields: Mapping[str, Any] | None = None
     key: str | None = None
+    file_name: str | None = None
 
 
 Plan: TypeAlias = Callable[[Call], "Fault | None"]

@@ -330,7 +330,16 @@ def _now() -> datetime:
 
 
 def _call(entry: Entry) -> Call:
-    return Call(entry.endpoint, entry.number, entry.model, entry.audio, entry.audio_s, entry.fields, entry.key)
+    return Call(
+        entry.endpoint,
+        entry.number,
+        entry.model,
+        entry.audio,
+        entry.audio_s,
+        entry.fields,
+        entry.key,
+        entry.file_name,
+    )
 
 
 def _plan(faults: Plan | Sequence[Fault | None] | None) -> Plan:
