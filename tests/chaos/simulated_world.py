@@ -16,7 +16,7 @@ from simulated_workers import DIED, LOST, NODE_LOST, STALL_S, Process, Worker, a
 
 from trax_ray.core.events import Dispatch
 from trax_ray.core.plan import InputFile, plan_file
-from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, Failure, Outcome, ResourceRequest, TaskState
 from trax_ray.errors import TraxRayError

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -275,6 +275,57 @@ def _judge_requests(world: World) -> None:
     for name, command in world.requests.items():
         if name not in answered and name not in waiting and name not in world.forgotten:
             world.problem(f"the request {command} ({name}) was neither answered nor is it waiting")
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What came of some simulations.
+
+    Args:
+        runs: How many.
+        struck: Those in which the death that was asked for came.
+        attempts: Attempts at tasks.
+        commits: Results that were committed.
+        fenced: Coordinators that were overtaken.
+        problem: The first problem, with the command that shows it again; empty where there was none.
+    """
+
+    runs: int = 0
+    struck: int = 0
+    attempts: int = 0
+    commits: int = 0
+    fenced: int = 0
+    problem: str = ""
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.runs + other.runs,
+            self.struck + other.struck,
+            self.attempts + other.attempts,
+            self.commits + other.commits,
+            self.fenced + other.fenced,
+            self.problem or other.problem,
+        )
+
+
+def sweep(victim: str, moment: str, seeds: Iterable[int], *options: str) -> Sums:
+    """Simulate with each of some seeds, up to the first problem.
+
+    Args:
+        victim: One of VICTIMS.
+        moment: One of MOMENTS.
+        seeds: Which.
+        options: `rivals`, or none.
+    """
+    sums = Sums()
+    for seed in seeds:
+        report = simulate(victim, moment, seed, **(RIVALS if "rivals" in options else {}))
+        again = f"to see it again: {repeat(victim, moment, seed, *options)}"
+        problem = "\n".join(["", *report.problems[:9], again]) if report.problems else ""
+        sums += Sums(1, report.struck, report.findings.attempts, report.commits, report.fenced, problem)
+        if problem:
+            break
+    return sums
 
 
 def repeat(victim: str, moment: str, seed: int, *options: str) -> str:

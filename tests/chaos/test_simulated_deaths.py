@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +18,7 @@ from unittest.mock import patch
 import pytest
 import simulated_coordinator
 from simulated_coordinator import Coordinator
-from simulation import MOMENTS, RIVALS, VICTIMS, Report, repeat, simulate
+from simulation import MOMENTS, RIVALS, VICTIMS, Sums, simulate, sweep
 
 from trax_ray.core.additions import additions
 from trax_ray.core.events import AttemptEnded, Event, Revived
@@ -45,47 +47,59 @@ SPOKEN = {
 }
 
 
-def expect_good(report: Report, *how: Any) -> None:
-    if report.problems:
-        pytest.fail("\n".join(["", *report.problems[:9], f"to see it again: {repeat(*how)}"]))
+PACK = 20
+"""Seeds that a process simulates in one go."""
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """A process for each core. The simulation itself has one thread only."""
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+        yield processes
+
+
+def swept(pool: ProcessPoolExecutor, victim: str, moments: Iterable[str], *options: str) -> dict[str, Sums]:
+    """What came of SEEDS simulations for each of the moments."""
+    packs = [range(start, min(start + PACK, SEEDS)) for start in range(0, SEEDS, PACK)]
+    running = {moment: [pool.submit(sweep, victim, moment, pack, *options) for pack in packs] for moment in moments}
+    found: dict[str, Sums] = {}
+    for moment, futures in running.items():
+        found[moment] = sum((each.result() for each in futures), Sums())
+        if found[moment].problem:
+            for each in chain.from_iterable(running.values()):
+                each.cancel()
+            pytest.fail(found[moment].problem)
+    return found
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_death_loses_nothing_and_repeats_nothing(victim: str, record: Callable[[str, int, str, str], None]) -> None:
-    struck: Counter[str] = Counter()
-    attempts = commits = 0
-    for moment in MOMENTS:
-        for seed in range(SEEDS):
-            report = simulate(victim, moment, seed)
-            expect_good(report, victim, moment, seed)
-            struck[moment] += report.struck
-            attempts += report.findings.attempts
-            commits += report.commits
-    assert all(struck[moment] > SEEDS * 0.6 for moment in MOMENTS), f"it hardly ever came to that: {struck}"
-    counts = f"{struck.total():,} deaths, {attempts:,} attempts, {commits:,} results"
+def test_a_death_loses_nothing_and_repeats_nothing(
+    pool: ProcessPoolExecutor, victim: str, record: Callable[[str, int, str, str], None]
+) -> None:
+    found = swept(pool, victim, MOMENTS)
+    assert all(sums.struck > SEEDS * 0.6 for sums in found.values()), f"it hardly ever came to that: {found}"
+    total = sum(found.values(), Sums())
+    counts = f"{total.struck:,} deaths, {total.attempts:,} attempts, {total.commits:,} results"
     record(
         f"simulated: {SPOKEN[victim]}",
-        SEEDS * len(MOMENTS),
+        total.runs,
         f"0-{SEEDS - 1} x {len(MOMENTS)} moments",
         f"0 inputs lost, 0 results committed twice, 0 finished ones started again ({counts})",
     )
 
 
-def test_of_several_coordinators_one_acts(record: Callable[[str, int, str, str], None]) -> None:
+def test_of_several_coordinators_one_acts(
+    pool: ProcessPoolExecutor, record: Callable[[str, int, str, str], None]
+) -> None:
     """The lock doesn't exclude, and they get in each other's way at any step."""
-    fenced = runs = 0
-    for victim in ("driver", "coordinator", "gcs"):
-        for seed in range(SEEDS):
-            report = simulate(victim, "running", seed, **RIVALS)
-            expect_good(report, victim, "running", seed, "rivals")
-            fenced += report.fenced
-            runs += 1
-    assert fenced > runs / 2
+    victims = ("driver", "coordinator", "gcs")
+    total = sum((swept(pool, victim, ["running"], "rivals")["running"] for victim in victims), Sums())
+    assert total.fenced > total.runs / 2
     record(
         "simulated: several coordinators at once, where locks don't exclude",
-        runs,
-        f"0-{SEEDS - 1} x 3 deaths",
-        f"{fenced:,} were overtaken, and none of them acted afterwards",
+        total.runs,
+        f"0-{SEEDS - 1} x {len(victims)} deaths",
+        f"{total.fenced:,} were overtaken, and none of them acted afterwards",
     )
 
 

@@ -25,7 +25,7 @@ from trax_ray.core.progress import (
     format_progress,
     result_of,
 )
-from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.testing.factories import make_task
 

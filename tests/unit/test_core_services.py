@@ -17,8 +17,8 @@ from trax_ray.core.events import (
     TasksAdded,
 )
 from trax_ray.core.machine import BatchState
-from trax_ray.core.ratelimit import ProviderSignal, SignalKind
 from trax_ray.core.services import COST_CAP
+from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec, Limits
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, TaskState
 from trax_ray.testing.factories import make_task

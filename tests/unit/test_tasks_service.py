@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from trax_ray.core.ratelimit import SignalKind
+from trax_ray.core.signals import SignalKind
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import FileError

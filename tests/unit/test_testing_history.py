@@ -30,7 +30,7 @@ from trax_ray.core.events import (
     TasksAdded,
     encode_event,
 )
-from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal, segment_path

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from trax_ray.core.plan import digest, plan_chunks
-from trax_ray.core.ratelimit import ProviderSignal, SignalKind
+from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.errors import BusyError, FileError
 from trax_ray.media.speech import Span

@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trax_ray.core.ratelimit import ProviderSignal
+from trax_ray.core.signals import ProviderSignal
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.files import write_atomically

@@ -1,0 +1,106 @@
+"""What one request to a provider says about the provider, and what that means for its task."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeGuard
+
+__all__ = ["ProviderSignal", "SignalKind", "Verdict", "usable"]
+
+WAIT_MOST_S = 7 * 86_400.0
+"""Longest Retry-After that is believed."""
+
+
+class SignalKind(str, Enum):
+    """What an answer was."""
+
+    OK = "ok"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    CONNECTION = "connection"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+    BAD_ANSWER = "bad_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSignal:
+    """What one request to a provider says about the provider, JSON types only.
+
+    Args:
+        kind: `ok`; `rate_limited` (429); `overloaded` (5xx); `connection` (none, lost, or too late); `refused` (401,
+            402, 403, insufficient quota: the key or the money); `rejected` (400, 422: this request);
+            `bad_answer` (a 200 with something else in it).
+        status: HTTP status; 0 for none.
+        retry_after_s: Seconds that the provider asked to wait; None where it said nothing.
+        limit_requests: Requests in a full allowance; None here and below where the header was missing.
+        remaining_requests: What is left of it.
+        reset_requests_s: Seconds until it is full again.
+        limit_tokens: The same for tokens.
+        remaining_tokens: The same for tokens.
+        reset_tokens_s: The same for tokens.
+        used_tokens: Tokens that this request was counted for; 0 when unknown.
+        latency_s: Seconds from sending to the answer.
+        cost_usd: What it cost; None where nothing is known to be charged.
+        request_id: The provider's name for it, for a person who asks them.
+    """
+
+    kind: SignalKind = SignalKind.OK
+    status: int = 0
+    retry_after_s: float | None = None
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    reset_requests_s: float | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_tokens_s: float | None = None
+    used_tokens: int = 0
+    latency_s: float = 0.0
+    cost_usd: float | None = None
+    request_id: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", SignalKind(self.kind))
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the provider said that it was asked too much: 429, 503 and 529. A 500 says nothing of the kind."""
+        return self.kind is SignalKind.RATE_LIMITED or self.status in (503, 529)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the provider failed: a 5xx, or no word of it."""
+        return self.kind in (SignalKind.OVERLOADED, SignalKind.CONNECTION)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the provider asked to wait; 0.0 where it didn't."""
+        return min(self.retry_after_s, WAIT_MOST_S) if usable(self.retry_after_s) else 0.0
+
+    @property
+    def words(self) -> str:
+        """The answer for a person."""
+        number = f" by the request {self.request_id}" if self.request_id else ""
+        return f"{self.kind.value.replace('_', ' ')}{f', status {self.status}' if self.status else ''}{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer means for its own task.
+
+    Args:
+        costs_retry: Whether trying again is one of the task's retries. After a 429 with Retry-After it isn't, nor
+            after a probe or a refusal: they say nothing of the task. Callers count those that cost nothing, and let
+            them cost after `FREE_RETRIES`.
+        retry_at: When the task may be tried again at the earliest, seconds; callers add their own back-off (`max`).
+    """
+
+    costs_retry: bool
+    retry_at: float
+
+
+def usable(value: float | None) -> TypeGuard[float]:
+    """Whether a header's figure is one: providers also send -1 and worse."""
+    return value is not None and math.isfinite(value) and value >= 0

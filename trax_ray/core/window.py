@@ -1,0 +1,202 @@
+"""How many requests may be under way at a provider at the same time, as far as its refusals tell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["INITIAL_WINDOW", "Window"]
+
+INITIAL_WINDOW = 8
+
+ROUND = 50
+"""Answers in a round of the window, at least: a probe that is refused is 3 answers of 100, not every second one."""
+
+CUT = 0.125
+"""What refusals take of the window at first."""
+
+HELPS = 0.5
+"""A smaller window helps if it leaves less than this share of the refusals that there were before."""
+
+QUIET = 0.002
+"""Share of refusals that is expected of any provider."""
+
+NOISE_MOST = 0.4
+"""Above this share of refusals the window shrinks whether that helps or not."""
+
+TRIAL_EVERY = 10
+"""Rounds from one measurement of the noise to the next."""
+
+GAP_LEAST_S, GAP_MOST_S, GAP_SHRINKS = 0.125, 30.0, 0.9
+"""Bounds of the time between starts where one at a time is too many, and what each success leaves of it."""
+
+PROBE_SHARE, PROBE_REST_MOST_S = 20.0, 60.0
+"""After a wait that the provider asked for, 20 times as long without growth: waiting costs about 5 % of the time."""
+
+
+@dataclass(slots=True)
+class Window:
+    """How many requests may be under way at the same time: additive increase, multiplicative decrease.
+
+    It doubles per window of successes until requests are turned away, then grows by 1 per round of `max(ROUND, size)`
+    answers, and by 2, 4, 8 ... after more rounds without a refusal. Refusals take an eighth, but not what is under
+    way, for the provider has just said that one more than these is too many; where most answers are refusals, the
+    size follows what is under way all the way down. The floor is 1; where one at a time is too many, there is a gap
+    between starts that doubles with every refusal.
+
+    A cut is a trial: it has to help. If refusals go on in the next round, all of whose requests were started since,
+    they are noise that comes at any size: the cut is taken back and this share, with three standard deviations,
+    means nothing any more, until it is measured again. Where it is more than `NOISE_MOST`, the size is halved instead,
+    once per round, since one overload brings many refusals that were under way together. A 500 or a lost connection
+    says nothing of what the provider has room for; when they are most of a round, halving is tried in the same way.
+    A 429 whose headers say that the allowance is used up is the meter's matter, not the window's.
+
+    Source:
+        D.-M. Chiu, R. Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in Computer
+        Networks", Computer Networks and ISDN Systems 17, 1989: additive increase with multiplicative decrease
+        converges to full and fair use. RFC 5681, 3.1: slow start, halving, one reduction per window; RFC 7661: no
+        growth while the window isn't used. The eighth: T. Kelly, "Scalable TCP", 2003; halving for single refusals
+        would leave a quarter of the capacity unused. The trial and its figures are ours; what they achieve is shown
+        by the simulations in `tests/unit/test_core_ratelimit.py`.
+    """
+
+    most: int
+    size: int = 0
+    slow_start: bool = True
+    step: int = 1
+    answers: int = 0
+    turned_away: int = 0
+    failures: int = 0
+    full: bool = False
+    last_turned_away: float = 0.0
+    last_failures: float = 0.0
+    noise: float = 0.0
+    rounds: int = 0
+    trial: str = ""
+    trial_of: int = 0
+    trial_slow: bool = False
+    to_skip: int = 0
+    rest_until: float = -math.inf
+    rest_rounds: int = 0
+    gap_s: float = 0.0
+    free_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Start small, as with a provider of which nothing is known."""
+        self.size = min(INITIAL_WINDOW, self.most)
+        self.slow_start, self.step = True, 1
+        self.noise, self.trial, self.to_skip, self.rest_rounds = 0.0, "", 0, 0
+        self.last_turned_away = self.last_failures = self.gap_s = 0.0
+        self.rest_until = self.free_at = -math.inf
+        self._begin_round()
+
+    def on_started(self, under_way: int, now: float) -> None:
+        """So many are under way now."""
+        self.full = self.full or under_way >= self.size
+        self.free_at = now + self.gap_s
+
+    def on_success(self) -> None:
+        """A request was answered."""
+        self.gap_s = self.gap_s * GAP_SHRINKS if self.gap_s > GAP_LEAST_S else 0.0
+        if self.slow_start and self.full and not self.trial:
+            self._grow(1)
+
+    def on_turned_away(self, under_way: int, wait_s: float, now: float) -> bool:
+        """The provider was asked too much while so many others were under way; it asked to wait `wait_s`.
+
+        Returns:
+            Whether that means anything; False where it is noise.
+        """
+        self.turned_away += 1
+        if not under_way and not wait_s:
+            self.gap_s = min(GAP_MOST_S, max(2 * GAP_LEAST_S, 2 * self.gap_s))
+            self.free_at = max(self.free_at, now + self.gap_s)
+        expected = max(self.noise, QUIET) * self._round()
+        if self.turned_away <= expected + 3 * math.sqrt(expected) + 1:
+            return not self.noise
+        if not self.trial:
+            self._begin_trial("turned away", self.size)
+        most_are = self.turned_away >= 4 and 2 * self.turned_away > self.answers
+        before = self.size
+        self.size = max(1, min(self.size, max(under_way, 1 if most_are else _cut(self.trial_of))))
+        if self.size < before:
+            self.to_skip = self.answers + 1 + under_way
+        self.rest_until = max(self.rest_until, now + min(PROBE_SHARE * wait_s, PROBE_REST_MOST_S))
+        return True
+
+    def on_failure(self) -> None:
+        """The provider failed, by a 5xx or without a word."""
+        self.failures += 1
+
+    def on_answered(self, now: float) -> None:
+        """Count an answer of whatever kind; call this last. What a round has shown takes effect at its end."""
+        self.answers += 1
+        if self.to_skip:
+            if self.answers >= self.to_skip:
+                self.to_skip = 0
+                self._begin_round()
+        elif self.answers >= self._round():
+            self._end_round(now)
+
+    def _end_round(self, now: float) -> None:
+        turned_away, failures = self.turned_away / self.answers, self.failures / self.answers
+        self.rounds += 1
+        self.rest_rounds -= self.rest_rounds > 0
+        full = self.full
+        self._begin_round()
+        if self.trial:
+            share, before = (
+                (failures, self.last_failures) if self.trial == "failures" else (turned_away, self.last_turned_away)
+            )
+            self._end_trial(share, before)
+            return
+        self.last_turned_away, self.last_failures = turned_away, failures
+        if failures > 0.5 and not self.rest_rounds and self.size > 1:
+            self._begin_trial("failures", self.size // 2)
+        elif self.noise and self.rounds % TRIAL_EVERY == 0:
+            self._begin_trial("turned away", _cut(self.size))
+        elif full and not self.slow_start and not self.gap_s and now >= self.rest_until:
+            self._grow(self.step)
+            self.step = min(2 * self.step, max(1, self.size // 4))
+
+    def _begin_trial(self, of: str, size: int) -> None:
+        """What is under way was started at the old size: its answers, so many, don't count."""
+        self.trial, self.trial_of, self.trial_slow = of, self.size, self.slow_start
+        self.to_skip = self.answers + self.size
+        self.size = size
+
+    def _end_trial(self, share: float, before: float) -> None:
+        of, self.trial = self.trial, ""
+        helped = share <= 1 / self._round() or share < HELPS * before
+        if of == "failures":
+            self.rest_rounds = 0 if helped else TRIAL_EVERY
+        else:
+            self.noise = 0.0 if helped or share > NOISE_MOST else share
+            self.last_turned_away = share
+            if share > NOISE_MOST and self.size > 1:
+                self._begin_trial(of, self.size // 2)
+                self.trial_slow = False
+                return
+            helped = helped or share > NOISE_MOST
+        if helped:
+            self.slow_start, self.step = False, 1
+        else:
+            self.size, self.slow_start = min(self.trial_of, self.most), self.trial_slow
+            self.rest_until = -math.inf
+
+    def _begin_round(self) -> None:
+        self.answers = self.turned_away = self.failures = 0
+        self.full = False
+
+    def _round(self) -> int:
+        return max(ROUND, self.size)
+
+    def _grow(self, by: int) -> None:
+        self.size = min(self.most, self.size + by)
+
+
+def _cut(size: int) -> int:
+    return max(1, min(size - 1, int(size * (1 - CUT))))
