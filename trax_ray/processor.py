@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 import os
 import signal
 import threading
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trax_ray.core.additions import additions
 from trax_ray.core.events import CoordinatorStarted, InputsClosed, Known
-from trax_ray.core.plan import InputFile, file_id_of, plan_call, plan_file
 from trax_ray.core.progress import BatchProgress, BatchResult, fold, result_of
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
@@ -41,20 +39,18 @@ from trax_ray.core.spec import (
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
 from trax_ray.heads import reap_orphans
-from trax_ray.providers.keys import Secret, check_base_url, find_key
-from trax_ray.providers.prices import estimate_usd
-from trax_ray.providers.registry import SPEECH_PROVIDERS, SpeechProvider, provider_of
+from trax_ray.planning import TaskPlanner, find_keys, pin_model, resolve_model
+from trax_ray.providers.keys import check_base_url
+from trax_ray.providers.registry import provider_of
 from trax_ray.store.batch_journal import read_state, spoilt
-from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.inbox import waiting
-from trax_ray.store.inputs import Found, describe
-from trax_ray.store.layout import Layout, plan_names
+from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease, expect_nobody
 
 if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
 
-__all__ = ["BatchProcessor", "create_batch_processor", "known_outputs", "resolve_model"]
+__all__ = ["BatchProcessor", "create_batch_processor"]
 
 T = TypeVar("T")
 ProgressCallback = Callable[[BatchProgress], Any]
@@ -67,19 +63,6 @@ FEED_PERIOD_S = 0.2
 
 LAST_TASK_S = 0.5
 """A batch whose tasks have all ended goes on for so long after an `add_task`: another one may follow."""
-
-SERVER_DEFAULT = "whisper-1"
-"""The model that a server is asked for when none is named: the name that servers of this protocol know."""
-
-REQUIRED_KEYS: Mapping[TaskType, str] = {
-    TaskType.TRANSCRIBE: "file_path",
-    TaskType.PREPROCESS: "file_path",
-    TaskType.ENHANCE: "transcript_path",
-    TaskType.YOUTUBE: "url",
-    TaskType.DOWNLOAD: "url",
-}
-
-_IO_BOUND = ResourceRequest(num_cpus=0.25, memory_mb=256)
 
 
 def create_batch_processor(
@@ -160,9 +143,7 @@ class BatchProcessor:
         self._gpus = 0.0
         self._fed = False
         self._changed = asyncio.Event()
-        self._known: set[str] = set()
-        self._repeats: Counter[str] = Counter()
-        self._names: dict[str, str] | None = None
+        self._planner = TaskPlanner()
         self._driver: Driver | None = None
         self._running = False
         self._commands: deque[str] = deque()
@@ -190,7 +171,12 @@ class BatchProcessor:
             UsageError: `data` lacks its key, the priority is negative, or a dependency is unknown.
             QueueFull: The batch hasn't started and `queue_size` tasks are waiting.
         """
-        task = self._plan(TaskType(task_type), data, priority, tuple(depends_on))
+        task_type = TaskType(task_type)
+        self._planner.check(task_type, data, tuple(depends_on))
+        if task_type is TaskType.TRANSCRIBE and not self.spec.model:
+            chosen = resolve_model(None, self.spec.output_dir, base_url=self.spec.base_url)
+            self.spec = replace(self.spec, model=chosen)
+        task = self._planner.plan(self.spec, task_type, data, priority, tuple(depends_on))
         room = self.spec.limits.queue_size
         if not self._running and len(self._waiting) >= room:
             await asyncio.sleep(0)  # a start() that was scheduled just now gets its turn
@@ -203,7 +189,7 @@ class BatchProcessor:
             self._changed.clear()
             await self._changed.wait()
         self._check_memory([task.resources])
-        self._known.add(task.id)
+        self._planner.known.add(task.id)
         self._waiting.append(task)
         self._changed.set()
         return task.id
@@ -271,80 +257,6 @@ class BatchProcessor:
         elif not self._running and self._waiting:
             return BatchProgress(total_tasks=len(self._waiting), queued_tasks=len(self._waiting))
         return self._last
-
-    # Planning
-
-    def _plan(
-        self, task_type: TaskType, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]
-    ) -> BatchTask:
-        required = REQUIRED_KEYS[task_type]
-        if not data.get(required):
-            raise UsageError(f"a task of the kind {task_type.value} needs data[{required!r}], got {sorted(data)}")
-        missing = [name for name in depends_on if name not in self._known]
-        if missing:
-            raise UsageError(f"depends_on names {missing[0]}, which has not been added to this batch")
-        if task_type is TaskType.TRANSCRIBE:
-            return self._plan_transcription(data, priority, depends_on)
-        call = f"{task_type.value} {sorted(data.items(), key=str)}"
-        self._repeats[call] += 1
-        found = self._found(data["file_path"]) if task_type is TaskType.PREPROCESS else None
-        entry = self._described(found, priority) if found else None
-        task = plan_call(
-            task_type,
-            data,
-            priority=priority,
-            depends_on=depends_on,
-            repeat=self._repeats[call] - 1,
-            spec=self.spec,
-            provider=task_type.value,
-            resources=ResourceRequest() if entry else _IO_BOUND,
-            identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
-        )
-        return self._with_audio_output(task, entry) if entry else task
-
-    def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
-        """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
-        output = self._output_of(task.id, PurePath("audio", PurePath(entry.path).name))
-        more = {"file_path": entry.path, "name": entry.name, "output": output}
-        return replace(task, data={**task.data, **more})
-
-    @staticmethod
-    def _found(path: Any) -> Found:
-        """A recording that was named, links as they were."""
-        absolute = os.path.abspath(os.fspath(path))  # noqa: PTH100 - Path.resolve follows links
-        return Found(absolute, PurePath(PurePath(absolute).name))
-
-    def _described(self, found: Found, priority: int) -> InputFile:
-        return describe([found], taken={}, priority=priority)[0]
-
-    def _output_of(self, each_id: str, relative: PurePath) -> str:
-        """The name of an output: the one of an earlier run, else one that nothing else has."""
-        if self._names is None:
-            self._names = known_outputs(self.spec.output_dir)
-        self._names |= plan_names([(each_id, relative)], self._names)
-        return self._names[each_id]
-
-    def _plan_transcription(self, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]) -> BatchTask:
-        if not self.spec.model:
-            chosen = resolve_model(None, self.spec.output_dir, base_url=self.spec.base_url)
-            self.spec = replace(self.spec, model=chosen)
-        found = self._found(data["file_path"])
-        self._repeats[found.path] += 1
-        repeat = self._repeats[found.path] - 1
-        relative = found.relative.with_stem(f"{found.relative.stem}-{repeat + 1}") if repeat else found.relative
-        entry = replace(
-            self._described(found, priority),
-            output=self._output_of(file_id_of(found.path, repeat), relative),
-            language=data.get("language"),
-            reference=str(data.get("reference") or ""),
-            model=data.get("model"),
-            prompt=data.get("prompt"),
-        )
-        model = entry.model or self.spec.model
-        provider = provider_for(model, self.spec, language=entry.language, prompt=entry.prompt)
-        return plan_file(
-            entry, self.spec, provider.name, provider.resources(model), depends_on=depends_on, repeat=repeat
-        )
 
     def _check_memory(self, requests: Iterable[ResourceRequest]) -> None:
         """A request above the limit would never be admitted but alone, and then break the limit."""
@@ -567,117 +479,3 @@ async def _call(callback: ProgressCallback | None, progress: BatchProgress) -> N
 def _chain(first: Iterable[BatchTask], rest: Iterator[BatchTask]) -> Iterator[BatchTask]:
     yield from first
     yield from rest
-
-
-def resolve_model(model: str | None, output_dir: str, *, base_url: str = "") -> str:
-    """The model of a batch: the one that was named, else what is at hand, as long as that mixes no engines.
-
-    Args:
-        model: As it was named; None where it wasn't.
-        output_dir: The output folder, which remembers the model of its transcripts.
-        base_url: Address of a server of OpenAI's protocol; then the model isn't one of this machine.
-
-    Raises:
-        SetupError: None was named, and none is at hand or another one made what is there.
-    """
-    if model:
-        # Workers have other working folders.
-        return str(Path(model).absolute()) if os.sep in model and Path(model).is_dir() else model
-    from trax_ray.providers.choice import choose_model
-
-    pinned = pinned_model(output_dir)
-    chosen = SERVER_DEFAULT if base_url else choose_model()
-    if pinned and pinned != chosen:
-        raise SetupError(
-            f"the transcripts in {shown(output_dir)} come from {pinned}, and without --model this run would take "
-            f"{chosen}: give --model {pinned} to go on, --model {chosen} to do them again, or another --output-dir"
-        )
-    return chosen
-
-
-def provider_for(
-    model: str, spec: BatchSpec, *, language: str | None = None, prompt: str | None = None
-) -> SpeechProvider:
-    """The provider of a model, with all that can be seen before any work.
-
-    Args:
-        model: Its name or folder.
-        spec: The batch.
-        language: Of one recording; None takes the batch's.
-        prompt: Of one recording; None takes the batch's.
-
-    Raises:
-        UsageError: Nobody has the model, or it lacks what is asked for.
-        SetupError: Its key is missing, or can't be one.
-    """
-    provider = provider_of(model, base_url=spec.base_url)
-    provider.check(
-        language=language or spec.language,
-        model=model,
-        word_timestamps=spec.word_timestamps,
-        initial_prompt=prompt or spec.initial_prompt,
-    )
-    if spec.max_cost_usd is not None and provider.service and estimate_usd(model, 60.0) is None:
-        raise UsageError(
-            f"--max-cost can't be kept: what {model} costs isn't known here: leave it out, or take another --model"
-        )
-    if provider.key_variable and find_key(provider.key_variable) is None and not spec.base_url:
-        raise SetupError(
-            f"the model {model} needs a key: set {provider.key_variable}, or {provider.key_variable}_FILE to a file "
-            "that holds it; a server of your own needs --base-url; --model pocketsphinx needs neither",
-            code="no_key",
-        )
-    return provider
-
-
-def find_keys() -> dict[str, Secret]:
-    """The keys of all services that are set here, by variable.
-
-    Raises:
-        SetupError: What is set can't be a key.
-    """
-    found = {each.key_variable: find_key(each.key_variable) for each in SPEECH_PROVIDERS if each.key_variable}
-    return {variable: key for variable, key in found.items() if key is not None}
-
-
-def pinned_model(output_dir: str) -> str | None:
-    """The model that an output folder's transcripts come from; None where there are none yet.
-
-    Raises:
-        FileError: The note can't be read.
-    """
-    path = Layout(Path(output_dir)).model_pin
-    if not path.exists():
-        return None
-    model = json.loads(read_bytes(path)).get("model")
-    return str(model) if model else None
-
-
-def pin_model(output_dir: str, model: str) -> None:
-    """Note in the output folder which model its transcripts come from."""
-    path = Layout(Path(output_dir)).model_pin
-    ensure_folder(path.parent)
-    write_atomically(path, json.dumps({"model": model}).encode())
-
-
-def known_outputs(output_dir: str) -> dict[str, str]:
-    """The names of outputs that earlier runs gave, by file id; of converted audio that is kept, by task id.
-
-    Raises:
-        JournalError: The journal there is damaged.
-    """
-    from trax_ray.store.epochs import read_chain
-
-    names: dict[str, str] = {}
-    for record in read_chain(Layout(Path(output_dir)).journal):
-        if record.get("event") in ("TasksAdded", "Revived"):
-            for task in record["tasks"]:
-                if task.get("parent"):
-                    continue
-                data = task.get("data", {})
-                if data.get("output"):
-                    names[task.get("file_id") or task["id"]] = data["output"]
-                audio = str(data.get("audio", ""))
-                if task["task_type"] == TaskType.PREPROCESS.value and audio.startswith("audio/"):
-                    names[task["id"]] = audio.removesuffix(".flac")
-    return names

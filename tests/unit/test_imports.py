@@ -27,10 +27,11 @@ ROOMS: dict[str, set[str]] = {
     "providers": {"errors", "core", "media"},
     "tasks": {"errors", "core", "media", "providers", "store"},
     "cluster": {"errors", "core", "media", "providers", "tasks", "store", "report", "heads"},
-    "processor": {"errors", "core", "media", "providers", "tasks", "store", "report", "cluster", "heads"},
+    "planning": {"errors", "core", "providers", "store"},
+    "processor": {"errors", "core", "media", "providers", "tasks", "store", "report", "cluster", "heads", "planning"},
     "cli": {
         *("errors", "core", "media", "providers", "tasks", "store", "report"),
-        *("cluster", "processor", "heads", "control"),
+        *("cluster", "planning", "processor", "heads", "control"),
     },
     "testing": {"errors", "core", "media", "providers", "tasks", "store", "report", "processor", "cli"},
     "__main__": {"cli"},

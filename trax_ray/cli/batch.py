@@ -27,7 +27,8 @@ from trax_ray.core.schedule import parse_start
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.processor import BatchProcessor, known_outputs, provider_for, resolve_model
+from trax_ray.planning import known_outputs, provider_for, resolve_model
+from trax_ray.processor import BatchProcessor
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.prices import is_makers_own
 from trax_ray.providers.registry import is_service
