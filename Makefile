@@ -52,15 +52,16 @@ test: $(DEV_STAMP) ## Check types and style, run the unit tests and the tests on
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit tests/ray tests/test_batch_processor.py
+	$(BIN)/python -m pytest -n auto tests/unit
+	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py
 
 test-unit: $(DEV_STAMP) ## The unit tests alone: no Ray, seconds
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n auto tests/unit
 
 test-ray: $(DEV_STAMP) ## The tests on a local Ray cluster
 	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py
 
-chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; half an hour
+chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; about 25 minutes
 	TRAX_RAY_CHAOS_RECORD=docs/reliability.md $(BIN)/python -m pytest tests/chaos
 
 test-chaos: chaos ## The same

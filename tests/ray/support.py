@@ -8,6 +8,9 @@ from collections.abc import Callable
 from trax_ray.core.progress import BatchProgress, BatchResult
 from trax_ray.processor import BatchProcessor
 
+RIVER_WORDS = 108
+"""Words in the recording `river`, about: its share of the whole."""
+
 
 async def until(processor: BatchProcessor, condition: Callable[[BatchProgress], bool]) -> BatchProgress:
     """Wait until the batch stands as the test wants it."""
