@@ -3,8 +3,9 @@
 1,000 calls that take 0.5 to 1.5 s each, 64 at the same time and then 256, to a server on this machine that answers
 with a constant. Everything that is sent is prepared beforehand, so that only calls are measured: by the server's
 ledger, from the start of the first that counts to the end of the last. A batch begins with few calls at a time and
-doubles them with each round of answers, whatever the service; what it needs for that is made before (and said). The
-bare script makes them with OpenAI's library and keeps nothing; a batch also journals each call and commits its result.
+doubles them with each round of answers, whatever the service; so both ways make some calls more, which come first and
+don't count. The bare script makes them with OpenAI's library and keeps nothing; a batch also journals each call and
+commits its result.
 
     .venv/bin/python benchmarks/lanes.py [--calls 1000] [--in-flight 64 256]
 """
@@ -40,6 +41,7 @@ from trax_ray.testing.speech_server import Entry, Limits, SpeechServer, constant
 
 MODEL = "whisper-1"
 DELAY_S = (0.5, 1.5)
+LIMITS = Limits(delay_s=DELAY_S)
 REQUEST_S = 30
 FILES = 10
 SAMPLE_PERIOD_S = 2.0
@@ -112,6 +114,7 @@ def memory_of(process: psutil.Process) -> tuple[float, int, float, int]:
 def watch(command: list[str], server: SpeechServer, warm_up: int) -> Measured:
     """Run a program that makes calls, and look at it from outside."""
     server.clear_ledger()
+    server.limit(LIMITS)  # the same delays, in the same order, for both ways
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     seen = (0.0, 0, 0.0, 0)
     looked_at = 0.0
@@ -158,20 +161,20 @@ def compare(calls: int, in_flight: int) -> tuple[Measured, Measured]:
     warm_up = 3 * in_flight  # as many as there are until so many run at the same time, and some more
     requests = -(-(calls + warm_up) // FILES)
     text = "A constant answer, whatever was said. It is as long as two sentences are."
-    limits = Limits(delay_s=DELAY_S)
     with (
         tempfile.TemporaryDirectory() as name,
-        SpeechServer(constant(text), key=None, decode=False, limits=limits) as server,
+        SpeechServer(constant(text), key=None, decode=False) as server,
     ):
         folder, out = Path(name), Path(name) / "out"
         recordings = prepare(folder, out, server.url, requests)
         upload = next((out / ".trax" / "uploads").iterdir())
-        own = [sys.executable, __file__, "--bare", server.url, str(upload), str(calls), str(in_flight)]
-        alone = watch(own, server, 0)
+        total = FILES * requests
+        own = [sys.executable, __file__, "--bare", server.url, str(upload), str(total), str(in_flight)]
+        alone = watch(own, server, total - calls)
         own = [sys.executable, "-m", "trax_ray", "batch", *map(str, recordings), "-o", str(out), "--lean", "--quiet"]
         own += ["--model", MODEL, "--base-url", server.url, "--chunk-size", str(REQUEST_S)]
         own += ["--workers", str(in_flight), "--memory-limit", "8192"]
-        batch = watch(own, server, FILES * requests - calls)
+        batch = watch(own, server, total - calls)
         run = json.loads((out / "report" / "run.json").read_text())
         assert run["counts"]["succeeded"] == FILES, run["counts"]
     return alone, batch
