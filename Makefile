@@ -52,8 +52,10 @@ test: $(DEV_STAMP) ## Check types and style, run the unit tests and the tests on
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto tests/unit
-	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py
+	@echo "The unit tests run beside the tests on Ray, which mostly wait; what they say comes last."
+	@nice -n 19 $(BIN)/python -m pytest -n auto tests/unit >$(VENV)/unit-tests.log 2>&1 & unit=$$!; \
+	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py; ray=$$?; \
+	wait $$unit; unit=$$?; cat $(VENV)/unit-tests.log; exit $$((ray || unit))
 
 test-unit: $(DEV_STAMP) ## The unit tests alone: no Ray, seconds
 	$(BIN)/python -m pytest -n auto tests/unit

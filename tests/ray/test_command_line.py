@@ -16,7 +16,6 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
-import psutil
 import pytest
 
 from trax_ray.cluster.connect import Connection
@@ -108,41 +107,6 @@ def test_broken_files_fail_alone_and_silence_invents_nothing(head: Connection, s
     log = (out / "report" / "errors.log").read_text().splitlines()
     assert len(log) == 2
     assert all("permanent" in line for line in log)
-
-
-def test_killed_in_the_middle_the_same_command_finishes(samples: Path, tmp_path: Path) -> None:
-    """kill -9 of every process, driver, coordinator, workers and Ray's own, then the same command again."""
-    out = tmp_path / "out"
-    own = command(samples / "talks", "-o", out, "--lean", "--chunk-size", "10")
-    with (tmp_path / "log").open("w") as log:
-        driver = psutil.Popen(own, stdout=log, stderr=log)
-        end = time.monotonic() + 120
-        while sum(1 for _ in out.rglob("*.json") if ".trax" not in _.parts) < 2 and time.monotonic() < end:
-            assert driver.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.1)
-        family = [driver, *driver.children(recursive=True)]
-        for process in family:
-            process.kill()
-        psutil.wait_procs(family, timeout=10)
-        driver.wait(timeout=10)
-    before = written(out)
-    finished = {attempt.task_id for attempt in read_history(out).attempts if attempt.outcome == "succeeded"}
-    assert finished
-    done = subprocess.run(own, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
-    after = written(out)
-    assert {path: after.get(path) for path in before} == before, "what was finished was written again"
-    history = read_history(out)
-    assert history.state.epoch == 2
-    redone = [attempt.task_id for attempt in history.attempts if attempt.epoch == 2 and attempt.task_id in finished]
-    assert not redone
-    files = pd.read_parquet(out / "report" / "files.parquet")
-    assert len(files) == 4
-    assert (files["status"] == "succeeded").all()
-    meeting = files.set_index("file_name").loc["meeting.mp3"]
-    assert meeting["chunks"] == 2
-    spoken = (samples / "talks" / "meeting.txt").read_text().split()
-    assert len(meeting["text"].split()) == pytest.approx(len(spoken), rel=0.15), "said twice, or not at all"
 
 
 def test_the_dashboard_lists_the_batch(head: Connection, samples: Path, tmp_path: Path) -> None:
