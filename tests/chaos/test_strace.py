@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,8 +152,11 @@ def good(strace: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("name", ["fsync", "write", "link"])
-def test_a_system_call_fails(strace: str, good: Run, tmp_path: Path, name: str, error: str) -> None:
-    for number in good.numbers(name):
+def test_a_system_call_fails(
+    strace: str, good: Run, tmp_path: Path, record: Callable[..., None], name: str, error: str
+) -> None:
+    numbers = good.numbers(name)
+    for number in numbers:
         out = tmp_path / str(number)
         run = trace(strace, out, f"{name}:error={error}:when={number}")
         assert run.status == (4 if error == "ENOSPC" else 5), f"{name} {number}"
@@ -163,17 +166,24 @@ def test_a_system_call_fails(strace: str, good: Run, tmp_path: Path, name: str, 
         again = trace(strace, out)
         assert again.status == 0
         check_again(out)
+    found = "what was told is there, nothing half, no leftovers, no fsync tried again; the same once more completes it"
+    record(what=f"strace: {name} gives {error}, each of them once", runs=len(numbers), seeds="", found=found)
 
 
 @pytest.mark.parametrize("name", ["fsync", "write", "link"])
-def test_killed_inside_of_a_system_call(strace: str, good: Run, tmp_path: Path, name: str) -> None:
-    for number in good.numbers(name):
+def test_killed_inside_of_a_system_call(
+    strace: str, good: Run, tmp_path: Path, record: Callable[..., None], name: str
+) -> None:
+    numbers = good.numbers(name)
+    for number in numbers:
         out = tmp_path / str(number)
         run = trace(strace, out, f"{name}:signal=KILL:when={number}")
         assert run.status not in (0, 4, 5)
         check(out, run.told)
         assert trace(strace, out).status == 0
         check_again(out)
+    found = "what was told is there, nothing half; the same once more completes it"
+    record(what=f"strace: killed in {name}, in each of them once", runs=len(numbers), seeds="", found=found)
 
 
 def check_again(out: Path) -> None:
