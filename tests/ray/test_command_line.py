@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -118,28 +115,6 @@ def test_the_dashboard_lists_the_batch(head: Connection, samples: Path, tmp_path
         jobs = json.load(answer)
     assert "my-batch" in [job["metadata"].get("batch") for job in jobs]
     assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
-
-
-def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
-    head: Connection, samples: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    own = command(samples / "talks", "-o", out, "--progress-interval", "0.2", "--workers", "1", address=head.address)
-    process = subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while not any(out.glob("*.json")) and time.monotonic() < end:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert "not done" in stdout
-    continues = [line for line in stderr.splitlines() if "this continues" in line]
-    assert shlex.split(continues[0].partition("this continues: ")[2])[-2:] == ["--address", head.address]
-    finished = written(out)
-    assert finished
-    done = trax_ray(samples / "talks", "-o", out, address=head.address)
-    assert done.returncode == 0, done.stderr
-    assert {path: now for path, now in written(out).items() if path in finished} == finished
 
 
 def test_what_cannot_be_transcribed_is_a_failed_row_among_others(

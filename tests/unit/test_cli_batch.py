@@ -476,3 +476,17 @@ class TestWhyNothingStarts:
         touch(folder, "a.mp3")
         said = fine(trax_ray("a.mp3")).stderr
         assert [line for line in said.splitlines() if "waits" in line] == ["openai: waits 50 s", "openai: waits 8 s"]
+
+
+def test_who_stops_a_batch_is_told_the_whole_command_that_continues(
+    given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(folder, "a.mp3")
+    given.result = BatchResult(reason="stopped", cancelled_count=1, total_count=1)
+    own = ["batch", str(folder / "a.mp3"), "--model", "pocketsphinx", "-o", str(folder / "out")]
+    own += ["--address", "127.0.0.1:6379"]
+    monkeypatch.setattr("sys.argv", ["trax-ray", *own])
+    done = CliRunner().invoke(app, own)
+    assert done.exit_code == 130
+    (continues,) = [line for line in done.stderr.splitlines() if "this continues: " in line]
+    assert shlex.split(continues.partition("this continues: ")[2]) == ["trax-ray", *own]
