@@ -52,10 +52,8 @@ test: $(DEV_STAMP) ## Check types and style, run the unit tests and the tests on
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@echo "The unit tests run beside the tests on Ray, which mostly wait; what they say comes last."
-	@nice -n 19 $(BIN)/python -m pytest -n auto tests/unit >$(VENV)/unit-tests.log 2>&1 & unit=$$!; \
-	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py; ray=$$?; \
-	wait $$unit; unit=$$?; cat $(VENV)/unit-tests.log; exit $$((ray || unit))
+	$(BIN)/python -m pytest -n auto tests/unit
+	$(BIN)/python -m pytest -m "not long" tests/ray tests/test_batch_processor.py
 
 test-unit: $(DEV_STAMP) ## The unit tests alone: no Ray, seconds
 	$(BIN)/python -m pytest -n auto tests/unit
@@ -65,6 +63,7 @@ test-ray: $(DEV_STAMP) ## The tests on a local Ray cluster
 
 chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; about 25 minutes
 	TRAX_RAY_CHAOS_RECORD=docs/reliability.md $(BIN)/python -m pytest tests/chaos
+	$(BIN)/python -m pytest -m long tests/ray
 
 test-chaos: chaos ## The same
 

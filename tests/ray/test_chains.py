@@ -65,6 +65,7 @@ def test_recordings_are_converted_first_and_their_audio_goes_with_the_transcript
     assert private(out) == []
 
 
+@pytest.mark.long
 def test_a_long_recording_is_converted_once_for_all_of_its_chunks(
     head: Connection, river: Path, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def test_up_and_down(own_ray: Path, samples: Path, tmp_path: Path) -> None:
     assert trax_ray("down") == (0, "nothing of ours is running\n")
 
 
+@pytest.mark.long
 def test_what_a_killed_batch_left_is_ended(own_ray: Path, samples: Path, tmp_path: Path) -> None:
     """Its agents and workers too, which nothing ends where the raylet has died as well."""
     command = [sys.executable, "-m", "trax_ray", "batch", str(samples), "-o", str(tmp_path / "out"), "--lean"]

@@ -240,6 +240,7 @@ def holding(folder: Path, secret: str) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.long
 def test_the_key_is_nowhere_but_where_requests_are_made(samples: Path, tmp_path: Path) -> None:
     """With debug messages of ours and of OpenAI's library, and a server that repeats the key in its errors."""
     out = tmp_path / "out"
