@@ -17,6 +17,7 @@ from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.keys import Secret, find_key
 from trax_ray.providers.prices import estimate_usd
 from trax_ray.providers.registry import SPEECH_PROVIDERS, SpeechProvider, provider_of
+from trax_ray.providers.weights import EMBEDDED, local_weights
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.inputs import Found, describe
 from trax_ray.store.layout import Layout, plan_names
@@ -145,13 +146,14 @@ def _described(found: Found, priority: int) -> InputFile:
     return describe([found], taken={}, priority=priority)[0]
 
 
-def resolve_model(model: str | None, output_dir: str, *, base_url: str = "") -> str:
+def resolve_model(model: str | None, output_dir: str, *, base_url: str = "", language: str | None = None) -> str:
     """The model of a batch: the one that was named, else what is at hand, as long as that mixes no engines.
 
     Args:
         model: As it was named; None where it wasn't.
         output_dir: The output folder, which remembers the model of its transcripts.
         base_url: Address of a server of OpenAI's protocol; then the model isn't one of this machine.
+        language: The batch's; None where it wasn't given. What is chosen must know it.
 
     Raises:
         SetupError: None was named, and none is at hand or another one made what is there.
@@ -162,7 +164,7 @@ def resolve_model(model: str | None, output_dir: str, *, base_url: str = "") -> 
     from trax_ray.providers.choice import choose_model
 
     pinned = pinned_model(output_dir)
-    chosen = SERVER_DEFAULT if base_url else choose_model()
+    chosen = SERVER_DEFAULT if base_url else choose_model(language)
     if pinned and pinned != chosen:
         raise SetupError(
             f"the transcripts in {shown(output_dir)} come from {pinned}, and without --model this run would take "
@@ -184,7 +186,7 @@ def provider_for(
 
     Raises:
         UsageError: Nobody has the model, or it lacks what is asked for.
-        SetupError: Its key is missing, or can't be one.
+        SetupError: Its key or its package is missing, its key can't be one, or its weights are damaged.
     """
     provider = provider_of(model, base_url=spec.base_url)
     provider.check(
@@ -200,9 +202,11 @@ def provider_for(
     if provider.key_variable and find_key(provider.key_variable) is None and not spec.base_url:
         raise SetupError(
             f"the model {model} needs a key: set {provider.key_variable}, or {provider.key_variable}_FILE to a file "
-            "that holds it; a server of your own needs --base-url; --model pocketsphinx needs neither",
+            "that holds it; a server of your own needs --base-url; --model tiny.en needs neither",
             code="no_key",
         )
+    if model in EMBEDDED and not provider.service:
+        local_weights(model)
     return provider
 
 

@@ -1,6 +1,6 @@
 """The Python API: `create_batch_processor`, and the `BatchProcessor` that it makes.
 
-    processor = create_batch_processor(max_workers=4, model="pocketsphinx")
+    processor = create_batch_processor(max_workers=4, model="tiny.en")
     await processor.add_task(TaskType.TRANSCRIBE, {"file_path": "talk.mp3"})
     result = await processor.start(progress_callback=print)
 
@@ -174,8 +174,9 @@ class BatchProcessor:
         task_type = TaskType(task_type)
         self._planner.check(task_type, data, tuple(depends_on))
         if task_type is TaskType.TRANSCRIBE and not self.spec.model:
-            chosen = resolve_model(None, self.spec.output_dir, base_url=self.spec.base_url)
-            self.spec = replace(self.spec, model=chosen)
+            own = self.spec
+            chosen = resolve_model(None, own.output_dir, base_url=own.base_url, language=own.language)
+            self.spec = replace(own, model=chosen)
         task = self._planner.plan(self.spec, task_type, data, priority, tuple(depends_on))
         room = self.spec.limits.queue_size
         if not self._running and len(self._waiting) >= room:

@@ -33,7 +33,7 @@ def here(tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (tmp_path / "samples").symlink_to(samples)
     monkeypatch.chdir(tmp_path)
     for module in (choice, doctor):
-        monkeypatch.setattr(module, "choose_model", lambda: "pocketsphinx")
+        monkeypatch.setattr(module, "choose_model", lambda language=None: "pocketsphinx")
     return tmp_path
 
 
@@ -140,7 +140,7 @@ import logging
 import trax_ray.providers.choice
 from trax_ray import TaskType, create_batch_processor
 
-trax_ray.providers.choice.choose_model = lambda: "pocketsphinx"
+trax_ray.providers.choice.choose_model = lambda language: "pocketsphinx"
 
 
 async def main():

@@ -55,7 +55,8 @@ class TestWhatRunsTheBatch:
         checks = list(doctor.check_packages(doctor._requirements(), doctor._version))
         assert [check.verdict for check in checks] == [OK, OK]
         names = {doctor._parsed(requirement)[0] for requirement in doctor._requirements()}
-        assert {"ray", "pocketsphinx", "av"} <= names
+        assert {"ray", "faster-whisper", "av"} <= names
+        assert "pocketsphinx" not in names, "it is an extra"
 
     def test_not_installed_itself(self) -> None:
         (check,) = doctor.check_packages([], {}.get)
@@ -73,21 +74,58 @@ class TestKeysAndModels:
     def test_no_keys(self) -> None:
         assert [check.verdict for check in doctor.check_keys({})] == [NOTE, NOTE]
 
+    def test_keys_in_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "good").write_text("sk-verysecret\n")
+        (tmp_path / "bad").write_text("very secret")
+        (tmp_path / "empty").touch()
+        said = []
+        for name in ("good", "bad", "empty", "gone"):
+            monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / name))
+            said.append(next(iter(doctor.check_keys(os.environ))))
+        assert [check.verdict for check in said] == [OK, NOTE, NOTE, NOTE]
+        assert "a space" in said[1].text
+        assert "is empty" in said[2].text
+        assert "No such file" in said[3].text
+        assert "secret" not in "".join(check.line for check in said)
+
     @pytest.mark.parametrize(
-        ("pocketsphinx", "weights", "others", "verdicts"),
+        ("found", "damage", "others", "verdict", "words"),
         [
-            (True, ["tiny", "base"], True, [OK, OK]),
-            (True, [], False, [OK, NOTE]),
-            (False, ["base"], True, [NOTE, OK]),
-            (False, [], True, [NOTE, NOTE]),
-            (False, [], False, [MISSING, NOTE]),
+            (True, "", False, OK, "installed and intact"),
+            (False, "", True, NOTE, 'pip install "trax-ray[tiny]"'),
+            (False, "", False, MISSING, 'pip install "trax-ray[tiny]"'),
+            (False, "model.bin isn't there", True, NOTE, "model.bin isn't there"),
+            (False, "model.bin isn't there", False, MISSING, "model.bin isn't there"),
         ],
     )
-    def test_models(self, pocketsphinx: bool, weights: list[str], others: bool, verdicts: list[Verdict]) -> None:
-        checks = list(doctor.check_models(pocketsphinx, weights, others=others))
-        assert [check.verdict for check in checks] == verdicts
-        if weights:
-            assert ", ".join(weights) in checks[1].text
+    def test_the_whisper_of_the_extra(
+        self, found: bool, damage: str, others: bool, verdict: Verdict, words: str
+    ) -> None:
+        check = doctor.check_embedded(found, damage, others=others)
+        assert (check.topic, check.verdict) == ("tiny.en", verdict)
+        assert words in check.line
+
+    def test_damage_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert doctor._embedded() == (True, "")
+        monkeypatch.setattr(doctor, "embedded_weights", lambda model: None)
+        assert doctor._embedded() == (False, "")
+
+        def fail(model: str) -> Path:
+            raise SetupError(f"the weights of {model} aren't what they must be", code="bad_weights")
+
+        monkeypatch.setattr(doctor, "embedded_weights", fail)
+        assert doctor._embedded() == (False, "the weights of tiny.en aren't what they must be")
+
+    def test_pocketsphinx(self) -> None:
+        assert doctor.check_pocketsphinx(installed=True, files=True).verdict is OK
+        absent, broken = doctor.check_pocketsphinx(False, False), doctor.check_pocketsphinx(True, False)
+        assert absent.verdict is broken.verdict is NOTE
+        assert absent.way_out.startswith('pip install "trax-ray[pocketsphinx]"')
+        assert broken.way_out == 'pip install --force-reinstall "trax-ray[pocketsphinx]"'
+
+    def test_downloaded_models(self) -> None:
+        assert doctor.check_cache([]).verdict is NOTE
+        assert "tiny, base" in doctor.check_cache(["tiny", "base"]).text
 
     def test_the_model_of_the_wheel_is_found_without_importing_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert doctor._pocketsphinx_files()
@@ -96,13 +134,21 @@ class TestKeysAndModels:
 
     def test_the_default_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert doctor.check_default_model("base", "").verdict is OK
-        assert doctor.check_default_model(None, "").way_out.count("--model") == 3
+        assert doctor.check_default_model(None, "").way_out.count("--model") == 4
+        assert "English only" in doctor.check_default_model("tiny.en", "").text
 
-        def nothing() -> str:
-            raise SetupError("nothing is at hand")
+        def fail(code: str) -> Callable[[], str]:
+            def choose() -> str:
+                raise SetupError("it stops", code=code)
 
-        monkeypatch.setattr(doctor, "choose_model", nothing)
+            return choose
+
+        monkeypatch.setattr(doctor, "choose_model", fail("no_model"))
         assert doctor._default_model() == (None, "")
+        monkeypatch.setattr(doctor, "choose_model", fail("no_key"))
+        assert doctor._default_model() == (None, "it stops")
+        check = doctor.check_default_model(None, "it stops")
+        assert (check.verdict, check.way_out) == (NOTE, "it stops")
         monkeypatch.setattr(doctor, "choose_model", lambda: "nobodys-model")
         model, problem = doctor._default_model()
         assert model == "nobodys-model"
@@ -257,7 +303,8 @@ def test_all_is_there(run: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(re.match(r"(OK|note)  +\S", line) for line in lines[:-1]), output
     assert "verysecret" not in output
     topics = {line[9:23].strip() for line in lines[:-1]}
-    assert topics >= {"Python", "Ray", "packages", "key", "pocketsphinx", "faster-whisper", "shutdown", "memory", "CPU"}
+    assert topics >= {"Python", "Ray", "packages", "key", "tiny.en", "pocketsphinx", "faster-whisper"}
+    assert topics >= {"default model", "shutdown", "memory", "CPU"}
     assert topics >= {"output folder", "Ray's files", "Ray cluster", "dashboard", "Ray token", "left behind"}
     assert not (tmp_path / "out").exists()
 

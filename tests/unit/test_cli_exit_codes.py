@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from trax_ray.cli.app import app
 from trax_ray.core.events import CoordinatorStarted, TasksAdded, encode_event
 from trax_ray.core.spec import BatchSpec
+from trax_ray.providers import weights
 from trax_ray.store.epochs import open_journal
 from trax_ray.store.layout import Layout
 from trax_ray.testing.factories import make_task
@@ -58,7 +59,7 @@ ROWS = [
     (("IN/empty", *POCKETSPHINX), 2, "IN/empty"),
     (("IN/papers", *POCKETSPHINX), 2, "no recordings"),
     # Set-up: 3, and it says the way out.
-    (("IN",), 3, "--model pocketsphinx"),
+    (("IN",), 3, 'pip install "trax-ray[tiny]"'),
     (("IN", "--model", "whisper-1"), 3, "set OPENAI_API_KEY, or OPENAI_API_KEY_FILE"),
     (("IN", *POCKETSPHINX, "--enhance"), 3, "--enhance"),
     (("IN", *POCKETSPHINX, "--memory-limit", "256"), 3, "--memory-limit 512"),
@@ -91,6 +92,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(weights, "EMBEDDED", {})
 
 
 @pytest.mark.parametrize(("arguments", "code", "named"), ROWS, ids=[" ".join(row[0]) or "nothing" for row in ROWS])

@@ -83,7 +83,7 @@ def test_commands_of_the_pages_are_accepted(
     if shlex.split(command)[1] in NOT_RUN_HERE:
         return
     journal()
-    monkeypatch.setattr(choice, "choose_model", lambda: "pocketsphinx")
+    monkeypatch.setattr(choice, "choose_model", lambda language: "pocketsphinx")
     monkeypatch.setattr(cli_doctor, "choose_model", lambda: "pocketsphinx")
     shutil.copytree(samples / "talks", tmp_path / "talks")
     monkeypatch.chdir(tmp_path)

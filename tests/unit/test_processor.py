@@ -53,9 +53,9 @@ def test_the_model_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert resolve_model(f"./{tmp_path.name}", str(tmp_path)) == str(tmp_path)
     pin_model(str(tmp_path), "pocketsphinx")
     assert pinned_model(str(tmp_path)) == "pocketsphinx"
-    monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda: "pocketsphinx")
+    monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda language: "pocketsphinx")
     assert resolve_model(None, str(tmp_path)) == "pocketsphinx"
-    monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda: "base")
+    monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda language: "base")
     with pytest.raises(SetupError, match="--model pocketsphinx to go on"):
         resolve_model(None, str(tmp_path))
     assert resolve_model("base", str(tmp_path)) == "base"

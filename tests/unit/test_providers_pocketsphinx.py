@@ -72,7 +72,7 @@ class TestEngine:
             raise RuntimeError("no model")
 
         monkeypatch.setattr("pocketsphinx.Decoder", fail)
-        with pytest.raises(SetupError, match="pip install pocketsphinx"):
+        with pytest.raises(SetupError, match=r'pip install --force-reinstall "trax-ray\[pocketsphinx\]"'):
             pocketsphinx.load("pocketsphinx", ResourceRequest())
 
     def test_a_failure_inside_is_transient_and_leaves_a_fresh_decoder(self) -> None:

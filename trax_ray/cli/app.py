@@ -116,9 +116,9 @@ def batch(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Speech model: pocketsphinx (offline, English, rough), tiny ... large-v3, turbo or a folder "
-            "(faster-whisper), whisper-1 (OpenAI). Without it: whisper-1 where a key is set, else base where its "
-            "weights are at hand.",
+            help="Speech model: tiny.en, tiny ... large-v3, turbo or a folder (faster-whisper), whisper-1 (OpenAI), "
+            "pocketsphinx (offline, English, rough). Without it: whisper-1 where a key is set, else base where its "
+            "weights are at hand or can be had, else tiny.en where it is at hand and the language may be English.",
             show_default=False,
         ),
     ] = None,

@@ -29,6 +29,7 @@ from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.planning import known_outputs, provider_for, resolve_model
 from trax_ray.processor import BatchProcessor
+from trax_ray.providers.choice import notice
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.prices import is_makers_own
 from trax_ray.providers.registry import is_service
@@ -123,7 +124,10 @@ def run(options: Options, stdin: bytes | None = None) -> int:
         found.found, taken=known_outputs(spec.output_dir), reference_dir=reference, priority=options.priority
     )
     tasks = _plan(found.found, entries, spec)
+    said = "" if options.model else notice(spec.model)
     if options.dry_run:
+        if said:
+            print(said)
         transcriptions = [task for task in tasks if task.task_type is TaskType.TRANSCRIBE]
         display.show_plan(transcriptions, spec, _notes(found, spec))
         print("\n".join([_disk(tasks, spec), *_shutdowns(tasks, spec)]))
@@ -138,6 +142,8 @@ def run(options: Options, stdin: bytes | None = None) -> int:
     expect_nobody(layout.starting)
     recorded.record(layout, _command(options, spec, source.content))
     if not options.quiet:
+        if said:
+            display.say(said)
         display.say(f"{len(entries)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found, spec)}")
         display.say(_disk(tasks, spec))
         for line in _shutdowns(tasks, spec):
@@ -325,7 +331,7 @@ def _spec(options: Options, output_dir: Path) -> BatchSpec:
     base_url = check_base_url(options.base_url) if options.base_url else ""
     return BatchSpec(
         output_dir=str(output_dir),
-        model=resolve_model(options.model, str(output_dir), base_url=base_url),
+        model=resolve_model(options.model, str(output_dir), base_url=base_url, language=options.language),
         language=options.language,
         chunk_size_s=options.chunk_size,
         formats=_formats(options.formats),

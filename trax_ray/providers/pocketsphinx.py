@@ -1,4 +1,4 @@
-"""pocketsphinx: speech recognition offline, in English, rough; the model is inside its wheel.
+"""pocketsphinx: speech recognition offline, in English, rough; the model is inside its wheel, which is an extra.
 
 Measured on 112 s of recorded English (10 clips, 258 words; 2 cores): word error rate pooled 0.44 (0.40 to 0.50 when
 the same clips are shifted by 9 ms, made softer or given faint noise, so differences below 0.03 mean little), real
@@ -201,5 +201,6 @@ def _decoder() -> Any:
         return Decoder(loglevel="FATAL")
     except (ImportError, RuntimeError) as error:
         raise SetupError(
-            f"pocketsphinx can't be loaded ({error}): reinstall it (`pip install pocketsphinx`) or take another model"
+            f'pocketsphinx can\'t be loaded ({error}): pip install --force-reinstall "trax-ray[pocketsphinx]", or '
+            "take another --model"
         ) from error

