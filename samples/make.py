@@ -1,4 +1,4 @@
-"""Make the sample clips: synthesised speech, and beside each clip the text that it speaks.
+"""Make the synthetic sample clips, and beside each clip the text that it speaks; those in `voices` are recordings.
 
 The clips and their texts are kept in the repository, so nobody has to run this to use them. It is here to show where
 they come from, and to make them again when the table below has changed. One table, `CLIPS`, holds everything: where a

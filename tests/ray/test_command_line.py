@@ -24,13 +24,13 @@ PROGRESS = re.compile(
 )
 
 
-def command(*arguments: str | Path, address: str = "") -> list[str]:
-    own = [sys.executable, "-m", "trax_ray", "batch", *map(str, arguments), "--model", "pocketsphinx"]
+def command(*arguments: str | Path, address: str = "", model: str = "pocketsphinx") -> list[str]:
+    own = [sys.executable, "-m", "trax_ray", "batch", *map(str, arguments), "--model", model]
     return [*own, "--address", address] if address else own
 
 
-def trax_ray(*arguments: str | Path, address: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments, address=address), capture_output=True, text=True, timeout=180)
+def trax_ray(*arguments: str | Path, **options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments, **options), capture_output=True, text=True, timeout=180)
 
 
 def written(folder: Path) -> dict[str, tuple[int, int]]:
@@ -44,29 +44,31 @@ def written(folder: Path) -> dict[str, tuple[int, int]]:
 
 def test_the_samples_are_transcribed_and_measured(head: Connection, samples: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = trax_ray(samples, "--reference", samples, "-o", out, "--progress-interval", "1", address=head.address)
+    own = (samples, "--reference", samples, "-o", out, "--progress-interval", "1")
+    done = trax_ray(*own, address=head.address, model="tiny.en")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("Progress")]
     assert lines, done.stderr
     assert all(PROGRESS.match(line) for line in lines), lines
-    assert lines[-1].startswith("Progress: 11/11 (100.0% success) | Active: 0 | Failed: 0")
+    assert lines[-1].startswith("Progress: 14/14 (100.0% success) | Active: 0 | Failed: 0")
     assert "raylet" not in done.stdout
 
     files = pd.read_parquet(out / "report" / "files.parquet")
     spoken = files[files["file_name"] != "quiet_room.flac"]
     assert (files["status"] == "succeeded").all()
-    assert (spoken["measured_accuracy"] > 85).all()
+    assert len(spoken) == 13
+    assert (spoken["measured_accuracy"] > 50).all()
     silent = files[files["file_name"] == "quiet_room.flac"].iloc[0]
     assert silent["text"] == ""
     assert silent["warnings"] == "no_speech"
     assert pd.isna(silent["measured_accuracy"])
     run = json.loads((out / "report" / "run.json").read_text())
     assert run["quality_metrics"]["accuracy_source"] == "measured"
-    assert run["quality_metrics"]["measured_accuracy"] >= 95
+    assert run["quality_metrics"]["measured_accuracy"] > 90
     pooled = duckdb.sql(f"SELECT sum(wer_errors), sum(wer_words) FROM '{out}/report/files.parquet'").fetchall()[0]
     assert 100 * (1 - pooled[0] / pooled[1]) == pytest.approx(run["quality_metrics"]["measured_accuracy"])
     for name in ("files", "tasks", "attempts", "segments"):
-        assert duckdb.sql(f"SELECT count(*) FROM '{out}/report/{name}.parquet'").fetchall()[0][0] >= 11
+        assert duckdb.sql(f"SELECT count(*) FROM '{out}/report/{name}.parquet'").fetchall()[0][0] >= 14
 
     recordings = [path for path in samples.rglob("*") if path.suffix in (".wav", ".mp3", ".flac", ".ogg", ".m4a")]
     for path in recordings:
@@ -76,7 +78,7 @@ def test_the_samples_are_transcribed_and_measured(head: Connection, samples: Pat
         assert path.name in done.stdout
 
     before = written(out)
-    again = trax_ray(samples, "--reference", samples, "-o", out, address=head.address)
+    again = trax_ray(*own, address=head.address, model="tiny.en")
     assert again.returncode == 0, again.stderr
     assert written(out) == before
     assert len(read_history(out).attempts) == len(recordings)
