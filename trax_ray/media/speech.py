@@ -42,6 +42,7 @@ class Segment:
         compression_ratio: Characters to zlib bytes (Whisper); None elsewhere.
         words: Word times in order, where they were asked for.
         speaker: Who speaks, as the engine calls them; None when it doesn't tell speakers apart.
+        language: ISO 639-1 code of this segment; None where the engine doesn't tell.
     """
 
     start_s: float
@@ -53,3 +54,4 @@ class Segment:
     compression_ratio: float | None = None
     words: tuple[Word, ...] = ()
     speaker: str | None = None
+    language: str | None = None

@@ -1,58 +1,54 @@
 """Whisper on this machine, through faster-whisper and CTranslate2.
 
-The speech is cut into windows of up to 30 s, and several windows are decoded at once. Beam search at temperature 0
-only, so that the same audio gives the same text: Whisper's usual fallback draws tokens at higher temperatures, and
-CTranslate2's generator can't be seeded per request (measured: the text depends on what the process decoded before).
-A window whose text repeats itself is decoded once more without repetition instead.
+The speech is cut into windows of up to 15 s (`whisper_windows`), and several are decoded at once. Whisper says in its
+time stamps where it wants to go on, and often stops in mid-speech: so each window is held against the speech in it, and
+what has no words is decoded again. Windows are padded by a second and not to the 30 s that Whisper was trained on,
+which halves the time; where that makes it repeat itself or doubt, that window is decoded once more in full length.
+
+Beam search at temperature 0 only, so that the same audio gives the same text: Whisper's usual fallback draws tokens at
+higher temperatures, and CTranslate2's generator can't be seeded per request (measured: the text depends on what the
+process decoded before). A text that is a loop even in full length is decoded without repetition.
 """
 
 from __future__ import annotations
 
 import errno
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trax_ray.core.quality import REPETITION_RATIO, compression_ratio
+from trax_ray.core.quality import compression_ratio
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, SetupError, TraxRayError
-from trax_ray.media.chunking import FRAME, quietest
 from trax_ray.providers.base import SAMPLE_RATE_HZ, EngineOptions, Segment, Span, Word
 from trax_ray.providers.weights import (
     PROBE_S,
     WHISPER_REPOSITORIES,
-    cached_weights,
+    local_weights,
     missing_files,
     no_weights,
     weights_to_be_had,
 )
+from trax_ray.providers.whisper_windows import Found, Piece, Window, is_loop, unheard, windows_of
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
 
-__all__ = ["FasterWhisperEngine", "Window", "load", "windows_of"]
+__all__ = ["FasterWhisperEngine", "load"]
 
 Audio = npt.NDArray[np.float32]
 
-WINDOW = 30 * SAMPLE_RATE_HZ
-"""Samples that Whisper sees at once."""
-
-LIMIT = WINDOW - FRAME
-"""The longest window: 20 ms below, as faster-whisper counts a window's frames up to the next second."""
-
-PAUSE = 3 * SAMPLE_RATE_HZ
-"""Speech goes on in the same window over pauses up to this; it bounds by how much a segment can be late."""
-
-_GPU_BATCH, _SMALL_BATCH = 16, 2
+_GPU_BATCH, _SMALL_BATCH, _BATCH = 32, 4, 2
 _SMALL_BYTES = 192 * 2**20
-"""Windows decoded at once: on a CPU two for weights below this (tiny, base), else one. Measured with int8 on one core:
-two instead of one save 18 % of the time for 120 MB with base, 9 % for 365 MB with small; four save base 7 % more, for
-330 MB. The memory is better spent on another worker."""
+"""Windows decoded at once: on a CPU four for weights below this (tiny, base), else two. Measured with tiny.en and int8
+on one core: four instead of two save a fifth of the decoding."""
 
 BEAM_SIZE = 5
 """Source: the default of openai/whisper's command line and of faster-whisper."""
@@ -62,30 +58,20 @@ LOW_LOGPROB = -1.0
 """A window with a higher `no_speech_prob` and a lower `avg_logprob` is silence. Source: openai/whisper's defaults."""
 
 _NO_REPEAT = 4
-"""In the second try no four tokens in a row occur twice in a window."""
+"""In the last try no four tokens in a row occur twice in a window."""
 
-_DETECT_WINDOWS = 3
-"""The language is detected on the first 30 s of speech, and on up to 60 s more while none has half the vote."""
+_PAD_S = 1.0
+"""Silence after a window, for the decoder to see its end. Measured: 1, 2 and 3 s are alike."""
 
+_FULL_S = 30
+_TOKENS_PER_S, _TOKENS = 14, 40
+"""The longest text of a window: so many tokens a second and so many besides; more is a loop, and takes long."""
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of audio that is decoded in one go; all figures are samples.
+_SURE = 0.5
+"""Below this probability a window's language is taken from the windows before it, where it is among theirs."""
 
-    Args:
-        start: Where it begins.
-        end: Where it ends, at most `LIMIT` later.
-        parts: The speech in it, as (start, end); what lies between them is muted.
-    """
-
-    start: int
-    end: int
-    parts: tuple[tuple[int, int], ...]
-
-    def write(self, audio: Audio, to: Audio) -> None:
-        """Copy the speech in it to the beginning of `to`."""
-        for start, end in self.parts:
-            to[start - self.start : end - self.start] = audio[start:end]
+_LANGUAGE_PAUSE = SAMPLE_RATE_HZ // 2
+"""Where the language is detected, windows end in pauses of this length: one language each, mostly."""
 
 
 def load(model: str, resources: ResourceRequest) -> FasterWhisperEngine:
@@ -154,7 +140,9 @@ class FasterWhisperEngine:
         self._batch_size = batch_size
 
     def transcribe(self, audio: Audio, speech: Sequence[Span], options: EngineOptions) -> Iterator[Segment]:
-        """See `SpeechEngine`. Segments come batch by batch; pauses are muted, and text timed into one is dropped.
+        """See `SpeechEngine`. Segments come batch by batch; of pauses only those up to 2 s are heard.
+
+        Where no language is given each window's is detected; `language` is then the one of most speech.
 
         Raises:
             ProcessingError: `unknown_language`, or `language_not_spoken` by an English-only model (permanent).
@@ -163,21 +151,30 @@ class FasterWhisperEngine:
         """
         if audio.ndim != 1:
             raise ValueError(f"expected mono, got shape {audio.shape}")
-        windows = windows_of(audio, speech)
         self.language = self._given(options.language)
-        if not windows:
-            return
-        if self.language is None:
-            self.language = self._detect(audio, windows)
+        if self.language is not None:
+            waiting = windows_of(audio, speech)
+        else:
+            waiting = windows_of(audio, speech, pause=_LANGUAGE_PAUSE)
+        spoken: Counter[str] = Counter()
+        decoder = _Decoder(self._whisper, self.model, options, self.language, spoken)
+        ready: list[tuple[Piece, Found]] = []
         floor_s = 0.0
-        for at in range(0, len(windows), self._batch_size):
-            batch = windows[at : at + self._batch_size]
-            for window, found in zip(batch, self._decode(audio, batch, options), strict=True):
-                for raw in found:
-                    segment = _segment(raw, window, floor_s)
-                    if segment is not None:
-                        floor_s = segment.end_s
-                        yield segment
+        while waiting:
+            batch, waiting = waiting[: self._batch_size], waiting[self._batch_size :]
+            for found in decoder.decode(audio, batch):
+                ready += [(piece, found) for piece in found.pieces]
+                waiting += unheard(found)
+            if self.language is None or spoken:
+                self.language = max(spoken, key=lambda code: spoken[code])
+            waiting.sort(key=lambda window: window.start)
+            ready.sort(key=lambda each: each[0].start)
+            # What is still to be decoded may begin before what was: segments come in order of time.
+            while ready and (not waiting or ready[0][0].start < waiting[0].start):
+                piece, found = ready.pop(0)
+                segment = _segment(piece, found, floor_s)
+                floor_s = segment.end_s
+                yield segment
 
     def _given(self, language: str | None) -> str | None:
         """The language that was asked for, as Whisper writes it; None where it is to be detected."""
@@ -200,159 +197,258 @@ class FasterWhisperEngine:
             )
         return code
 
-    def _detect(self, audio: Audio, windows: Sequence[Window]) -> str:
-        speech = np.concatenate(
-            [audio[start:end] for window in windows[:_DETECT_WINDOWS] for start, end in window.parts]
-        )
-        try:
-            language, _, _ = self._whisper.detect_language(speech, language_detection_segments=_DETECT_WINDOWS)
-        except (RuntimeError, ValueError) as error:
-            raise _translated(error, self.model) from error
-        return str(language)
 
-    def _decode(self, audio: Audio, windows: Sequence[Window], options: EngineOptions) -> list[list[Any]]:
-        """What faster-whisper finds in each window, timed from the window's beginning."""
-        found = self._pass(audio, windows, options)
-        repeating = [index for index, raw in enumerate(found) if _ratio(raw) > REPETITION_RATIO]
-        if repeating:
-            again = self._pass(audio, [windows[index] for index in repeating], options, no_repeat=_NO_REPEAT)
-            for index, raw in zip(repeating, again, strict=True):
-                found[index] = min(found[index], raw, key=_ratio)
-        return [[] if raw and _silent(raw[0]) else raw for raw in found]
-
-    def _pass(
-        self, audio: Audio, windows: Sequence[Window], options: EngineOptions, *, no_repeat: int = 0
-    ) -> list[list[Any]]:
-        from faster_whisper import BatchedInferencePipeline
-
-        # Each window begins at a multiple of 30 s of a recording of its own, so that segments tell theirs.
-        laid_out = np.zeros(len(windows) * WINDOW, dtype=np.float32)
-        clips = []
-        for index, window in enumerate(windows):
-            window.write(audio, laid_out[index * WINDOW :])
-            length_s = (window.end - window.start) / SAMPLE_RATE_HZ
-            clips.append({"start": 30.0 * index, "end": 30.0 * index + length_s})
-        found: list[list[Any]] = [[] for _ in windows]
-        try:
-            segments, _ = BatchedInferencePipeline(self._whisper).transcribe(
-                laid_out,
-                language=self.language,
-                clip_timestamps=clips,
-                vad_filter=False,
-                batch_size=len(windows),
-                beam_size=BEAM_SIZE,
-                temperature=0.0,
-                condition_on_previous_text=False,
-                without_timestamps=False,
-                no_repeat_ngram_size=no_repeat,
-                initial_prompt=options.initial_prompt or None,
-                word_timestamps=options.word_timestamps,
-            )
-            for segment in segments:
-                index = segment.seek // 3000
-                _shift(segment, -30.0 * index)
-                found[index].append(segment)
-        except (RuntimeError, ValueError) as error:
-            raise _translated(error, self.model) from error
-        return found
-
-
-def windows_of(audio: Audio, speech: Sequence[Span]) -> list[Window]:
-    """Cut and merge spans of speech into windows that Whisper can take. Pure.
+class _Decoder:
+    """Decodes the windows of one recording.
 
     Args:
-        audio: float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz.
-        speech: Spans in order, without overlap.
+        whisper: The loaded model.
+        model: Its name, for errors.
+        options: What the caller asked for.
+        language: The one that was given; None detects each window's.
+        spoken: Takes the samples of speech by language.
+    """
+
+    def __init__(
+        self, whisper: WhisperModel, model: str, options: EngineOptions, language: str | None, spoken: Counter[str]
+    ) -> None:
+        from faster_whisper.tokenizer import Tokenizer
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        self._whisper = whisper
+        self._model = model
+        self._options = options
+        self._language = language
+        self._spoken = spoken
+        self._tokenizer: Any = Tokenizer(
+            whisper.hf_tokenizer, bool(whisper.model.is_multilingual), task="transcribe", language=language or "en"
+        )
+        self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
+        self._primed = self._tokenizer.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
+        self._tried = self._repaired = 0
+
+    def decode(self, audio: Audio, windows: Sequence[Window]) -> list[Found]:
+        """What each window holds, in the same order."""
+        try:
+            found = self._pass(audio, windows, full=self._needs_full)
+            doubted = [index for index, each in enumerate(found) if is_loop(each) or each.avg_logprob < LOW_LOGPROB]
+            self._tried += len(windows)
+            self._repaired += len(doubted)
+            for index in doubted:
+                found[index] = self._again(audio, found[index])
+        except (RuntimeError, ValueError) as error:
+            raise _translated(error, self._model) from error
+        found = [replace(each, pieces=()) if _silent(each) else each for each in found]
+        for each in found:
+            self._spoken[each.language] += sum(end - start for start, end in each.window.parts if each.pieces)
+        return found
+
+    @property
+    def _needs_full(self) -> bool:
+        """Whether this model, or this recording, is one that wants the full length: then nothing is tried before."""
+        return self._tried >= 8 and self._repaired > self._tried / 4
+
+    def _again(self, audio: Audio, first: Found) -> Found:
+        """A window that repeats itself or is doubted, in full length; and, if it is still a loop, without repeats."""
+        second = self._pass(audio, [first.window], full=True)[0]
+        best = second if is_loop(first) or second.avg_logprob > first.avg_logprob else first
+        if not is_loop(best):
+            return best
+        return self._pass(audio, [first.window], full=True, no_repeat=_NO_REPEAT)[0]
+
+    def _pass(self, audio: Audio, windows: Sequence[Window], *, full: bool = False, no_repeat: int = 0) -> list[Found]:
+        from faster_whisper.audio import pad_or_trim
+
+        whisper = self._whisper
+        longest_s = max(window.end - window.start for window in windows) / SAMPLE_RATE_HZ
+        seconds = _FULL_S if full else min(_FULL_S, math.ceil(longest_s + _PAD_S))
+        features = [whisper.feature_extractor(audio[window.start : window.end])[..., :-1] for window in windows]
+        frames = seconds * whisper.frames_per_second
+        encoded = whisper.encode(np.stack([pad_or_trim(each, frames) for each in features]))
+        languages = self._languages(encoded, windows)
+        prompts = [self._prompt(language) for language in languages]
+        longest = len(prompts[0]) + _TOKENS + int(_TOKENS_PER_S * longest_s)
+        results = whisper.model.generate(
+            encoded,
+            prompts,
+            beam_size=BEAM_SIZE,
+            max_length=min(whisper.max_length, longest),
+            suppress_blank=True,
+            suppress_tokens=self._suppressed,
+            max_initial_timestamp_index=50,
+            no_repeat_ngram_size=no_repeat,
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        found = [
+            self._found(window, language, result)
+            for window, language, result in zip(windows, languages, results, strict=True)
+        ]
+        return self._with_words(found, encoded) if self._options.word_timestamps else found
+
+    def _prompt(self, language: str) -> list[int]:
+        if self._whisper.model.is_multilingual:
+            self._tokenizer.language = self._tokenizer.tokenizer.token_to_id(f"<|{language}|>")
+            self._tokenizer.language_code = language
+        return list(self._whisper.get_prompt(self._tokenizer, self._primed))
+
+    def _languages(self, encoded: Any, windows: Sequence[Window]) -> list[str]:
+        if self._language is not None:
+            return [self._language] * len(windows)
+        languages = []
+        for votes in self._whisper.model.detect_language(encoded):
+            chances = {token[2:-2]: chance for token, chance in votes}
+            best = max(chances, key=lambda code: chances[code])
+            if chances[best] < _SURE and self._spoken:
+                best = max(self._spoken, key=lambda code: chances.get(code, 0.0))
+            languages.append(best)
+        return languages
+
+    def _found(self, window: Window, language: str, result: Any) -> Found:
+        tokens = list(result.sequences_ids[0])
+        begin = self._tokenizer.timestamp_begin
+        length = window.end - window.start
+        parts, seek = _split(tokens, begin, length)
+        pieces = []
+        for start, end, part in parts:
+            text_tokens = tuple(token for token in part if token < self._tokenizer.eot)
+            text = self._tokenizer.decode(list(text_tokens)).strip()
+            if text and start < length:  # in what is only padding nothing is said
+                low, high = window.start + start, window.start + min(max(end, start), length)
+                pieces.append(Piece(low, high, text, text_tokens))
+        logprob = float(result.scores[0]) * len(tokens) / (len(tokens) + 1)
+        at = None if seek is None else window.start + min(seek, length)
+        return Found(window, tuple(pieces), at, logprob, float(result.no_speech_prob), language)
+
+    def _with_words(self, found: list[Found], encoded: Any) -> list[Found]:
+        """The pieces with times for each word, by the decoder's attention; a batch is aligned in one language."""
+        # A window without words takes its place in the batch.
+        silence: dict[str, Any] = {"start": 0.0, "end": 0.0, "tokens": [], "seek": 0}
+        laid_out: list[list[dict[str, Any]]] = [
+            [
+                {
+                    "start": (piece.start - each.window.start) / SAMPLE_RATE_HZ,
+                    "end": (piece.end - each.window.start) / SAMPLE_RATE_HZ,
+                    "tokens": list(piece.tokens),
+                    "seek": 0,
+                }
+                for piece in each.pieces
+            ]
+            or [dict(silence)]
+            for each in found
+        ]
+        frames = [math.ceil((each.window.end - each.window.start) / _FRAME) for each in found]
+        self._whisper.add_word_timestamps(
+            laid_out, self._tokenizer, encoded, frames, _OPENING, _CLOSING, last_speech_timestamp=0.0
+        )
+        return [
+            replace(
+                each,
+                pieces=tuple(
+                    replace(piece, words=tuple(_words(timed["words"], each.window.start / SAMPLE_RATE_HZ)))
+                    for piece, timed in zip(each.pieces, timed_pieces, strict=False)
+                ),
+            )
+            for each, timed_pieces in zip(found, laid_out, strict=True)
+        ]
+
+
+_FRAME = SAMPLE_RATE_HZ // 100
+"""Samples of one of Whisper's frames, 10 ms."""
+
+_OPENING, _CLOSING = "\"'\u201c\u00bf([{-", "\"'.\u3002,\uff0c!\uff01?\uff1f:\uff1a\u201d)]}\u3001"
+"""Marks that go with the word after and before them. Source: the defaults of faster-whisper."""
+
+
+def _words(timed: Sequence[dict[str, Any]], offset_s: float) -> Iterator[Word]:
+    for word in timed:
+        text = str(word["word"]).strip()
+        if text:
+            chance = _finite(word["probability"])
+            start_s, end_s = float(word["start"]) + offset_s, float(word["end"]) + offset_s
+            yield Word(start_s, end_s, text, None if chance is None else min(max(chance, 0.0), 1.0))
+
+
+def _split(tokens: list[int], begin: int, length: int) -> tuple[list[tuple[int, int, list[int]]], int | None]:
+    """Part a window's tokens at its time stamps, as Whisper does.
+
+    A pair of equal stamps parts two segments. Tokens that end in a single stamp say that nothing follows; those that
+    end in a pair say where to go on, and so does what follows the last pair: that segment is unfinished.
+
+    Args:
+        tokens: Of one window.
+        begin: The first token that is a time stamp: 0.00 s.
+        length: Of the window, samples.
 
     Returns:
-        Windows in order: neighbours are merged while they fit, a span that is too long is cut where it is
-        quietest in the last third.
+        (start, end, tokens) of each segment, in samples from the window's beginning; and the sample at which the
+        decoder wants to go on, None where it is through.
+
+    Source:
+        `transcribe.py` of openai/whisper.
     """
-    windows: list[Window] = []
-    for start, end in _pieces(audio, speech):
-        last = windows[-1] if windows else None
-        if last is not None and start - last.end <= PAUSE and end - last.start <= LIMIT:
-            windows[-1] = Window(last.start, end, (*last.parts, (start, end)))
-        else:
-            windows.append(Window(start, end, ((start, end),)))
-    return windows
+    stamped = [token >= begin for token in tokens]
+    through = len(tokens) >= 2 and stamped[-1] and not stamped[-2]
+    pairs = [at for at in range(1, len(tokens)) if stamped[at] and stamped[at - 1]]
+    if not pairs:
+        stamps = [token for token in tokens if token > begin]
+        end = min(length, (stamps[-1] - begin) * _STAMP) if stamps else length
+        return [(0, end, tokens)], None
+    edges = [0, *pairs, *([len(tokens)] if through else [])]
+    parts = [tokens[low:high] for low, high in pairwise(edges)]
+    placed = [((part[0] - begin) * _STAMP, (part[-1] - begin) * _STAMP, part) for part in parts]
+    return placed, None if through else placed[-1][1]
 
 
-def _pieces(audio: Audio, speech: Sequence[Span]) -> Iterator[tuple[int, int]]:
-    for span in speech:
-        start = max(0, round(span.start_s * SAMPLE_RATE_HZ))
-        end = min(len(audio), round(span.end_s * SAMPLE_RATE_HZ))
-        while end - start > LIMIT:
-            cut = start + quietest(audio[start : start + LIMIT], LIMIT * 2 // 3, LIMIT)
-            yield start, cut
-            start = cut
-        if end - start >= FRAME:
-            yield start, end
+_STAMP = SAMPLE_RATE_HZ // 50
+"""Samples of a step between two time stamps, 20 ms."""
 
 
-def _segment(raw: Any, window: Window, floor_s: float) -> Segment | None:
-    """One of faster-whisper's segments as ours, in the recording's time; None where there is nothing in it."""
-    text = raw.text.strip()
-    offset_s = window.start / SAMPLE_RATE_HZ
-    placed = _placed(float(raw.start) + offset_s, float(raw.end) + offset_s, window)  # NumPy's, with word times
-    if not text or placed is None:
-        return None
-    start_s = max(placed[0], floor_s)
-    end_s = max(placed[1], start_s)
-    words = _words(raw.words or (), offset_s, start_s, end_s)
-    logprob = _finite(raw.avg_logprob)
+def _segment(piece: Piece, found: Found, floor_s: float) -> Segment:
+    """A piece as a segment, in the recording's time and not before the last one's end."""
+    low, high = _placed(piece, found.window)
+    start_s = max(low / SAMPLE_RATE_HZ, floor_s)
+    end_s = max(high / SAMPLE_RATE_HZ, start_s)
+    words = _ordered(piece.words, start_s, end_s)
+    logprob = _finite(found.avg_logprob)
     confidence = None if logprob is None else math.exp(min(logprob, 0.0))
     known = [word.probability for word in words if word.probability is not None]
     if known:
         confidence = sum(known) / len(known)
-    silence = _finite(raw.no_speech_prob)
+    silence = _finite(found.no_speech_prob)
     return Segment(
         start_s=start_s,
         end_s=end_s,
-        text=text,
+        text=piece.text,
         confidence=confidence,
         avg_logprob=logprob,
         no_speech_prob=None if silence is None else min(max(silence, 0.0), 1.0),
-        compression_ratio=_finite(raw.compression_ratio),
+        compression_ratio=compression_ratio(piece.text),
         words=words,
+        language=found.language,
     )
 
 
-def _placed(start_s: float, end_s: float, window: Window) -> tuple[float, float] | None:
-    """A segment's times, moved into the speech that it touches; None where it touches none."""
-    spans = [(start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ) for start, end in window.parts]
-    touched = [(low, high) for low, high in spans if start_s < high and end_s > low]
-    if not touched or end_s <= start_s:
-        return None
-    return max(start_s, touched[0][0]), min(end_s, touched[-1][1])
+def _placed(piece: Piece, window: Window) -> tuple[int, int]:
+    """A piece's edges, moved into the speech that it touches; as they are where it touches none."""
+    touched = [(low, high) for low, high in window.parts if piece.start < high and piece.end > low]
+    if not touched:
+        return piece.start, piece.end
+    return max(piece.start, touched[0][0]), min(piece.end, touched[-1][1])
 
 
-def _words(words: Sequence[Any], offset_s: float, start_s: float, end_s: float) -> tuple[Word, ...]:
+def _ordered(words: Sequence[Word], start_s: float, end_s: float) -> tuple[Word, ...]:
+    """Words within their segment, each not before the one before it."""
     placed = []
     for word in words:
-        begins = min(max(float(word.start) + offset_s, start_s), end_s)
-        ends = min(max(float(word.end) + offset_s, begins), end_s)
-        text = word.word.strip()
-        if text:
-            probability = _finite(word.probability)
-            placed.append(Word(begins, ends, text, None if probability is None else min(max(probability, 0.0), 1.0)))
-            start_s = ends
+        begins = min(max(word.start_s, start_s), end_s)
+        start_s = min(max(word.end_s, begins), end_s)
+        placed.append(replace(word, start_s=begins, end_s=start_s))
     return tuple(placed)
 
 
-def _shift(segment: Any, by_s: float) -> None:
-    for timed in (segment, *(segment.words or ())):
-        timed.start += by_s
-        timed.end += by_s
-
-
-def _ratio(found: Sequence[Any]) -> float:
-    """How much a window's text repeats itself."""
-    return compression_ratio("".join(raw.text for raw in found).strip())
-
-
-def _silent(raw: Any) -> bool:
-    return bool(raw.no_speech_prob > NO_SPEECH and raw.avg_logprob < LOW_LOGPROB)
+def _silent(found: Found) -> bool:
+    return found.no_speech_prob > NO_SPEECH and found.avg_logprob < LOW_LOGPROB
 
 
 def _finite(value: Any) -> float | None:
@@ -371,9 +467,9 @@ def _folder(model: str) -> Path:
                 code="bad_model",
             )
         return folder
-    cached = cached_weights(model)
-    if cached is not None:
-        return cached
+    local = local_weights(model)
+    if local is not None:
+        return local
     if not weights_to_be_had(model, PROBE_S):
         raise no_weights(model)
     return _download(model)
@@ -382,7 +478,7 @@ def _folder(model: str) -> Path:
 def _batch_size(device: str, folder: Path) -> int:
     if device == "cuda":
         return _GPU_BATCH
-    return _SMALL_BATCH if (folder / "model.bin").stat().st_size < _SMALL_BYTES else 1
+    return _SMALL_BATCH if (folder / "model.bin").stat().st_size < _SMALL_BYTES else _BATCH
 
 
 def _download(model: str) -> Path:

@@ -189,8 +189,9 @@ def kept_segment(segment: Segment, offset_s: float) -> Payload:
         value = getattr(segment, name)
         if value is not None:
             kept[name] = round(float(value), 6)
-    if segment.speaker is not None:
-        kept["speaker"] = segment.speaker
+    for name in ("speaker", "language"):
+        if getattr(segment, name) is not None:
+            kept[name] = getattr(segment, name)
     if segment.words:
         kept["words"] = [
             [round(word.start_s + offset_s, 3), round(word.end_s + offset_s, 3), word.text, word.probability]
