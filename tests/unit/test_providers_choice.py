@@ -89,6 +89,8 @@ def test_and_nothing_else(machine: Machine, language: str) -> None:
     with pytest.raises(SetupError, match=f"the language {language} is at hand") as caught:
         choice.choose_model(language)
     assert caught.value.code == "no_model"
+    assert "--model base" in caught.value.message
+    assert not [name for name in ("tiny", "pocketsphinx") if name in caught.value.message], "they know English only"
     machine.at_hand = {"tiny.en", "base"}
     assert choice.choose_model(language) == "base"
 

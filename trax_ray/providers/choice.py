@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from trax_ray.errors import SetupError
 from trax_ray.providers.keys import find_key
-from trax_ray.providers.weights import NO_WEIGHTS, PROBE_S, is_english, weights_at_hand, weights_to_be_had
+from trax_ray.providers.weights import (
+    NO_WEIGHTS,
+    NO_WEIGHTS_OF_OTHER_LANGUAGES,
+    PROBE_S,
+    is_english,
+    weights_at_hand,
+    weights_to_be_had,
+)
 
 __all__ = ["ENGLISH_DEFAULT", "LOCAL_DEFAULT", "choose_model", "notice", "weights_at_hand", "weights_to_be_had"]
 
@@ -35,7 +42,9 @@ def choose_model(language: str | None = None) -> str:
     if weights_at_hand(LOCAL_DEFAULT) or weights_to_be_had(LOCAL_DEFAULT, PROBE_S):
         return LOCAL_DEFAULT
     if language is not None and not is_english(language):
-        raise SetupError(f"no speech model for the language {language} is at hand: {NO_WEIGHTS}", code="no_model")
+        raise SetupError(
+            f"no speech model for the language {language} is at hand: {NO_WEIGHTS_OF_OTHER_LANGUAGES}", code="no_model"
+        )
     if weights_at_hand(ENGLISH_DEFAULT):
         return ENGLISH_DEFAULT
     raise SetupError(f"no speech model is at hand: {NO_WEIGHTS}", code="no_model")

@@ -23,6 +23,7 @@ from trax_ray.errors import SetupError
 __all__ = [
     "EMBEDDED",
     "NO_WEIGHTS",
+    "NO_WEIGHTS_OF_OTHER_LANGUAGES",
     "PROBE_S",
     "WHISPER_REPOSITORIES",
     "Embedded",
@@ -69,6 +70,12 @@ NO_WEIGHTS = (
     'pip install "trax-ray[pocketsphinx]" and take --model pocketsphinx (offline, English, rough)'
 )
 """The ways out where there are no weights."""
+
+NO_WEIGHTS_OF_OTHER_LANGUAGES = (
+    "take --model base where Hugging Face's hub can be reached; or name a folder that holds a model "
+    "(--model ./folder); or set OPENAI_API_KEY and take --model whisper-1"
+)
+"""Those that help with other languages than English."""
 
 
 @dataclass(frozen=True, slots=True)
