@@ -451,6 +451,21 @@ class TestModelsThatEnd:
             assert [line for line in dry.stdout.splitlines() if "announced to end" in line] == said
 
 
+def test_the_first_line_says_that_the_model_nobody_named_is_english_only(
+    given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda language: "tiny.en")
+    touch(folder, "a.wav")
+    for more, first in (
+        ((), "model: tiny.en (English only; "),
+        (("--model", "tiny.en"), "1 recordings, model tiny.en"),
+    ):
+        done = CliRunner().invoke(app, ["batch", "a.wav", "-o", "out", *more])
+        assert done.exit_code == 0, done.output
+        assert done.stderr.startswith(first)
+    assert CliRunner().invoke(app, ["batch", "a.wav", "-o", "out", "--quiet"]).stderr == ""
+
+
 class TestWhyNothingStarts:
     def test_what_a_service_says_counts_where_nothing_runs(self) -> None:
         waits = BatchProgress(queued_tasks=3, services={"openai": "waits 50 s", "deepseek": "waits 9 s"})
