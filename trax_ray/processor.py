@@ -79,6 +79,7 @@ def create_batch_processor(
     address: str | None = None,
     base_url: str | None = None,
     max_cost_usd: float | None = None,
+    vad: str = "normal",
 ) -> BatchProcessor:
     """Make a processor for one batch.
 
@@ -96,6 +97,7 @@ def create_batch_processor(
         address: `host:port` of a Ray cluster; None finds or starts one.
         base_url: Address of a server of OpenAI's protocol; None takes OpenAI's own.
         max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
+        vad: How readily sound counts as speech: `off`, `low`, `normal` or `high`.
 
     Raises:
         UsageError: A value makes no sense.
@@ -112,6 +114,7 @@ def create_batch_processor(
         limits=Limits(max_workers, queue_size, memory_limit_mb, cpu_limit_percent),
         base_url=check_base_url(base_url) if base_url else "",
         max_cost_usd=max_cost_usd,
+        vad=vad,
     )
     return BatchProcessor(spec, address=address)
 

@@ -102,8 +102,8 @@ def test_confidence_is_weighed_by_duration_and_unknown_where_the_model_says_noth
         ("two words", 5.0, ["sparse_transcript"]),
         ("just enough words", 6.0, []),
         ("thank you " * 11, 60.0, ["sparse_transcript"]),
-        ("thank you " * 12, 40.0, ["repetition"]),
-        ("thank you " * 12, 60.0, ["repetition", "sparse_transcript"]),
+        ("thank you " * 13, 40.0, ["repetition"]),
+        ("thank you " * 13, 60.0, ["repetition", "sparse_transcript"]),
     ],
 )
 def test_warnings(text: str, speech_s: float, warnings: list[str]) -> None:

@@ -139,6 +139,10 @@ def batch(
     language: Annotated[
         str | None, typer.Option(help="Language code such as en; detected if not given.", show_default=False)
     ] = None,
+    vad: Annotated[
+        str,
+        typer.Option(help="How readily sound counts as speech: off (all of it does), low, normal or high."),
+    ] = "normal",
     chunk_size: Annotated[int, typer.Option(help="Longest stretch transcribed in one attempt, seconds.")] = 600,
     output_dir: Annotated[
         str, typer.Option("--output-dir", "-o", help="Folder for transcripts and report. The same again continues.")
@@ -226,6 +230,7 @@ def batch(
             base_url=base_url,
             max_cost=max_cost,
             language=language,
+            vad=vad,
             chunk_size=chunk_size,
             output_dir=output_dir,
             formats=tuple(output_format or ("all",)),

@@ -82,6 +82,7 @@ class Options:
     preprocess: bool = False
     keep_audio: bool = False
     max_cost: float | None = None
+    vad: str = "normal"
 
 
 def run(options: Options, stdin: bytes | None = None) -> int:
@@ -351,6 +352,7 @@ def _spec(options: Options, output_dir: Path) -> BatchSpec:
         keep_audio=options.keep_audio,
         base_url=base_url,
         max_cost_usd=options.max_cost,
+        vad=options.vad,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ __all__ = [
     "assess",
     "audio_us",
     "compression_ratio",
+    "repeats",
+    "uncovered",
     "word_error_rate",
 ]
 
@@ -32,6 +34,24 @@ REPETITION_RATIO = 2.4
 
 REPETITION_MIN_CHARACTERS = 120
 """Shorter texts tell nothing: zlib's own overhead outweighs them."""
+
+REPETITION_WORDS = 120
+"""The ratio is meant for what Whisper says at once. A whole talk of an hour passes 2.7 and is no repetition: of 472
+windows of up to 120 words from genuine talks none passed 2.30."""
+
+_REPETITION_STEP = 40
+_LETTERS_A_WORD = 4
+"""Where a script has no spaces."""
+
+UNCOVERED_S = 1.5
+"""Speech of this length in a row that no segment covers, seconds, is words that are missing."""
+
+_TOLERANCE_S = 0.5
+"""By so much the times of a segment may be off."""
+
+_THIN_S = 4.0
+_THIN_WORDS_PER_S = 0.5
+"""A segment over so much speech with fewer words a second covers nothing: people speak 2 to 3."""
 
 SPARSE_WORDS_PER_S = 0.5
 """Fewer words per second of detected speech than this means that speech was missed; people speak 2 to 3."""
@@ -56,12 +76,75 @@ def compression_ratio(text: str) -> float:
     return len(encoded) / len(zlib.compress(encoded)) if encoded else 0.0
 
 
+def repeats(text: str) -> bool:
+    """Whether some stretch of a text, up to `REPETITION_WORDS` long, says the same again and again."""
+    words = text.split()
+    if len(text) > 5 * _LETTERS_A_WORD * max(len(words), 1):
+        letters = "".join(words)
+        words = [letters[at : at + _LETTERS_A_WORD] for at in range(0, len(letters), _LETTERS_A_WORD)]
+    last = max(1, len(words) - REPETITION_WORDS + _REPETITION_STEP)
+    stretches = (" ".join(words[at : at + REPETITION_WORDS]) for at in range(0, last, _REPETITION_STEP))
+    return any(
+        len(stretch) >= REPETITION_MIN_CHARACTERS and compression_ratio(stretch) > REPETITION_RATIO
+        for stretch in stretches
+    )
+
+
+def uncovered(
+    speech: Iterable[tuple[float, float]], segments: Iterable[tuple[float, float, str]]
+) -> list[tuple[float, float]]:
+    """Speech without words. Pure.
+
+    Args:
+        speech: Where speech was found, (start, end) in seconds, in order, without overlap.
+        segments: What was recognised, (start, end, text), in order.
+
+    Returns:
+        (start, end) of each stretch of speech of `UNCOVERED_S` or more that no segment covers, in order. Pauses of
+        up to `_TOLERANCE_S` don't part a stretch. A segment with hardly a word for its length covers nothing.
+    """
+    spans = list(speech)
+    covered = [
+        (start - _TOLERANCE_S, end + _TOLERANCE_S)
+        for start, end, text in segments
+        if not _is_thin(start, end, text, spans)
+    ]
+    bare: list[list[float]] = []
+    for low, high in spans:
+        for start, end in _without(low, high, covered):
+            if bare and start - bare[-1][1] <= _TOLERANCE_S:
+                bare[-1][1] = end
+                bare[-1][2] += end - start
+            else:
+                bare.append([start, end, end - start])
+    return [(start, end) for start, end, speech_s in bare if speech_s >= UNCOVERED_S]
+
+
+def _is_thin(start: float, end: float, text: str, speech: Iterable[tuple[float, float]]) -> bool:
+    speech_s = sum(max(0.0, min(high, end) - max(low, start)) for low, high in speech)
+    words = max(len(text.split()), len(text) // (2 * _LETTERS_A_WORD))
+    return speech_s >= _THIN_S and words < _THIN_WORDS_PER_S * speech_s
+
+
+def _without(low: float, high: float, covered: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """What is left of a stretch without those that are covered."""
+    for start, end in covered:
+        if end <= low or start >= high:
+            continue
+        if start > low:
+            yield low, start
+        low = max(low, end)
+    if high > low:
+        yield low, high
+
+
 def assess(
     text: str,
     confidences: Sequence[tuple[float, float | None]],
     *,
     speech_s: float,
     media_warnings: Iterable[str] = (),
+    uncovered_s: float = 0.0,
 ) -> dict[str, Any]:
     """Judge one transcript.
 
@@ -70,6 +153,7 @@ def assess(
         confidences: Per segment its duration in seconds and its confidence 0-1 (None when unknown).
         speech_s: Seconds of detected speech; 0 means that there was none.
         media_warnings: What decoding had to say, such as `truncated`.
+        uncovered_s: Seconds of speech without words, as `uncovered` finds them.
 
     Returns:
         `estimated_accuracy` (percent or None), `low_confidence_segments`, `words`, `no_speech` and the
@@ -87,7 +171,9 @@ def assess(
         warnings.add("empty_transcript")
     elif speech_s >= SPARSE_MIN_SPEECH_S and words / speech_s < SPARSE_WORDS_PER_S:
         warnings.add("sparse_transcript")
-    if len(text) >= REPETITION_MIN_CHARACTERS and compression_ratio(text) > REPETITION_RATIO:
+    if speech_s > 0 and uncovered_s > 0:
+        warnings.add("coverage")
+    if repeats(text):
         warnings.add("repetition")
     if low:
         warnings.add("low_confidence")

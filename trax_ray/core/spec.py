@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_WORKERS",
     "OUTPUT_FORMATS",
     "SECRET_VARIABLES",
+    "VAD_LEVELS",
     "BatchSpec",
     "Limits",
     "RetryPolicy",
@@ -30,6 +31,8 @@ DEFAULT_CPU_LIMIT_PERCENT = 90
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY")
 """Environment variables that hold keys. Ray's daemons never get to see them: children inherit, and dashboards show."""
+
+VAD_LEVELS = ("off", "low", "normal", "high")
 
 OUTPUT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
@@ -132,6 +135,7 @@ class BatchSpec:
         keep_audio: Keep converted audio after what needs it is committed.
         base_url: Address of a server of OpenAI's protocol; empty for OpenAI's own.
         max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
+        vad: How readily sound counts as speech, of `VAD_LEVELS`; `off` hands all of a recording to the model.
     """
 
     output_dir: str
@@ -158,6 +162,7 @@ class BatchSpec:
     keep_audio: bool = False
     base_url: str = ""
     max_cost_usd: float | None = None
+    vad: str = "normal"
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -181,6 +186,7 @@ class BatchSpec:
             self.max_cost_usd is None or self.max_cost_usd >= 0,
             f"max_cost_usd (--max-cost): expected 0 or more US dollars, got {self.max_cost_usd}",
         )
+        _require(self.vad in VAD_LEVELS, f"vad (--vad): expected {', '.join(VAD_LEVELS)}, got {self.vad}")
         _require(self.grace_s >= 0, f"expected a grace period of 0 seconds or more, got {self.grace_s}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(

@@ -228,6 +228,8 @@ def _json(segments: Sequence[Segment], meta: Mapping[str, Any]) -> str:
         }
         if segment.speaker is not None:
             row["speaker"] = _plain(segment.speaker)
+        if segment.language is not None:
+            row["language"] = segment.language
         if segment.words:
             row["words"] = [
                 {

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from trax_ray.providers.base import SpeechEngine, SpeechService
     from trax_ray.providers.keys import Secret
 
-__all__ = ["SPEECH_PROVIDERS", "SpeechProvider", "connect_service", "is_service", "load_engine", "provider_of"]
+__all__ = [
+    "SPEECH_PROVIDERS",
+    "SpeechProvider",
+    "connect_service",
+    "is_service",
+    "load_engine",
+    "provider_of",
+    "revision_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class SpeechProvider:
         languages: Codes that it knows; None for many.
         gpu: Whether it can use a GPU.
         service: Whether it is asked over the network: then `module` has `connect` in place of `load`.
+        revision: Goes up when it makes something else of the same audio: then transcripts are made anew.
         extra: The package that it needs and that only an extra of the same name installs; empty for none.
     """
 
@@ -51,6 +60,7 @@ class SpeechProvider:
     languages: frozenset[str] | None = None
     gpu: bool = False
     service: bool = False
+    revision: int = 1
     extra: str = ""
 
     def resources(self, model: str, *, gpus: float = 0.0) -> ResourceRequest:
@@ -160,6 +170,7 @@ SPEECH_PROVIDERS = (
         module="trax_ray.providers.faster_whisper",
         memory_mb=_whisper_memory_mb,
         gpu=True,
+        revision=2,  # windows of 15 s, held against the speech in them
     ),
     SpeechProvider(
         name="openai",
@@ -197,6 +208,14 @@ def is_service(model: str, base_url: str = "") -> bool:
         if provider.has(model) or (base_url and provider.service):
             return provider.service
     return False
+
+
+def revision_of(model: str, base_url: str = "") -> int:
+    """The revision of what has a model; 1 for a model that nobody has."""
+    for provider in SPEECH_PROVIDERS:
+        if provider.has(model) or (base_url and provider.service):
+            return provider.revision
+    return 1
 
 
 def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:

@@ -60,6 +60,7 @@ _FILES = {
     "cached": _BOOL,  # the transcript was there already
     "ended_at": _UTC,
     "artifact_key": _TEXT,  # of the transcript
+    "uncovered_s": _FLOAT,  # seconds of speech in which no words were recognised
 }
 
 _TASKS = {
@@ -113,6 +114,7 @@ _SEGMENTS = {
     "compression_ratio": _FLOAT,
     "warnings": _TEXT,
     "enhanced_text": _TEXT,
+    "language": _TEXT,  # of this segment, where the model tells
 }
 
 TABLES: Mapping[str, Mapping[str, pa.DataType]] = {

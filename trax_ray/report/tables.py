@@ -258,6 +258,7 @@ def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str,
             "no_speech_prob": _number(segment.get("no_speech_prob")),
             "compression_ratio": ratio,
             "warnings": join_warnings(warnings),
+            "language": _text(segment.get("language")),
         }
 
 
@@ -298,6 +299,7 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "duplicate_of": metrics.get("duplicate_of"),
         "cached": bool(metrics["cached"]) if "cached" in metrics else None,
         "artifact_key": (entry.transcript.artifact_key or None) if entry.transcript else None,
+        "uncovered_s": _number(metrics.get("uncovered_s")),
     }
 
 

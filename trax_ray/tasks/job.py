@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.quality import accuracy_percent, assess
+from trax_ray.core.quality import accuracy_percent, assess, uncovered
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
-from trax_ray.providers.registry import is_service
+from trax_ray.providers.registry import is_service, revision_of
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
@@ -26,7 +26,7 @@ from trax_ray.tasks.assignment import Assignment, Progress
 from trax_ray.tasks.preprocess import convert, private_audio
 
 if TYPE_CHECKING:
-    from trax_ray.media.speech import Segment
+    from trax_ray.media.speech import Segment, Span
 
 __all__ = [
     "FORMAT_VERSION",
@@ -34,6 +34,7 @@ __all__ = [
     "Payload",
     "assembled",
     "audio_of",
+    "bare",
     "claim",
     "drop_audio",
     "figures_of",
@@ -98,6 +99,10 @@ class Job:
                 "initial_prompt": self.prompt,
                 "word_timestamps": self.assignment.spec.word_timestamps,
             }
+            # Only where it isn't what it always was: results of earlier versions, some of them paid, keep their keys.
+            parameters |= {} if self.assignment.spec.vad == "normal" else {"vad": self.assignment.spec.vad}
+            revision = revision_of(self.model, self.assignment.spec.base_url)
+            parameters |= {} if revision == 1 else {"revision": revision}
         if self.audio is not None:
             parameters["audio"] = AUDIO
         model = "" if kind == "cuts" else self.model
@@ -208,17 +213,35 @@ def restored_segment(kept: Payload) -> Segment:
     return Segment(**{name: value for name, value in kept.items() if name != "words"}, words=words)
 
 
+def bare(speech: Sequence[Span], offset_s: float, segments: Sequence[Payload]) -> list[list[float]]:
+    """Where speech has no words: [start, end] in seconds of the recording, as a transcript keeps it.
+
+    Args:
+        speech: Where speech was found, counted from `offset_s`.
+        offset_s: Seconds of the recording before that.
+        segments: What was recognised, as it is kept.
+    """
+    spans = [(span.start_s + offset_s, span.end_s + offset_s) for span in speech]
+    words = [(segment["start_s"], segment["end_s"], segment["text"]) for segment in segments]
+    return [[round(start, 3), round(end, 3)] for start, end in uncovered(spans, words)]
+
+
 def figures_of(payload: Payload) -> dict[str, Any]:
     """The figures of a transcript that travel in its outcome."""
     confidences = [
         (segment["end_s"] - segment["start_s"], segment.get("confidence")) for segment in payload["segments"]
     ]
+    uncovered_s = round(sum(end - start for start, end in payload.get("uncovered", ())), 3)
     judged = assess(
-        payload["text"], confidences, speech_s=payload["speech_s"], media_warnings=payload["media_warnings"]
+        payload["text"],
+        confidences,
+        speech_s=payload["speech_s"],
+        media_warnings=payload["media_warnings"],
+        uncovered_s=uncovered_s,
     )
     taken = ("duration_s", "speech_s", "processing_s", "language", "model", "chunks")
     figures = {name: payload[name] for name in taken if name in payload}
-    return figures | {"segments": len(payload["segments"])} | judged
+    return figures | {"segments": len(payload["segments"]), "uncovered_s": uncovered_s} | judged
 
 
 def measured(job: Job, payload: Payload) -> dict[str, Any]:
@@ -246,8 +269,8 @@ def write_outputs(job: Job, payload: Payload) -> list[str]:
     from trax_ray.media.subtitles import render
 
     segments = [restored_segment(segment) for segment in payload["segments"]]
-    kept = ("language", "model", "provider", "duration_s", "speech_s", "media_warnings")
-    meta = {name: payload[name] for name in kept}
+    kept = ("language", "model", "provider", "duration_s", "speech_s", "media_warnings", "uncovered")
+    meta = {name: payload[name] for name in kept if name in payload}
     names = []
     for suffix in job.assignment.spec.formats:
         path = job.layout.transcript(stem, suffix)
@@ -277,6 +300,7 @@ def assembled(job: Job, chunks: Sequence[Payload], warnings: Sequence[str], dura
         "speech_s": round(sum(chunk["speech_s"] for chunk in chunks), 3),
         "processing_s": round(sum(chunk["processing_s"] for chunk in chunks), 3),
         "media_warnings": sorted({*warnings, *(name for chunk in chunks for name in chunk["media_warnings"])}),
+        "uncovered": [stretch for chunk in chunks for stretch in chunk.get("uncovered", ())],
         "segments": segments,
         "chunks": len(chunks),
         "source": source_of(job),

@@ -23,6 +23,7 @@ from trax_ray.tasks.job import (
     Payload,
     assembled,
     audio_of,
+    bare,
     claim,
     figures_of,
     find_whole,
@@ -182,7 +183,7 @@ def _recognise(
     engine = _engine(job.model, job.task.resources)
     duration_s = len(audio) / SAMPLE_RATE_HZ
     yield Progress(0.05)
-    speech = speech_spans(audio)
+    speech = speech_spans(audio, sensitivity=job.assignment.spec.vad)
     options = EngineOptions(job.language, job.prompt, job.assignment.spec.word_timestamps)
     segments = []
     if speech:
@@ -198,6 +199,7 @@ def _recognise(
         "speech_s": round(total_s(speech), 3),
         "processing_s": round(time.monotonic() - started, 3),
         "media_warnings": list(warnings),
+        "uncovered": bare(speech, offset_s, segments),
         "segments": segments,
         "source": source_of(job),
     }
