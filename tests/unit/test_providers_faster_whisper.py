@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -25,9 +26,20 @@ from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceErr
 from trax_ray.media.decode import read
 from trax_ray.media.vad import speech_spans
 from trax_ray.providers import choice, faster_whisper, registry, weights
-from trax_ray.providers.base import EngineOptions, Segment, Span, SpeechEngine
-from trax_ray.providers.faster_whisper import LIMIT, PAUSE, FasterWhisperEngine, Window, load, windows_of
-from trax_ray.testing.tiny_whisper import LANGUAGES, make_tiny_whisper
+from trax_ray.providers.base import EngineOptions, Span, SpeechEngine
+from trax_ray.providers.faster_whisper import FasterWhisperEngine, _Decoder, _segment, _split, load
+from trax_ray.providers.whisper_windows import (
+    LIMIT,
+    PAUSE,
+    Found,
+    Piece,
+    Window,
+    is_crammed,
+    is_loop,
+    unheard,
+    windows_of,
+)
+from trax_ray.testing.tiny_whisper import make_tiny_whisper
 
 RATE = 16_000
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -68,10 +80,15 @@ def noise(seconds: float, level: float = 0.3) -> np.ndarray:
     return (np.random.default_rng(3).standard_normal(int(seconds * RATE)) * level).astype(np.float32)
 
 
-def raw(text: str = " hello", start: float = 0.0, end: float = 1.0, **figures: Any) -> SimpleNamespace:
-    """A segment as faster-whisper gives it."""
-    known = {"avg_logprob": -0.1, "no_speech_prob": 0.0, "compression_ratio": 1.0, "words": None}
-    return SimpleNamespace(text=text, start=start, end=end, **(known | figures))
+def found(window: Window, *pieces: Piece, seek: int | None = None, **figures: Any) -> Found:
+    """What a window held; by default said with confidence."""
+    return Found(window, pieces, seek, **({"avg_logprob": -0.1, "no_speech_prob": 0.0, "language": "en"} | figures))
+
+
+def piece(start_s: float, end_s: float, text: str = "hello", tokens: int | None = None) -> Piece:
+    """Words in a window, each a token of its own unless told otherwise."""
+    numbers = range(len(text.split()) if tokens is None else tokens)
+    return Piece(round(start_s * RATE), round(end_s * RATE), text, tuple(numbers))
 
 
 class TestTranscribing:
@@ -137,8 +154,8 @@ class TestTranscribing:
         next(single.transcribe(river, two, options))
         assert list(single.transcribe(river, two, options)) == whole
 
-    def test_what_lies_between_spans_is_not_heard(self, engine: FasterWhisperEngine, river: np.ndarray) -> None:
-        speech = [Span(0.5, 9.0), Span(11.0, 14.0), Span(30.0, 38.0)]
+    def test_what_lies_far_from_speech_is_not_heard(self, engine: FasterWhisperEngine, river: np.ndarray) -> None:
+        speech = [Span(0.5, 9.0), Span(11.5, 14.0), Span(30.0, 38.0)]
         loud = noise(40.0)
         quiet = np.zeros_like(loud)
         for span in speech:
@@ -164,8 +181,8 @@ class TestTranscribing:
     ) -> None:
         passes = []
         single = FasterWhisperEngine("tiny", engine._whisper, batch_size=1)
-        real = single._pass
-        monkeypatch.setattr(single, "_pass", lambda *args, **named: passes.append(1) or real(*args, **named))
+        real = _Decoder.decode
+        monkeypatch.setattr(_Decoder, "decode", lambda *args: passes.append(1) or real(*args))
         found = single.transcribe(river, [span for span in spans if span.end_s < 40], EngineOptions("en"))
         next(found)
         assert len(passes) == 1
@@ -184,24 +201,39 @@ class TestTranscribing:
 
 
 class TestLanguage:
-    def test_it_is_detected_on_the_speech_alone(
-        self, engine: FasterWhisperEngine, river: np.ndarray, spans: list[Span]
+    def test_each_window_has_its_own_and_the_file_the_one_most_spoken(
+        self, engine: FasterWhisperEngine, river: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spans = [span for span in spans if span.end_s < 20]
-        list(engine.transcribe(river, spans, EngineOptions()))
-        alone = engine.language
-        assert alone in LANGUAGES
-        late = np.concatenate([noise(70.0), river])
-        heard: list[np.ndarray] = []
-        real = engine._whisper.detect_language
-        engine._whisper.detect_language = lambda audio, **named: heard.append(audio) or real(audio, **named)
-        try:
-            next(engine.transcribe(late, [Span(s.start_s + 70, s.end_s + 70) for s in spans], EngineOptions()))
-        finally:
-            del engine._whisper.detect_language
-        assert engine.language == alone
-        first = river[round(spans[0].start_s * RATE) :][: 4 * RATE]
-        assert np.array_equal(heard[0][: 4 * RATE], first)
+        heard = iter([{"de": 0.9, "en": 0.1}, {"en": 0.8, "de": 0.2}, {"fr": 0.3, "en": 0.25, "de": 0.2}, {"es": 1.0}])
+
+        class Model:
+            """The real one; what it detects is given."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def detect_language(self, encoded: Any) -> list[list[tuple[str, float]]]:
+                return [[(f"<|{code}|>", chance) for code, chance in next(heard).items()]]
+
+        real = engine._whisper.model
+        monkeypatch.setattr(engine._whisper, "model", Model())
+        monkeypatch.setattr(faster_whisper, "unheard", lambda found: [])
+        monkeypatch.setattr(faster_whisper, "LOW_LOGPROB", -1e9)
+        monkeypatch.setattr(faster_whisper, "is_loop", lambda found: False)
+        single = FasterWhisperEngine("tiny", engine._whisper, batch_size=1)
+        speech = [Span(0, 5), Span(6, 14), Span(15, 20), Span(21, 24)]
+        segments = list(single.transcribe(river, speech, EngineOptions()))
+        # Not sure of the third, and English is the likelier one of those that were spoken before.
+        assert [
+            {segment.language for segment in segments if span.start_s <= segment.start_s < span.end_s}
+            for span in speech
+        ] == [{"de"}, {"en"}, {"en"}, {"es"}]
+        assert single.language == "en"
+
+    def test_one_window_holds_one_language_mostly(self, river: np.ndarray) -> None:
+        speech = [Span(0, 5), Span(5.3, 8), Span(9, 12)]
+        assert len(windows_of(river, speech)) == 1
+        assert len(windows_of(river, speech, pause=faster_whisper._LANGUAGE_PAUSE)) == 2
 
     @pytest.mark.parametrize(("asked", "kept"), [("de", "de"), ("EN", "en"), ("pt-BR", "pt"), ("zh_TW", "zh")])
     def test_a_given_one_is_kept_as_whisper_writes_it(
@@ -231,16 +263,16 @@ class TestLanguage:
 
 class TestWindows:
     def test_neighbours_are_merged_while_they_fit(self) -> None:
-        speech = [Span(1, 10), Span(11, 20), Span(22, 30.5), Span(31, 35), Span(40, 45)]
+        speech = [Span(1, 7), Span(8, 12), Span(14, 15.5), Span(16, 20), Span(23, 25)]
         windows = windows_of(noise(60), speech)
-        assert [(w.start / RATE, w.end / RATE) for w in windows] == [(1, 30.5), (31, 35), (40, 45)]
+        assert [(w.start / RATE, w.end / RATE) for w in windows] == [(1, 15.5), (16, 20), (23, 25)]
         assert [len(w.parts) for w in windows] == [3, 1, 1]
 
     def test_a_long_span_is_cut_where_it_is_quiet(self) -> None:
         audio = noise(70)
-        audio[int(26.0 * RATE) : int(26.2 * RATE)] *= 0.01
+        audio[int(13.0 * RATE) : int(13.2 * RATE)] *= 0.01
         windows = windows_of(audio, [Span(0, 70)])
-        assert windows[0].end / RATE == pytest.approx(26.1, abs=0.1)
+        assert windows[0].end / RATE == pytest.approx(13.1, abs=0.1)
 
     def test_no_window_is_too_long_and_no_speech_is_lost(self) -> None:
         audio = noise(600, 0.1)
@@ -261,91 +293,197 @@ class TestWindows:
             assert heard == pytest.approx(there, abs=0.021 * len(speech))
 
 
+class TestWhatHasNoWords:
+    WINDOW = Window(10 * RATE, 24 * RATE, ((10 * RATE, 13 * RATE), (15 * RATE, 24 * RATE)))
+
+    def rests(self, *pieces: Piece, seek_s: float | None = None, again: bool = False) -> list[tuple[float, float]]:
+        window = Window(self.WINDOW.start, self.WINDOW.end, self.WINDOW.parts, again)
+        seek = None if seek_s is None else round(seek_s * RATE)
+        return [(rest.start / RATE, rest.end / RATE) for rest in unheard(found(window, *pieces, seek=seek))]
+
+    def test_a_window_with_words_all_over_needs_nothing(self) -> None:
+        assert self.rests(piece(10, 13), piece(15.5, 23.5)) == []
+
+    def test_speech_after_the_last_words_is_decoded_again(self) -> None:
+        assert self.rests(piece(10, 13), piece(15, 20)) == [(20, 24)]
+
+    def test_so_is_what_the_decoder_itself_left_for_later(self) -> None:
+        assert self.rests(piece(10, 13), piece(15, 23.5), seek_s=20.0) == [(20, 24)]
+
+    def test_and_what_lies_before_and_between(self) -> None:
+        assert self.rests(piece(11.5, 13), piece(18, 23.5)) == [(10, 11.5), (15, 18)]
+
+    def test_pauses_are_none_of_it(self) -> None:
+        assert self.rests(piece(10, 12.5), piece(15.4, 24)) == []
+
+    def test_once_more_only_after_the_last_words(self) -> None:
+        assert self.rests(piece(11.5, 13), piece(18, 20), again=True) == [(20, 24)]
+
+    def test_a_decoder_that_stops_at_once_is_not_asked_for_ever(self) -> None:
+        assert self.rests(piece(10, 10.2), again=True) == []
+        assert self.rests() == []
+
+    def test_whatever_the_decoder_says_it_comes_to_an_end(self) -> None:
+        random = np.random.default_rng(5)
+        for _ in range(200):
+            waiting, rounds = [self.WINDOW], 0
+            while waiting:
+                window = waiting.pop()
+                rounds += 1
+                edges = np.sort(random.integers(window.start, window.end + 1, size=4))
+                pieces = [Piece(int(a), int(b), "a", (1,)) for a, b in edges.reshape(-1, 2)]
+                seek = int(random.integers(window.start, window.end + 1)) if random.random() < 0.5 else None
+                waiting += unheard(found(window, *pieces, seek=seek))
+            assert rounds < 100
+
+
+class TestTimeStamps:
+    BEGIN = 1000
+
+    def split(self, *tokens: int | float) -> tuple[list[tuple[float, float, int]], float | None]:
+        written = [self.BEGIN + round(token * 50) if isinstance(token, float) else token for token in tokens]
+        parts, seek = _split(written, self.BEGIN, 15 * RATE)
+        return [(start / RATE, end / RATE, len(part)) for start, end, part in parts], seek and seek / RATE
+
+    def test_a_pair_at_the_end_says_where_to_go_on(self) -> None:
+        assert self.split(0.0, 7, 8, 4.0, 4.0, 9, 9.0, 9.0) == ([(0.0, 4.0, 4), (4.0, 9.0, 3)], 9.0)
+
+    def test_a_single_one_says_that_nothing_follows(self) -> None:
+        assert self.split(0.0, 7, 4.0, 4.0, 9, 9.0) == ([(0.0, 4.0, 3), (4.0, 9.0, 3)], None)
+
+    def test_what_follows_the_last_pair_is_unfinished(self) -> None:
+        assert self.split(0.0, 7, 4.0, 4.0, 9, 9) == ([(0.0, 4.0, 3)], 4.0)
+
+    def test_without_a_pair_it_is_one_segment(self) -> None:
+        assert self.split(0.0, 7, 8, 6.0) == ([(0.0, 6.0, 4)], None)
+        assert self.split(7, 8) == ([(0.0, 15.0, 2)], None)
+
+    def test_they_are_parted_as_faster_whisper_does(self) -> None:
+        from faster_whisper import WhisperModel
+
+        random = np.random.default_rng(2)
+        tokenizer = SimpleNamespace(timestamp_begin=self.BEGIN)
+        whisper = SimpleNamespace(time_precision=0.02, input_stride=2)
+        for _ in range(500):
+            # As Whisper is held to: it begins with a stamp, and stamps never go back.
+            stamps = iter(np.sort(random.integers(1, 700, size=12)))
+            tokens = [self.BEGIN]
+            for _ in range(random.integers(1, 5)):
+                tokens += [int(token) for token in random.integers(0, 900, size=random.integers(1, 4))]
+                stamp = self.BEGIN + int(next(stamps))
+                tokens += [stamp] * int(random.integers(0, 3))
+            theirs, seek, through = WhisperModel._split_segments_by_timestamps(
+                whisper, tokenizer, tokens, 0.0, 1500, 15.0, 0
+            )
+            parts, ours = _split(tokens, self.BEGIN, 15 * RATE)
+            assert [part for _, _, part in parts] == [segment["tokens"] for segment in theirs]
+            assert [start / RATE for start, _, _ in parts] == pytest.approx([each["start"] for each in theirs])
+            assert (ours is None) == (through or seek == 1500)
+            assert ours is None or ours / RATE == pytest.approx(seek / 100)
+
+
 class TestSegments:
     WINDOW = Window(10 * RATE, 20 * RATE, ((10 * RATE, 13 * RATE), (15 * RATE, 20 * RATE)))
-
-    def made(self, segment: SimpleNamespace, floor_s: float = 0.0) -> Segment | None:
-        return faster_whisper._segment(segment, self.WINDOW, floor_s)
 
     @pytest.mark.parametrize(
         ("start", "end", "expected"),
         [
-            (0.0, 2.0, (10.0, 12.0)),
-            (2.0, 4.0, (12.0, 13.0)),
-            (3.5, 6.0, (15.0, 16.0)),
-            (2.0, 7.0, (12.0, 17.0)),
-            (9.0, 30.0, (19.0, 20.0)),
-            (3.2, 4.8, None),
-            (10.5, 12.0, None),
-            (1.0, 1.0, None),
+            (10.0, 12.0, (10.0, 12.0)),
+            (12.0, 14.0, (12.0, 13.0)),
+            (13.5, 16.0, (15.0, 16.0)),
+            (12.0, 17.0, (12.0, 17.0)),
+            (19.0, 20.0, (19.0, 20.0)),
+            (13.2, 14.8, (13.2, 14.8)),
         ],
     )
-    def test_times_are_moved_into_the_speech(
-        self, start: float, end: float, expected: tuple[float, float] | None
+    def test_times_are_moved_into_the_speech_and_no_words_are_dropped(
+        self, start: float, end: float, expected: tuple[float, float]
     ) -> None:
-        made = self.made(raw(start=start, end=end))
-        assert (None if made is None else (made.start_s, made.end_s)) == expected
+        made = _segment(piece(start, end), found(self.WINDOW), 0.0)
+        assert (made.start_s, made.end_s) == expected
 
     def test_time_never_runs_backwards(self) -> None:
-        made = self.made(raw(start=0.5, end=1.0), floor_s=11.5)
+        made = _segment(piece(10.5, 11.0), found(self.WINDOW), 11.5)
         assert (made.start_s, made.end_s) == (11.5, 11.5)
 
-    def test_blank_text_is_dropped(self) -> None:
-        assert self.made(raw("  \n ")) is None
-
     def test_what_is_not_a_number_is_unknown(self) -> None:
-        nan, word = float("nan"), SimpleNamespace(word=" a", start=0.1, end=0.2, probability=float("nan"))
-        made = self.made(raw(avg_logprob=nan, no_speech_prob=nan, compression_ratio=float("inf"), words=[word]))
-        assert (made.confidence, made.avg_logprob, made.no_speech_prob, made.compression_ratio) == (None,) * 4
-        assert made.words[0].probability is None
+        nan = float("nan")
+        made = _segment(piece(10, 11), found(self.WINDOW, avg_logprob=nan, no_speech_prob=nan), 0.0)
+        assert (made.confidence, made.avg_logprob, made.no_speech_prob) == (None,) * 3
+        word = {"word": " a", "start": 0.1, "end": 0.2, "probability": nan}
+        assert [each.probability for each in faster_whisper._words([word], 0.0)] == [None]
 
     def test_a_positive_log_probability_is_no_more_than_certain(self) -> None:
-        assert self.made(raw(avg_logprob=0.01)).confidence == 1.0
+        assert _segment(piece(10, 11), found(self.WINDOW, avg_logprob=0.01), 0.0).confidence == 1.0
 
 
-class TestSecondTry:
-    def run(
-        self, engine: FasterWhisperEngine, monkeypatch: pytest.MonkeyPatch, first: list[Any], second: list[Any]
-    ) -> tuple[list[Any], list[int]]:
-        asked = []
+class TestLoops:
+    WINDOW = Window(0, 6 * RATE, ((0, 6 * RATE),))
+    SENTENCE = piece(0, 6, "hold the line please all our lines are taken " * 2, tokens=24)
 
-        def answer(audio: Any, windows: Any, options: Any, *, no_repeat: int = 0) -> list[Any]:
-            asked.append(len(windows))
-            return second if no_repeat else first
+    def test_what_is_said_slowly_may_repeat_itself(self) -> None:
+        assert not is_loop(found(self.WINDOW, self.SENTENCE))
 
-        monkeypatch.setattr(engine, "_pass", answer)
-        windows = [Window(0, RATE, ((0, RATE),)), Window(RATE, 2 * RATE, ((RATE, 2 * RATE),))]
-        return engine._decode(np.zeros(2 * RATE, np.float32), windows, EngineOptions("en")), asked
+    def test_more_than_can_be_said_is_a_loop(self) -> None:
+        assert is_loop(found(self.WINDOW, piece(0, 6, "la", tokens=90)))
 
-    def test_only_the_window_that_repeats_itself_is_decoded_again(
+    def test_so_is_what_is_repeated_in_a_hurry(self) -> None:
+        tokens = (*range(18), *range(18))
+        assert is_loop(found(self.WINDOW, Piece(0, 6 * RATE, "words", tokens)))
+        assert not is_loop(found(self.WINDOW, Piece(0, 6 * RATE, "words", tuple(range(36)))))
+
+    def test_words_need_room(self) -> None:
+        said = piece(0, 5.8, "the people are the same " * 4)
+        assert not is_crammed(found(self.WINDOW, said))
+        assert is_crammed(found(self.WINDOW, said, piece(5.8, 6.0, "the people are the same as they were")))
+        assert is_crammed(found(self.WINDOW, piece(0, 6, "a " * 20), piece(0.5, 6)))
+        assert not is_crammed(found(self.WINDOW, said, piece(5.8, 6.0, "yes they are")))
+
+    def decoded(
+        self, engine: FasterWhisperEngine, monkeypatch: pytest.MonkeyPatch, *answers: Found
+    ) -> tuple[Found, list[tuple[bool, int]]]:
+        asked, given = [], iter(answers)
+
+        def answer(self: Any, audio: Any, windows: Any, *, full: bool = False, no_repeat: int = 0) -> list[Found]:
+            asked.append((full, no_repeat))
+            return [next(given)]
+
+        monkeypatch.setattr(_Decoder, "_pass", answer)
+        decoder = _Decoder(engine._whisper, "tiny", EngineOptions("en"), "en", Counter())
+        return decoder.decode(np.zeros(6 * RATE, np.float32), [self.WINDOW])[0], asked
+
+    def test_a_loop_is_decoded_in_full_length_and_then_without_repetition(
         self, engine: FasterWhisperEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        loop, good = [raw(" thank you" * 50)], [raw(" thank you very much")]
-        found, asked = self.run(engine, monkeypatch, [loop, good], [good])
-        assert found == [good, good]
-        assert asked == [2, 1]
+        loop, good = found(self.WINDOW, piece(0, 6, "la", tokens=90)), found(self.WINDOW, piece(0, 6))
+        assert self.decoded(engine, monkeypatch, loop, good) == (good, [(False, 0), (True, 0)])
+        assert self.decoded(engine, monkeypatch, loop, loop, good) == (good, [(False, 0), (True, 0), (True, 4)])
 
-    def test_a_second_try_that_is_worse_is_not_taken(
+    def test_a_doubted_window_keeps_the_surer_text(
         self, engine: FasterWhisperEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        loop, worse = [raw(" thank you" * 50)], [raw(" you" * 500)]
-        assert self.run(engine, monkeypatch, [loop, []], [worse])[0] == [loop, []]
+        doubted = found(self.WINDOW, piece(0, 6, "mumble"), avg_logprob=-1.2)
+        worse, better = (found(self.WINDOW, piece(0, 6), avg_logprob=value) for value in (-1.4, -0.7))
+        assert self.decoded(engine, monkeypatch, doubted, worse)[0] == doubted
+        assert self.decoded(engine, monkeypatch, doubted, better)[0] == better
 
     def test_a_window_that_is_probably_silence_is_dropped(
         self, engine: FasterWhisperEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        silence = [raw(no_speech_prob=0.9, avg_logprob=-1.4)]
-        unsure = [raw(no_speech_prob=0.9, avg_logprob=-0.4)]
-        assert self.run(engine, monkeypatch, [silence, unsure], [])[0] == [[], unsure]
+        silence = found(self.WINDOW, piece(0, 6, "you"), no_speech_prob=0.9, avg_logprob=-1.4)
+        unsure = found(self.WINDOW, piece(0, 6, "you"), no_speech_prob=0.9, avg_logprob=-0.4)
+        assert self.decoded(engine, monkeypatch, silence, silence)[0].pieces == ()
+        assert self.decoded(engine, monkeypatch, unsure)[0].pieces == unsure.pieces
 
-    def test_the_real_second_try_repeats_nothing(
-        self, engine: FasterWhisperEngine, river: np.ndarray, spans: list[Span]
+    def test_the_real_last_try_repeats_nothing(
+        self, engine: FasterWhisperEngine, river: np.ndarray, spans: list[Span], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        engine.language = "en"
-        windows = windows_of(river, spans)[:2]
-        found = engine._pass(river, windows, EngineOptions("en"), no_repeat=2)
-        for segments in found:
-            tokens = [token for segment in segments for token in segment.tokens]
+        said: list[list[int]] = []
+        real = faster_whisper._split
+        monkeypatch.setattr(faster_whisper, "_split", lambda tokens, *rest: said.append(tokens) or real(tokens, *rest))
+        decoder = _Decoder(engine._whisper, "tiny", EngineOptions("en"), "en", Counter())
+        decoder._pass(river, windows_of(river, spans)[:2], full=True, no_repeat=2)
+        for tokens in said:
             pairs = list(pairwise(tokens))
             assert len(pairs) == len(set(pairs)) > 0
 
@@ -660,7 +798,7 @@ def serve(request: BaseHTTPRequestHandler, model: Path) -> None:
 
 class TestChoice:
     def test_a_key_comes_first(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-none-at-all")
         assert choice.choose_model() == "whisper-1"
         assert hub.requests == []
 
@@ -672,12 +810,6 @@ class TestChoice:
     def test_then_weights_that_can_be_had(self, hub: Hub) -> None:
         hub.answer = there
         assert choice.choose_model() == "base"
-
-    def test_then_the_three_ways_out(self, hub: Hub) -> None:
-        with pytest.raises(SetupError) as caught:
-            choice.choose_model()
-        for way in ("OPENAI_API_KEY", "folder", "--model pocketsphinx"):
-            assert way in str(caught.value)
 
     def test_choosing_loads_nothing_heavy(self, tmp_path: Path) -> None:
         script = (

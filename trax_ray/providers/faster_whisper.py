@@ -36,7 +36,7 @@ from trax_ray.providers.weights import (
     no_weights,
     weights_to_be_had,
 )
-from trax_ray.providers.whisper_windows import Found, Piece, Window, is_loop, unheard, windows_of
+from trax_ray.providers.whisper_windows import Found, Piece, Window, is_crammed, is_loop, unheard, windows_of
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -231,7 +231,7 @@ class _Decoder:
         """What each window holds, in the same order."""
         try:
             found = self._pass(audio, windows, full=self._needs_full)
-            doubted = [index for index, each in enumerate(found) if is_loop(each) or each.avg_logprob < LOW_LOGPROB]
+            doubted = [index for index, each in enumerate(found) if _is_wrong(each) or each.avg_logprob < LOW_LOGPROB]
             self._tried += len(windows)
             self._repaired += len(doubted)
             for index in doubted:
@@ -251,7 +251,7 @@ class _Decoder:
     def _again(self, audio: Audio, first: Found) -> Found:
         """A window that repeats itself or is doubted, in full length; and, if it is still a loop, without repeats."""
         second = self._pass(audio, [first.window], full=True)[0]
-        best = second if is_loop(first) or second.avg_logprob > first.avg_logprob else first
+        best = second if _is_wrong(first) or second.avg_logprob > first.avg_logprob else first
         if not is_loop(best):
             return best
         return self._pass(audio, [first.window], full=True, no_repeat=_NO_REPEAT)[0]
@@ -445,6 +445,10 @@ def _ordered(words: Sequence[Word], start_s: float, end_s: float) -> tuple[Word,
         start_s = min(max(word.end_s, begins), end_s)
         placed.append(replace(word, start_s=begins, end_s=start_s))
     return tuple(placed)
+
+
+def _is_wrong(found: Found) -> bool:
+    return is_loop(found) or is_crammed(found)
 
 
 def _silent(found: Found) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from trax_ray.media.chunking import FRAME, quietest
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span, Word
 
-__all__ = ["LIMIT", "PAUSE", "Found", "Piece", "Window", "is_loop", "unheard", "windows_of"]
+__all__ = ["LIMIT", "PAUSE", "Found", "Piece", "Window", "is_crammed", "is_loop", "unheard", "windows_of"]
 
 Audio = npt.NDArray[np.float32]
 
@@ -150,6 +150,19 @@ def is_loop(found: Found) -> bool:
     return per_s > _MOST_TOKENS_PER_S or (per_s > _MANY_TOKENS_PER_S and len(set(runs)) < len(runs))
 
 
+def is_crammed(found: Found) -> bool:
+    """Whether some words have no room: more of them than can be said until the next ones, or the window's end.
+
+    A decoder that sees the end of the sound too early says the last sentence once more, in what is left.
+    """
+    starts = [*(piece.start for piece in found.pieces[1:]), found.window.end]
+    rooms = ((start - piece.start) / SAMPLE_RATE_HZ for piece, start in zip(found.pieces, starts, strict=False))
+    return any(
+        len(piece.tokens) > _FEW_TOKENS + _MOST_TOKENS_PER_S * max(room_s, 0.0)
+        for piece, room_s in zip(found.pieces, rooms, strict=True)
+    )
+
+
 def unheard(found: Found) -> list[Window]:
     """Hold a decoded window against the speech in it. Pure.
 
@@ -174,6 +187,9 @@ def unheard(found: Found) -> list[Window]:
 
 _LEAST_STEP = 3 * SAMPLE_RATE_HZ // 10
 """A decoder that stops earlier than this (samples) would be asked for the same again."""
+
+_FEW_TOKENS = 4
+"""So few may be where a time stamp is off."""
 
 _RUN = 6
 """So many tokens in a row that occur twice are a repetition."""
