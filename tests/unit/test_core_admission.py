@@ -18,10 +18,12 @@ from trax_ray.core.admission import (
     NodeSample,
     ResourceSample,
     Use,
-    admit,
     cpu_slots,
     slots,
     to_give_back,
+)
+from trax_ray.core.admission import (
+    admit as admit_tasks,
 )
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import BatchTask, ResourceRequest
@@ -75,6 +77,13 @@ def idle(cores: float, **fields: float) -> ResourceSample:
 def first_look(limits: Limits, sample: ResourceSample) -> Allowance:
     """What somebody makes of a measurement who has seen none before."""
     return Governor(limits).observe(sample, 0.0)
+
+
+def admit(limits: Limits, allowance: Allowance, running: Sequence[BatchTask], waiting: Sequence[BatchTask]) -> int:
+    """How many start: the first ones, in their order."""
+    found = admit_tasks(limits, allowance, running, iter(waiting))
+    assert found == list(waiting[: len(found)])
+    return len(found)
 
 
 def admitted(limits: Limits, sample: ResourceSample, running: Sequence[BatchTask], waiting: Sequence[BatchTask]) -> int:

@@ -234,3 +234,31 @@ class QueueModel(RuleBasedStateMachine):
 
 TestQueueModel = QueueModel.TestCase
 TestQueueModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_who_wants_the_first_of_thousands_looks_at_the_first_and_takes_nothing_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = TaskQueue(AGING_S)
+    for number in range(5000):
+        push(queue, f"{number}", sequence=number)
+    before = list(queue._ready)
+    looked_at: list[str] = []
+    live = TaskQueue._live
+    monkeypatch.setattr(
+        TaskQueue, "_live", lambda self, task_id, stamp: looked_at.append(task_id) or live(self, task_id, stamp)
+    )
+    assert next(queue.in_order()) == "0"
+    assert queue.peek(3) == ["0", "1", "2"]
+    assert len(looked_at) < 10
+    assert queue._ready == before
+
+
+def test_what_was_removed_below_the_first_is_not_kept_for_ever() -> None:
+    queue = TaskQueue(AGING_S)
+    push(queue, "first", sequence=0)
+    for number in range(1, 5000):
+        push(queue, f"{number}", sequence=number)
+        queue.remove(f"{number}")
+    assert queue.peek(9) == ["first"]
+    assert len(queue._ready) == 1

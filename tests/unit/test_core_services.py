@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from trax_ray.core.admission import Allowance, admit
 from trax_ray.core.events import (
     AttemptEnded,
     CoordinatorStarted,
@@ -21,6 +23,7 @@ from trax_ray.core.services import COST_CAP
 from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec, Limits
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, TaskState
+from trax_ray.core.waiting import Waiting
 from trax_ray.testing.factories import make_task
 
 OK = ProviderSignal(status=200, latency_s=1.0)
@@ -164,3 +167,45 @@ def test_an_attempt_that_ends_without_an_answer_frees_its_place() -> None:
         batch.end(dispatch, None, lost)
     batch.now += 120.0
     assert len(batch.start()) == len(started)
+
+
+def test_nobody_looks_through_what_waits_while_the_money_suffices_for_any_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    best = Waiting.best
+    monkeypatch.setattr(Waiting, "best", lambda self, count: looks.append(count) or best(self, count))
+    batch = Batch(*(request(f"t{number}", estimate_usd=0.10) for number in range(9)), max_cost_usd=0.55)
+    first = batch.start(3)
+    looks.clear()
+    for dispatch in first:
+        batch.end(dispatch, ProviderSignal(cost_usd=0.10))
+    assert looks == []
+    for dispatch in batch.start(3):
+        batch.end(dispatch, ProviderSignal(cost_usd=0.10))
+    assert len(looks) > 1, "the next one would be too much"
+    assert set(batch.state.parked) == {"openai"}
+
+
+def test_one_that_is_dearer_than_all_the_money_parks_its_service_at_once() -> None:
+    assert set(Batch(request("t", estimate_usd=2.0), max_cost_usd=1.0).state.parked) == {"openai"}
+    assert Batch(request("t", estimate_usd=1.0), max_cost_usd=1.0).state.parked == {}
+
+
+def test_while_nothing_may_start_one_of_all_that_waits_is_looked_at_and_calls_are_not_held_back() -> None:
+    batch = Batch(*(make_task(f"local{number}") for number in range(500)))
+    seen: list[str] = []
+
+    def upcoming() -> Iterator[BatchTask]:
+        for task in batch.state.upcoming(256, batch.now):
+            seen.append(task.id)
+            yield task
+
+    limits, full = Limits(max_workers=64), Allowance(cores=0.5, memory_mb=9999)
+    running = [make_task("running")]
+    assert admit(limits, full, running, upcoming()) == []
+    assert seen == ["local0"]
+    batch = Batch(request("call"), *(make_task(f"local{number}") for number in range(500)))
+    seen.clear()
+    assert [task.id for task in admit(limits, full, running, upcoming())] == ["call"]
+    assert seen == ["call", "local0"]

@@ -293,13 +293,12 @@ class Coordinator:
         self._waits_until = self._wait_for_hours(now)
         if self._waits_until is not None:
             return None
-        waiting = self._state.candidates(LOOK_AHEAD, now)
-        if not waiting:
+        # Looked for one by one: while nothing may start, as on most turns, that is the first of thousands.
+        waiting = self._state.upcoming(LOOK_AHEAD, now)
+        admitted = admission.admit(self._spec.limits, self._allowance, self._attempts.tasks(), waiting)
+        if not admitted:
             return None
-        count = admission.admit(self._spec.limits, self._allowance, self._attempts.tasks(), waiting)
-        if not count:
-            return None
-        return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in waiting[:count]))
+        return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in admitted))
 
     def _wait_for_hours(self, now: float) -> float | None:
         if not self._spec.start_at and self._hours is None:

@@ -8,9 +8,10 @@ an attempt is ended: the one that uses far more than it asked for, else the youn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import BatchTask
@@ -192,9 +193,9 @@ def admit(
     limits: Limits,
     allowance: Allowance,
     running: Sequence[BatchTask],
-    waiting: Sequence[BatchTask],
-) -> int:
-    """How many of the waiting tasks, from the first, may start now.
+    waiting: Iterable[BatchTask],
+) -> list[BatchTask]:
+    """The waiting tasks, from the first, that may start now.
 
     Tasks that share a process weigh nothing but a worker: what their process takes is measured.
 
@@ -202,17 +203,18 @@ def admit(
         limits: The batch's ceilings.
         allowance: What the nodes have to give, as last measured.
         running: The tasks that run.
-        waiting: The ready tasks, best first. None is passed over for a smaller one behind it: priority is strict.
+        waiting: The ready tasks, best first. None is passed over for a smaller one behind it: priority is strict. No
+            more of them are asked for than what is started and the one that isn't.
 
     Returns:
-        A count from 0 to `len(waiting)`; at least 1 when nothing runs and something waits.
+        At least one when nothing runs and something waits.
     """
     alone = [task.resources for task in running if not task.shared]
     cores = allowance.cores - sum(request.num_cpus for request in alone)
     memory_mb = allowance.memory_mb - max(allowance.workers_mb, float(sum(request.memory_mb for request in alone)))
     gpus = allowance.gpus - sum(request.num_gpus for request in alone)
-    admitted = 0
-    for task in waiting[: max(0, limits.max_workers - len(running))]:
+    admitted: list[BatchTask] = []
+    for task in islice(waiting, max(0, limits.max_workers - len(running))):
         fits = allowance.memory is Memory.OPEN
         if not task.shared:
             request = task.resources
@@ -220,10 +222,10 @@ def admit(
             memory_mb -= request.memory_mb
             gpus -= request.num_gpus
             fits = fits and cores >= -1e-9 and memory_mb >= 0 and (gpus >= -1e-9 or not request.num_gpus)
-        first = not running and admitted == 0
+        first = not running and not admitted
         if not fits and not first:
             break
-        admitted += 1
+        admitted.append(task)
     return admitted
 
 

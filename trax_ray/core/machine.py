@@ -6,7 +6,7 @@ journal gives the same state to the bit. What can happen to a task stands in `le
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -108,12 +108,19 @@ class BatchState:
 
     def candidates(self, count: int, now: float) -> list[BatchTask]:
         """The next tasks to start, best first; none while paused or draining, or after the end."""
+        return list(self.upcoming(count, now))
+
+    def upcoming(self, count: int, now: float) -> Iterator[BatchTask]:
+        """As `candidates`, each looked for when it is asked for: where nothing may start, that is one of thousands.
+
+        Nothing may happen to the state meanwhile.
+        """
         now = max(now, self.now)
         self._waiting.pass_time(now)
         if self.paused or self.draining or self.finished:
-            return []
+            return iter(())
         tasks = (record.task for record in self._waiting.best(count))
-        return list(self.services.startable(tasks, now))
+        return self.services.startable(tasks, now)
 
     def next_attempt(self, task_id: str) -> int:
         """The number that the task's next attempt has, from 1."""
@@ -145,7 +152,7 @@ class BatchState:
         return commands
 
     def _park_where_money_is_short(self) -> None:
-        if not self.services.has_cap or self.finished:
+        if not self.services.has_cap or self.finished or self.services.money_suffices:
             return
         ready = (record.task for record in self._waiting.best(LOOK_AHEAD))
         for provider, failure in self.services.capped(ready).items():
@@ -163,11 +170,13 @@ class BatchState:
         elif isinstance(event, Started):
             commands.extend(self._start(task_id, attempt) for task_id, attempt in event.starts)
         elif isinstance(event, TasksAdded):
+            self.services.expect(event.tasks)
             for task in event.tasks:
                 self._families.add(task)
         elif isinstance(event, Expanded):
             self._on_expanded(event)
         elif isinstance(event, Revived):
+            self.services.expect(event.tasks)
             self._families.revive(event.tasks)
         elif isinstance(event, Known):
             for task_id in event.task_ids:
@@ -326,6 +335,7 @@ class BatchState:
         if record is None:
             return
         self.services.on_ended(record.task, event.outcome.signal, self.now)
+        self.services.expect(event.outcome.children)
         self._families.expand(record, event.outcome.children)
 
     def _stop(self, event: Stopped) -> list[Command]:

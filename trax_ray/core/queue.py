@@ -7,12 +7,17 @@ seconds of waiting take one step back, down to the task's own priority and never
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 __all__ = ["Order", "TaskQueue"]
 
 Order = tuple[int, ...]
 """Place among those of one priority, unique; lower first. More than one number orders within a group."""
+
+STALE_MOST = 64
+"""So many stale items are never worth a search."""
 
 
 @dataclass(slots=True)
@@ -104,14 +109,31 @@ class TaskQueue:
 
     def peek(self, count: int) -> list[str]:
         """The next `count` tasks to start, best first, without taking them."""
-        best: list[tuple[int, Order, int, str]] = []
-        while self._ready and len(best) < count:
-            item = heapq.heappop(self._ready)
+        return list(islice(self.in_order(), count))
+
+    def in_order(self) -> Iterator[str]:
+        """Ready tasks, best first, without taking them. Each costs something only when it is asked for.
+
+        The queue may not change while somebody reads.
+        """
+        self._drop_stale()
+        heap = self._ready
+        # In a heap nobody comes before its parent: the next one is always among the children of those seen.
+        open_ones = [(heap[0], 0)] if heap else []
+        while open_ones:
+            item, at = heapq.heappop(open_ones)
+            for child in range(2 * at + 1, min(2 * at + 3, len(heap))):
+                heapq.heappush(open_ones, (heap[child], child))
             if self._live(item[3], item[2]) is not None:
-                best.append(item)
-        for item in best:
-            heapq.heappush(self._ready, item)
-        return [task_id for _, _, _, task_id in best]
+                yield item[3]
+
+    def _drop_stale(self) -> None:
+        """Drop the stale items at the top, and all of them where they are the most: those below may never surface."""
+        while self._ready and self._live(self._ready[0][3], self._ready[0][2]) is None:
+            heapq.heappop(self._ready)
+        if len(self._ready) > 2 * self._ready_count + STALE_MOST:
+            self._ready = [item for item in self._ready if self._live(item[3], item[2]) is not None]
+            heapq.heapify(self._ready)
 
     def next_due(self) -> float | None:
         """When the next delayed task gets ready, seconds; None where none waits."""

@@ -30,10 +30,13 @@ class Services:
         self._count: Counter[str] = Counter()
         self._max_workers = 1
         self._max_cost_usd: float | None = None
+        self._dearest_usd = 0.0
+        self._unasked = self._new()
 
     def begin(self, spec: BatchSpec, now: float) -> None:
         """A coordinator takes over: nothing is under way, and who had refused is tried again."""
         self._max_workers, self._max_cost_usd = spec.limits.max_workers, spec.max_cost_usd
+        self._unasked = self._new()
         self._under_way.clear()
         self._count.clear()
         for limits in self._limits.values():
@@ -45,6 +48,10 @@ class Services:
         """Somebody says to go on: providers that had refused are tried with one request."""
         for limits in self._limits.values():
             limits.resume(now)
+
+    def expect(self, tasks: Iterable[BatchTask]) -> None:
+        """Tasks came that will ask."""
+        self._dearest_usd = max([self._dearest_usd, *(_estimate(task) or 0.0 for task in tasks)])
 
     def on_started(self, task: BatchTask, now: float, *, retry: bool) -> None:
         """A task's attempt starts."""
@@ -71,7 +78,7 @@ class Services:
         for task in tasks:
             if task.shared:
                 # A question changes nothing: a provider is only known from its first request on.
-                limits, provider = self._limits.get(task.provider) or self._new(), task.provider
+                limits, provider = self._limits.get(task.provider) or self._unasked, task.provider
                 if provider not in room:
                     room[provider] = limits.allowed(self._count[provider], now)
                 estimate = _estimate(task) or 0.0
@@ -86,6 +93,11 @@ class Services:
         """Whether there is a limit to what may be spent."""
         return self._max_cost_usd is not None
 
+    @property
+    def money_suffices(self) -> bool:
+        """Whether any task that ever came could start, as far as money goes: then `capped` needn't be asked."""
+        return all(limits.may_start(self._dearest_usd) for limits in (self._unasked, *self._limits.values()))
+
     def capped(self, waiting: Iterable[BatchTask]) -> dict[str, Failure]:
         """The providers whose money suffices for no task that waits, with nothing under way that could change that.
 
@@ -95,7 +107,7 @@ class Services:
         short: dict[str, bool] = {}
         for task in waiting:
             if task.shared and not self._count[task.provider]:
-                limits = self._limits.get(task.provider) or self._new()
+                limits = self._limits.get(task.provider) or self._unasked
                 short[task.provider] = short.get(task.provider, True) and not limits.may_start(_estimate(task))
         return {provider: self._cost_cap(provider) for provider, is_short in short.items() if is_short}
 

@@ -7,6 +7,7 @@ until its time comes. Who may start, and when, is decided here; why, elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from trax_ray.core.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.queue import Order, TaskQueue
@@ -54,8 +55,8 @@ class Waiting:
         return self._queue.next_due()
 
     def best(self, count: int) -> Iterator[TaskRecord]:
-        """The next tasks to start, best first."""
-        return (self._ledger.records[task_id] for task_id in self._queue.peek(count))
+        """The next tasks to start, best first, each looked up when it is asked for: nothing may change meanwhile."""
+        return (self._ledger.records[task_id] for task_id in islice(self._queue.in_order(), count))
 
     def all_parked(self) -> bool:
         """Whether all that waits waits for a person.
