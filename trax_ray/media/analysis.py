@@ -20,6 +20,14 @@ FRAME = 1024
 HOP = 512
 """Samples per level (64 ms) and from one to the next (32 ms)."""
 
+ROLLOFF = 0.99
+
+_WINDOW = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
+"""Hann, periodic, as librosa's."""
+
+_FRAMES_AT_ONCE = 512
+"""16 s: a block of any size takes 8 MB more."""
+
 CLIPPED = 0.999
 """A sample at or above this share of full scale counts as clipped."""
 
@@ -47,20 +55,17 @@ class Analyser:
         """Take the next samples: float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz."""
         if not len(block):
             return
-        import librosa
-
         magnitudes = np.abs(block)
         self._peak = max(self._peak, float(magnitudes.max()))
         self._clipped += int(np.count_nonzero(magnitudes >= CLIPPED))
         self._samples += len(block)
         self._power += float(np.square(block, dtype=np.float64).sum())
         padded = block if len(block) >= FRAME else np.pad(block, (0, FRAME - len(block)))
-        rms = librosa.feature.rms(y=padded, frame_length=FRAME, hop_length=HOP, center=False)[0]
-        rolloff = librosa.feature.spectral_rolloff(
-            y=padded, sr=SAMPLE_RATE_HZ, n_fft=FRAME, hop_length=HOP, center=False, roll_percent=0.99
-        )[0]
-        self._levels.append(rms.astype(np.float32))
-        self._rolloff.append(rolloff.astype(np.float32))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
+        for at in range(0, len(frames), _FRAMES_AT_ONCE):
+            part = frames[at : at + _FRAMES_AT_ONCE]
+            self._levels.append(_rms(part))
+            self._rolloff.append(_rolloff_hz(part))
 
     def figures(self) -> dict[str, Any]:
         """What was found.
@@ -83,6 +88,22 @@ class Analyser:
             "bandwidth_hz": round(float(np.percentile(loud, 90))),
         }
         return figures | {"warnings": _judge(figures)}
+
+
+# The next two are `librosa.feature.rms` and `spectral_rolloff`, with `center=False`. Librosa itself takes two seconds
+# to its first answer in every process, and twenty where numba's cache is cold; a test holds these to it.
+
+
+def _rms(frames: Audio) -> Audio:
+    """The level of each frame: float32, shape (n_frames,), from frames of shape (n_frames, FRAME)."""
+    return np.asarray(np.sqrt(np.square(frames).mean(axis=1)), dtype=np.float32)
+
+
+def _rolloff_hz(frames: Audio) -> Audio:
+    """The first frequency up to which each frame has `ROLLOFF` of the sum of its magnitudes, Hz; 0 for silence."""
+    sums = np.abs(np.fft.rfft(frames * _WINDOW, axis=1)).cumsum(axis=1)
+    first = np.argmax(sums >= ROLLOFF * sums[:, -1:], axis=1)
+    return np.asarray(first * (SAMPLE_RATE_HZ / FRAME), dtype=np.float32)
 
 
 def _dbfs(amplitude: float) -> float:
