@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.quality import QualityTotals, accuracy_percent, assess, compression_ratio, word_error_rate
+from trax_ray.core.quality import (
+    QualityTotals,
+    accuracy_percent,
+    assess,
+    compression_ratio,
+    repeats,
+    uncovered,
+    word_error_rate,
+)
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -110,6 +118,51 @@ def test_warnings(text: str, speech_s: float, warnings: list[str]) -> None:
     judged = assess(text, [], speech_s=speech_s)
     assert judged["warnings"] == warnings
     assert judged["no_speech"] is (speech_s == 0.0)
+
+
+def test_coverage_is_a_warning_where_there_is_speech() -> None:
+    assert assess("a b c", [], speech_s=4.0, uncovered_s=2.0)["warnings"] == ["coverage"]
+    assert assess("a b c", [], speech_s=4.0)["warnings"] == []
+    assert assess("", [], speech_s=4.0, uncovered_s=4.0)["warnings"] == ["coverage", "empty_transcript"]
+
+
+SAID = "one two three four five six seven eight nine ten"
+
+
+@pytest.mark.parametrize(
+    ("segments", "expected"),
+    [
+        ([(0, 10, SAID), (12, 20, SAID)], []),
+        ([(0.4, 9.6, SAID), (12.5, 19.5, SAID)], []),
+        ([(0, 10, SAID)], [(12.0, 20.0)]),
+        ([(0, 10, SAID), (12, 15, SAID)], [(15.5, 20.0)]),
+        ([(0, 3, SAID), (6, 10, SAID), (12, 20, SAID)], [(3.5, 5.5)]),
+        ([(0, 3, SAID), (5.4, 10, SAID), (12, 20, SAID)], []),
+        ([(0, 20, "two words")], [(0.0, 10.0), (12.0, 20.0)]),
+        ([(0, 20, SAID)], []),
+        ([(0, 20, "今日はとても良い天気だった")], [(0.0, 10.0), (12.0, 20.0)]),
+        ([(0, 20, "今日はとても良い天気なので公園まで散歩に行きましょうと彼は言ったそして出かけた")], []),
+        ([], [(0.0, 10.0), (12.0, 20.0)]),
+    ],
+)
+def test_speech_without_words(segments: list[tuple[float, float, str]], expected: list[tuple[float, float]]) -> None:
+    assert uncovered([(0.0, 10.0), (12.0, 20.0)], segments) == expected
+
+
+def test_short_pauses_do_not_part_what_is_uncovered_and_short_speech_is_none() -> None:
+    assert uncovered([(0.0, 0.9), (1.2, 2.1)], []) == [(0.0, 2.1)]
+    assert uncovered([(0.0, 0.9), (2.0, 2.9)], []) == []
+
+
+def test_repetition_is_judged_stretch_by_stretch() -> None:
+    """An hour of talk compresses well, and one loop in it doesn't show in the whole."""
+    words = random.Random(3)
+    vocabulary = ["".join(words.choices(string.ascii_lowercase, k=words.randint(2, 9))) for _ in range(300)]
+    talk = " ".join(words.choices(vocabulary, weights=range(300, 0, -1), k=9000))
+    assert compression_ratio(talk) > 2.4
+    assert not repeats(talk)
+    assert repeats(f"{talk} {'thank you very much ' * 30} {talk}")
+    assert repeats("ありがとうございます" * 40)
 
 
 def test_what_decoding_had_to_say_is_kept_each_once() -> None:

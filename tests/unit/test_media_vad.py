@@ -170,3 +170,57 @@ def test_memory_is_bounded_for_ten_minutes() -> None:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 60
+
+
+class TestSecondLook:
+    """Speech that the detector misses at first: softer than the rest, after another voice, below a tone."""
+
+    @pytest.fixture
+    def sentence(self, speech_dir: Path) -> np.ndarray:
+        return decode.read(speech_dir / "english" / "read" / "quilter.wav")
+
+    def within(self, audio: np.ndarray, start_s: float, end_s: float, **options: str) -> float:
+        spans = vad.speech_spans(audio, **options)
+        return sum(max(0.0, min(span.end_s, end_s) - max(span.start_s, start_s)) for span in spans)
+
+    @pytest.mark.parametrize("softer_db", [12, 20, 32, 40])
+    def test_a_softer_voice_is_found_whole(self, sentence: np.ndarray, softer_db: int) -> None:
+        length_s = len(sentence) / RATE
+        soft = sentence * np.float32(10 ** (-softer_db / 20))
+        audio = np.concatenate([sentence, soft, sentence])
+        alone = vad.total_s(vad.speech_spans(sentence))
+        assert self.within(audio, length_s, 2 * length_s) >= 0.9 * alone
+
+    def test_without_it_a_soft_one_is_lost(self, sentence: np.ndarray) -> None:
+        """What `low` is for, and that the second look is what finds it."""
+        length_s = len(sentence) / RATE
+        audio = np.concatenate([sentence, sentence * np.float32(0.01), sentence])
+        assert self.within(audio, length_s + 0.5, 2 * length_s - 0.5, sensitivity="low") < 1.0
+
+    @pytest.mark.parametrize("frequency_hz", [50, 100, 440, 1000, 3000])
+    @pytest.mark.parametrize("louder_db", [8, 16, 20])
+    def test_speech_below_a_steady_tone_is_found(self, sentence: np.ndarray, frequency_hz: int, louder_db: int) -> None:
+        level = np.sqrt((sentence**2).mean()) * 10 ** (louder_db / 20) * np.sqrt(2)
+        mixed = sentence + level * np.sin(2 * np.pi * frequency_hz * np.arange(len(sentence)) / RATE)
+        mixed = (mixed * 0.9 / np.abs(mixed).max()).astype(np.float32)
+        assert vad.total_s(vad.speech_spans(mixed)) >= 4.5
+
+    def test_an_offset_is_no_level(self, sentence: np.ndarray) -> None:
+        quiet = sentence * np.float32(0.005)
+        moved = quiet + np.float32(0.4)
+        assert vad.total_s(vad.speech_spans(moved)) == pytest.approx(vad.total_s(vad.speech_spans(quiet)), abs=0.3)
+
+    def test_off_takes_all_of_it(self) -> None:
+        audio = noise("white", 3.0)
+        assert vad.speech_spans(audio, sensitivity="off") == [Span(0.0, 3.0)]
+        assert vad.speech_spans(audio[:0], sensitivity="off") == []
+
+    def test_the_levels_are_those_of_the_batch(self) -> None:
+        from trax_ray.core.spec import VAD_LEVELS
+
+        assert {"off", *vad.SENSITIVITIES} == set(VAD_LEVELS)
+
+    @pytest.mark.parametrize("level", [1e-3, 0.05, 0.5])
+    @pytest.mark.parametrize("kind", ["white", "pink", "brown", "hum", "tone", "pulsing tone", "beeps"])
+    def test_however_sensitive_noise_is_none(self, kind: str, level: float) -> None:
+        assert vad.speech_spans(noise(kind) * np.float32(level)) == []

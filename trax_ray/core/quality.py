@@ -122,7 +122,7 @@ def uncovered(
 
 def _is_thin(start: float, end: float, text: str, speech: Iterable[tuple[float, float]]) -> bool:
     speech_s = sum(max(0.0, min(high, end) - max(low, start)) for low, high in speech)
-    words = max(len(text.split()), len(text) // (2 * _LETTERS_A_WORD))
+    words = max(len(text.split()), len(text) // _LETTERS_A_WORD)
     return speech_s >= _THIN_S and words < _THIN_WORDS_PER_S * speech_s
 
 

@@ -280,13 +280,22 @@ def _second_look(
     levels = _levels(heard[start:end])
     if levels.max() < _SILENT_LEVEL:
         return []
-    gains: Audio = np.repeat(np.float32(_SECOND_LEVEL) / np.maximum(levels, np.float32(_SILENT_LEVEL)), _LEVEL_STEP)
-    even: Audio = heard[start:end] * gains[: end - start]
-    runs = _runs(_probabilities(even, 1.0), end - start, *thresholds, min_silence_s)
+    gains: Audio = np.float32(_SECOND_LEVEL) / np.maximum(levels, np.float32(_SILENT_LEVEL))
+    detector = SileroDetector()
+    found = []
+    for first in range(0, len(levels), _LEVELS_AT_ONCE):
+        evened = np.repeat(gains[first : first + _LEVELS_AT_ONCE], _LEVEL_STEP)
+        part = heard[start + first * _LEVEL_STEP : end][: len(evened)]
+        found.append(detector.feed(part * evened[: len(part)]))
+    probabilities = np.concatenate([*found, detector.finish()])
+    runs = _runs(probabilities, end - start, *thresholds, min_silence_s)
     return [(start + a, start + b) for a, b in runs if b - a >= min_speech_s * SAMPLE_RATE_HZ]
 
 
 _LEVEL_STEP = int(_LEVEL_S * SAMPLE_RATE_HZ)
+
+_LEVELS_AT_ONCE = 60
+"""So that a long stretch isn't copied as a whole."""
 
 
 def _levels(audio: Audio) -> Audio:

@@ -150,17 +150,18 @@ def _read(job: Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str, 
     parts: list[Audio] = []
     with stream(path) as blocks:
         for block in blocks:
-            planner.feed(block)
-            if blocks.duration_s <= limit_s:
-                parts.append(block)
-            else:
+            parts.append(block)
+            if blocks.duration_s > limit_s:  # until then there may be nothing to cut, and then nothing to look at
+                for part in parts:
+                    planner.feed(part)
                 parts.clear()
             yield Progress(0.0)
-        spans = planner.finish()
         warnings, duration_s = (*remarks, *blocks.warnings), blocks.duration_s
     if duration_s <= limit_s:
         return np.concatenate(parts), warnings, []
-    cuts = [(span.start_s, span.end_s) for span in spans]
+    for part in parts:
+        planner.feed(part)
+    cuts = [(span.start_s, span.end_s) for span in planner.finish()]
     job.store.put(key, {"cuts": cuts, "warnings": list(warnings), "duration_s": duration_s})
     return None, warnings, cuts
 
