@@ -89,6 +89,14 @@ clean: ## Remove the environments and the demo's output
 bench: $(DEV_STAMP) ## Measure: five minutes of speech against the founding document's 30 seconds
 	$(BIN)/python benchmarks/five_minutes.py
 
+.PHONY: bench-words
+bench-words: $(DEV_STAMP) ## Measure: words lost, beside plain faster-whisper and its batched pipeline (needs TRAX_RAY_SPEECH_DIR)
+	$(BIN)/python benchmarks/words.py
+
+.PHONY: bench-tasks
+bench-tasks: $(DEV_STAMP) ## Measure: 2,000 tiny tasks through a batch against raw Ray
+	$(BIN)/python benchmarks/tasks.py
+
 .PHONY: bench-lanes
 bench-lanes: $(DEV_STAMP) ## Measure: 1,000 calls to a service through a batch against a bare asyncio script
 	$(BIN)/python benchmarks/lanes.py
