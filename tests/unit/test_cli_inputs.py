@@ -265,7 +265,7 @@ class Echo:
 
 def test_an_attempt_obeys_its_row(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcribing, "_engine", lambda model, resources: Echo(model))
-    monkeypatch.setattr(vad, "speech_spans", lambda audio: [Span(0.0, 0.5)])
+    monkeypatch.setattr(vad, "speech_spans", lambda audio, **named: [Span(0.0, 0.5)])
     _write_wav(folder / "a.wav")
     spec = BatchSpec(str(tmp_path / "out"), model="base", language="en", initial_prompt="Bo.", formats=("txt",))
     entry = replace(ENTRY, path=str(folder / "a.wav"))

@@ -119,6 +119,7 @@ CHANGED_SPEC: dict[str, Any] = {
     "initial_prompt": "Names: Ada.",
     "word_timestamps": True,
     "preprocess": True,
+    "vad": "high",
     "base_url": "http://127.0.0.1:8000/v1",
 }
 OTHER_SPEC: dict[str, Any] = {

@@ -93,6 +93,7 @@ def _parameters(
         "initial_prompt": prompt or spec.initial_prompt,
         "word_timestamps": spec.word_timestamps,
         **({"base_url": spec.base_url} if spec.base_url else {}),
+        **({} if spec.vad == "normal" else {"vad": spec.vad}),
     }
     # Only where it is set, so that batches of earlier versions aren't done again.
     return parameters | ({"preprocess": True} if spec.preprocess else {})
