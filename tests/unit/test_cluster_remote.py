@@ -12,6 +12,16 @@ from trax_ray.core.task import Outcome
 from trax_ray.tasks.assignment import Progress
 
 
+@pytest.fixture(autouse=True)
+def nicer(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """By how much this process would have become nicer, each time."""
+    steps: list[int] = []
+    monkeypatch.setattr(remote.os, "nice", steps.append)
+    remote.be_nice.cache_clear()
+    yield steps
+    remote.be_nice.cache_clear()
+
+
 @pytest.fixture
 def careful_looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[None]]:
     """An entry for each time that somebody reads what takes milliseconds; a process that nobody asked before."""
@@ -53,3 +63,14 @@ def test_one_that_goes_on_does(careful_looks: list[None], monkeypatch: pytest.Mo
         name: second[name] for name in ("pid", "created_at", "node_id")
     }
     assert second["fraction"] == 0.5
+
+
+def test_a_process_that_computes_lets_others_go_first_and_is_told_once(
+    nicer: list[int], careful_looks: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        play(monkeypatch, 3600.0)
+    assert nicer == [remote.NICENESS]
+    remote.be_nice.cache_clear()
+    remote._single({}, {})
+    assert nicer == [remote.NICENESS] * 2

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trax_ray.core.admission import (
+    CLOSES_AFTER_S,
     SETTLE_S,
     Allowance,
     Governor,
@@ -214,16 +215,49 @@ def test_more_foreign_load_never_admits_more(
     assert slots(limits, first_look(limits, busier)) <= slots(limits, first_look(limits, sample))
 
 
-def cores_under(limits: Limits, cores: float, loads: Sequence[float]) -> list[float]:
-    """What is allowed as other people's load changes."""
+def cores_under(limits: Limits, cores: float, loads: Sequence[float], step_s: float = CLOSES_AFTER_S) -> list[float]:
+    """What is allowed as other people's load changes, one look each `step_s`."""
     governor = Governor(limits)
-    return [governor.observe(idle(cores, foreign_cpu_percent=load), float(now)).cores for now, load in enumerate(loads)]
+    return [
+        governor.observe(idle(cores, foreign_cpu_percent=load), number * step_s).cores
+        for number, load in enumerate(loads)
+    ]
 
 
-def test_cores_go_at_once_and_come_back_when_there_is_room_to_spare() -> None:
+def settled(limits: Limits, cores: float, loads: Sequence[float]) -> list[float]:
+    """The same where each load stays for a while."""
+    return cores_under(limits, cores, [load for load in loads for _ in range(2)])[1::2]
+
+
+def test_a_quarter_of_two_cores_taken_by_others_leaves_both_slots_open() -> None:
+    """Half the speed, for 28 % of load, is what rounding 1.44 cores made of it."""
     ninety = replace(ROOMY, cpu_limit_percent=90)
-    assert cores_under(ninety, 8, [0, 50, 45, 40, 38, 38, 60, 10, 6, 5]) == [7, 4, 4, 4, 5, 5, 3, 7, 7, 7]
-    assert cores_under(ninety, 8, [100, 95, 90, 50, 5]) == [0, 0, 0, 4, 7]
+    assert [first_look(ninety, idle(2, foreign_cpu_percent=load)).cores for load in (0, 25, 28, 30, 37)] == [2] * 5
+    assert [first_look(ninety, idle(2, foreign_cpu_percent=load)).cores for load in (38, 50, 87)] == [1] * 3
+    assert first_look(ninety, idle(2, foreign_cpu_percent=88)).cores == 0
+    assert settled(ninety, 2, [0, 25, 30, 37, 28, 36]) == [2] * 6
+
+
+def test_a_slot_that_was_closed_opens_with_room_to_spare() -> None:
+    ninety = replace(ROOMY, cpu_limit_percent=90)
+    assert settled(ninety, 2, [30, 45, 37, 33, 32, 36, 38, 36, 32]) == [2, 1, 1, 1, 2, 2, 1, 1, 2]
+
+
+def test_cores_go_when_the_load_stays_and_come_back_when_there_is_room_to_spare() -> None:
+    ninety = replace(ROOMY, cpu_limit_percent=90)
+    assert settled(ninety, 8, [0, 50, 45, 40, 38, 38, 60, 10, 6, 5]) == [7, 4, 4, 5, 5, 5, 3, 7, 7, 7]
+    assert settled(ninety, 8, [100, 95, 90, 50, 5]) == [0, 0, 1, 4, 7]
+
+
+def test_a_load_that_is_soon_gone_closes_nothing() -> None:
+    ninety = replace(ROOMY, cpu_limit_percent=90)
+    assert cores_under(ninety, 2, [0, 100, 100, 100, 0, 100, 100, 100, 0], step_s=1.0) == [2] * 9
+    assert cores_under(ninety, 2, [0, 100, 100, 100, 100], step_s=1.0) == [2, 2, 2, 2, 0]
+
+
+def test_what_closes_is_what_was_missing_all_the_while() -> None:
+    assert cores_under(ROOMY, 8, [0, 100, 25, 100, 100], step_s=1.0) == [8, 8, 8, 8, 6]
+    assert cores_under(ROOMY, 8, [0, 100, 25, 100, 100, 100, 100, 100], step_s=1.0)[5:] == [6, 6, 0]
 
 
 @quick
@@ -231,8 +265,19 @@ def test_cores_go_at_once_and_come_back_when_there_is_room_to_spare() -> None:
 def test_cores_are_between_what_the_load_leaves_and_what_five_points_more_would(
     limits: Limits, cores: int, loads: list[float]
 ) -> None:
-    for load, found in zip(loads, cores_under(limits, cores, loads), strict=True):
-        assert cores_under(limits, cores, [load + MARGIN]) <= [found] <= cores_under(limits, cores, [load])
+    for load, found in zip(loads, settled(limits, cores, loads), strict=True):
+        least, most = (
+            first_look(limits, idle(cores, foreign_cpu_percent=each)).cores for each in (load + MARGIN, load)
+        )
+        assert least <= found <= most
+
+
+@quick
+@given(limits=limits, cores=st.integers(1, 128), loads=st.lists(percents, min_size=1, max_size=12))
+def test_looking_more_often_closes_no_more(limits: Limits, cores: int, loads: list[float]) -> None:
+    now_and_then = cores_under(limits, cores, loads)
+    often = cores_under(limits, cores, [load for load in loads for _ in range(3)], step_s=CLOSES_AFTER_S / 3)[::3]
+    assert all(seldom >= more for seldom, more in zip(often, now_and_then, strict=True)), (often, now_and_then)
 
 
 @quick
@@ -257,18 +302,21 @@ def test_all_cores_are_back_when_others_rest(limits: Limits, cores: int, loads: 
 
 def test_every_node_has_its_own_load() -> None:
     governor = Governor(ROOMY)
+    clock = iter(range(0, 999, 3))
 
     def cores(first: float | None, second: float) -> float:
         found = [NodeSample("a", 8, first)] if first is not None else []
-        return governor.observe(ResourceSample((*found, NodeSample("b", 4, second))), 0.0).cores
+        sample = ResourceSample((*found, NodeSample("b", 4, second)))
+        governor.observe(sample, float(next(clock)))
+        return governor.observe(sample, float(next(clock))).cores
 
     assert cores(0, 0) == 12
-    assert cores(50, 0) == 8
-    assert cores(48, 100) == 4, "the first hasn't come back, the second is gone"
+    assert cores(60, 0) == 7
+    assert cores(58, 100) == 3, "the first hasn't come back, the second is gone"
     assert cores(0, 98) == 8
-    assert cores(50, 0) == 8
+    assert cores(60, 0) == 7
     assert cores(None, 0) == 4, "the first node left"
-    assert cores(48, 0) == 8, "and is another one when it comes again"
+    assert cores(58, 0) == 8, "and is another one when it comes again"
 
 
 def test_nodes_add_up_each_with_its_own_rounding() -> None:

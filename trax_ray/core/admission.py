@@ -1,13 +1,15 @@
 """How many tasks may start now: limits and a measurement in, a number out.
 
-Load that the batch itself makes never closes admission; load of others does, core by core. Memory is budgeted
-per node by what the tasks declare or by what they were measured to use, whichever is more. Pressure never goes
-below one running task: a batch under pressure is slow, not stuck. Where the batch is far over its memory limit,
-an attempt is ended: the one that uses far more than it asked for, else the youngest, which goes back to the queue.
+Load that the batch itself makes never closes admission; load of others does, core by core, where it takes most of one
+for some seconds. Memory is budgeted per node by what the tasks declare or by what they were measured to use, whichever
+is more. Pressure never goes below one running task: a batch under pressure is slow, not stuck. Where the batch is far
+over its memory limit, an attempt is ended: the one that uses far more than it asked for, else the youngest, which goes
+back to the queue.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -34,6 +36,12 @@ FAR_OVER = 1.2
 CPU_MARGIN_PERCENT = 5.0
 IDLE_PERCENT = 1.0
 """Load that every machine has: where others make no more than this, a node is all there again."""
+
+MISSING_CORES = 0.75
+"""A slot stays open where no more than this is missing of its core."""
+
+CLOSES_AFTER_S = 3.0
+"""So long a core must be missing before its slot closes, seconds."""
 
 SETTLE_S = 3.0
 """After an attempt was ended for its memory: seconds until the next one is, because memory comes back slowly."""
@@ -78,20 +86,43 @@ def cpu_slots(cores: float, cpu_limit_percent: float) -> int:
 
 
 def _open_cores(node: NodeSample, limits: Limits, foreign_percent: float) -> float:
-    """Cores that tasks may use beside so much load of others. What the limit leaves free costs nothing, nor noise."""
+    """Cores that tasks may use beside so much load of others. What the limit leaves free costs nothing, nor noise.
+
+    A task gets its core where most of one is free: 1.44 free cores are two slots, each of which runs at 72 %. One slot
+    would leave a third of what is free unused.
+    """
     most = cpu_slots(node.cores, limits.cpu_limit_percent)
     free = max(100.0 - limits.cpu_limit_percent, IDLE_PERCENT + CPU_MARGIN_PERCENT)
     if foreign_percent <= free:
         return float(most)
-    return float(min(most, round(node.cores * max(0.0, 100.0 - foreign_percent) / 100)))
+    return float(min(most, math.floor(node.cores * max(0.0, 100.0 - foreign_percent) / 100 + MISSING_CORES + 1e-9)))
 
 
-def _cores(node: NodeSample, limits: Limits, before: float | None) -> float:
-    """Cores that tasks may use on a node. They go at once, and come back when there is room to spare."""
-    now = _open_cores(node, limits, node.foreign_cpu_percent)
-    if before is None or now <= before:
-        return now
-    return max(before, _open_cores(node, limits, node.foreign_cpu_percent + CPU_MARGIN_PERCENT))
+@dataclass(frozen=True, slots=True)
+class _Cores:
+    """Cores of a node that tasks may use.
+
+    Args:
+        open: How many.
+        short_since: Since when others have left less than that, seconds; None where they don't.
+        left: The most that they have left since then.
+    """
+
+    open: float
+    short_since: float | None = None
+    left: float = 0.0
+
+    def after(self, node: NodeSample, limits: Limits, now: float) -> _Cores:
+        """The same after a look: cores go when they are missing for a while, and come back with room to spare."""
+        left = _open_cores(node, limits, node.foreign_cpu_percent)
+        if left >= self.open:
+            return _Cores(max(self.open, _open_cores(node, limits, node.foreign_cpu_percent + CPU_MARGIN_PERCENT)))
+        if self.short_since is None:
+            return _Cores(self.open, now, left)
+        most_left = max(left, self.left)
+        if now - self.short_since < CLOSES_AFTER_S:
+            return _Cores(self.open, self.short_since, most_left)
+        return _Cores(most_left, now, left) if left < most_left else _Cores(most_left)
 
 
 class Memory(str, Enum):
@@ -129,7 +160,8 @@ class Governor:
     """Turns measurements into what may run, with hysteresis: what closes at a figure opens again well below it.
 
     Memory closes at the limit and opens at 90 % of it; at 120 % something has to be given back, then there is time to
-    see what that brought. Cores go as other people's load comes, and return when it is 5 points lower than need be.
+    see what that brought. Cores go when other people's load has stayed for 3 s, and return when it is 5 points lower
+    than need be.
 
     Args:
         limits: The batch's ceilings.
@@ -137,7 +169,7 @@ class Governor:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._cores: dict[str, float] = {}
+        self._cores: dict[str, _Cores] = {}
         self._closed: set[str] = set()
         self._shed_at = float("-inf")
 
@@ -149,7 +181,7 @@ class Governor:
             now: Seconds, of any clock that doesn't run backwards.
         """
         limit_mb = self._limits.memory_limit_mb
-        self._cores = {node.node: _cores(node, self._limits, self._cores.get(node.node)) for node in sample.nodes}
+        self._cores = {node.node: self._cores_of(node, now) for node in sample.nodes}
         used = {node.node: node.overhead_mb + node.workers_mb for node in sample.nodes}
         self._closed = {
             name for name, mb in used.items() if mb >= limit_mb * (OPEN_AGAIN if name in self._closed else 1.0)
@@ -160,7 +192,7 @@ class Governor:
             self._shed_at = now
         memory = Memory.SHED if shed else Memory.CLOSED if self._closed else Memory.OPEN
         return Allowance(
-            cores=sum(self._cores.values()),
+            cores=sum(cores.open for cores in self._cores.values()),
             memory_mb=sum(max(0.0, limit_mb - node.overhead_mb) for node in sample.nodes),
             workers_mb=sum(node.workers_mb for node in sample.nodes),
             gpus=sum(node.gpus for node in sample.nodes),
@@ -168,6 +200,12 @@ class Governor:
             over=far_over,
             reason=self._reason(sample, used),
         )
+
+    def _cores_of(self, node: NodeSample, now: float) -> _Cores:
+        before = self._cores.get(node.node)
+        if before is None:
+            return _Cores(_open_cores(node, self._limits, node.foreign_cpu_percent))
+        return before.after(node, self._limits, now)
 
     def _reason(self, sample: ResourceSample, used: Mapping[str, float]) -> str:
         reasons = [
@@ -177,7 +215,7 @@ class Governor:
         reasons += [
             f"other programs take {node.foreign_cpu_percent:.0f} % of node {node.node[:8]}"
             for node in sample.nodes
-            if self._cores[node.node] < cpu_slots(node.cores, self._limits.cpu_limit_percent)
+            if self._cores[node.node].open < cpu_slots(node.cores, self._limits.cpu_limit_percent)
         ]
         return "; ".join(reasons)
 
