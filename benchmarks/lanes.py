@@ -33,7 +33,6 @@ import soundfile
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.media.encode import opus
-from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.tasks import service
 from trax_ray.tasks.assignment import Assignment
 from trax_ray.tasks.job import Job
@@ -90,9 +89,7 @@ def prepare(folder: Path, out: Path, url: str, requests: int) -> list[Path]:
         job.store.put(cuts, {"cuts": spans, "warnings": []})
         prepared = {"duration_s": REQUEST_S, "speech_s": REQUEST_S, "warnings": [], "sent_from_s": 0.0}
         for span in spans:
-            target = service._upload_path(job, span)
-            ensure_folder(target.parent)
-            write_atomically(target, upload)
+            service.keep_upload(job, span, upload)
             more = {"sent_s": REQUEST_S, "speech": [[0.0, REQUEST_S]]}
             job.store.put(service._prepared_key(job, span), prepared | more)
     return recordings
@@ -167,7 +164,8 @@ def compare(calls: int, in_flight: int) -> tuple[Measured, Measured]:
     ):
         folder, out = Path(name), Path(name) / "out"
         recordings = prepare(folder, out, server.url, requests)
-        upload = next((out / ".trax" / "uploads").iterdir())
+        upload = folder / "upload.ogg"
+        upload.write_bytes(opus(noise(REQUEST_S, 0)))
         total = FILES * requests
         own = [sys.executable, __file__, "--bare", server.url, str(upload), str(total), str(in_flight)]
         alone = watch(own, server, total - calls)

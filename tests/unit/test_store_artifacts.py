@@ -21,7 +21,7 @@ from trax_ray.core.task import TaskType
 from trax_ray.errors import DiskFull, FileError
 from trax_ray.store import artifacts, files
 from trax_ray.store.artifacts import ArtifactStore, content_hash
-from trax_ray.store.system import use
+from trax_ray.store.system import System, use
 from trax_ray.testing.faults import FaultySystem
 
 KEY = ArtifactStore.key("00" * 32, "transcribe", {}, "tiny", 1)
@@ -380,3 +380,52 @@ def test_what_cannot_be_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(artifacts.os, "open", refuse)  # root may read everything, so chmod proves nothing
         assert code(secret) == "permission_denied"
+
+
+# What can be made again
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An entry for each time that something was brought to the disk."""
+    made: list[int] = []
+    monkeypatch.setattr(System, "fsync", lambda self, fd: made.append(fd))
+    return made
+
+
+def test_what_can_be_made_again_is_not_waited_for(store: ArtifactStore, syncs: list[int]) -> None:
+    noted = store.note(KEY, {"cuts": (1, 2)})
+    assert noted == {"cuts": [1, 2]} == store.get(KEY, relied_on=False)
+    store.note(KEY, {"cuts": [3]})
+    assert store.get(KEY, relied_on=False) == {"cuts": [3]}
+    assert syncs == []
+    other = ArtifactStore.key("00" * 32, "transcribe", {}, "base", 1)
+    store.put(other, PAYLOAD)
+    assert len(syncs) >= 3, "the file, its folder, and that one's own name"
+
+
+def test_a_folder_that_nobody_waited_for_is_brought_to_the_disk_by_who_needs_it(
+    tmp_path: Path, syncs: list[int]
+) -> None:
+    folder = tmp_path / "a" / "b"
+    files.ensure_folder(folder, lasting=False)
+    assert folder.is_dir()
+    assert syncs == []
+    files.ensure_folder(folder)
+    files.ensure_folder(folder)
+    assert len(syncs) == 1
+
+
+def test_what_a_power_cut_left_of_a_note_is_missing_and_made_again(store: ArtifactStore) -> None:
+    store.note(KEY, PAYLOAD)
+    store.path(KEY).write_bytes(bytes(store.path(KEY).stat().st_size))
+    assert store.get(KEY, relied_on=False) is None
+    store.note(KEY, PAYLOAD)
+    assert store.get(KEY, relied_on=False) == PAYLOAD
+
+
+def test_a_hash_is_remembered_without_waiting(media: Path, tmp_path: Path, syncs: list[int], reads: list[int]) -> None:
+    for _ in range(2):
+        assert content_hash(media, tmp_path / "memo") == sha(media)
+    assert syncs == []
+    assert len(reads) == 1

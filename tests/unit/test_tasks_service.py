@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 import time
@@ -21,12 +22,14 @@ from trax_ray.core.signals import SignalKind
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import FileError
-from trax_ray.media import decode
+from trax_ray.media import chunking, decode, vad
+from trax_ray.media.encode import wav
 from trax_ray.media.speech import Word
 from trax_ray.media.vad import speech_spans
 from trax_ray.providers.credentials import hand_over
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.store.system import System
 from trax_ray.tasks import service
 from trax_ray.tasks.assignment import Assignment
 from trax_ray.tasks.job import Job
@@ -672,3 +675,109 @@ def test_nothing_holds_up_the_loop(start: Start, river: Path, tmp_path: Path) ->
     asyncio.run(play())
     late.sort()
     assert late[int(len(late) * 0.95)] < 0.1
+
+
+# What preparing costs
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often a recording was decoded, and the speech detector begun."""
+    counts = {"decoded": 0, "looked for pauses": 0, "looked for speech": 0}
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **more: Any) -> Any:
+            counts[name] += 1
+            return function(*given, **more)
+
+        return call
+
+    monkeypatch.setattr(decode, "stream", counted("decoded", decode.stream))
+    monkeypatch.setattr(chunking, "SileroDetector", counted("looked for pauses", chunking.SileroDetector))
+    monkeypatch.setattr(vad, "speech_spans", counted("looked for speech", vad.speech_spans))
+    return counts
+
+
+def test_a_recording_that_is_one_request_is_decoded_once_and_speech_looked_for_once(
+    start: Start, river: Path, tmp_path: Path, passes: dict[str, int]
+) -> None:
+    planned = attempt(spec_of(start(), tmp_path / "out", chunk_size_s=40), task(river))
+    assert len(planned.children) == 1, "exactly as long as a request may be"
+    assert passes == {"decoded": 1, "looked for pauses": 0, "looked for speech": 1}
+
+
+def test_a_longer_one_is_cut_where_it_always_was(
+    start: Start, river: Path, tmp_path: Path, passes: dict[str, int]
+) -> None:
+    planned = attempt(spec_of(start(), tmp_path / "out", chunk_size_s=15), task(river))
+    cuts = [(child.data["start_s"], child.data["end_s"]) for child in planned.children]
+    assert passes == {"decoded": 1 + len(cuts), "looked for pauses": 1, "looked for speech": len(cuts)}
+    planner = chunking.ChunkPlanner(15)
+    planner.feed(decode.read(river))
+    assert cuts == [(span.start_s, span.end_s) for span in planner.finish()]
+
+
+def heard(upload: Path) -> bytes:
+    """What is in an upload; the bytes themselves hold a number that is drawn."""
+    return wav(upload.read_bytes()[: -service._SEAL_BYTES])
+
+
+def test_what_is_sent_is_the_same_whether_a_recording_was_decoded_once_or_twice(
+    start: Start, samples: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(start(), tmp_path / "out")
+    attempt(spec, task(samples / "first_test.wav"))
+    (upload,) = uploads(spec)
+    before = heard(upload)
+    upload.unlink()
+    attempt(spec, task(samples / "first_test.wav"), attempt=2)
+    assert heard(upload) == before
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda data: bytes(len(data)), lambda data: data[:-9]])
+def test_what_a_power_cut_left_of_an_upload_is_not_paid_for(
+    start: Start, samples: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    server = start()
+    spec = spec_of(server, tmp_path / "out")
+    planned = attempt(spec, task(samples / "first_test.wav"))
+    (upload,) = uploads(spec)
+    whole = heard(upload)
+    upload.write_bytes(damage(upload.read_bytes()))
+    (asked,) = ask(spec, planned.children)
+    assert asked.failure is None
+    assert heard(upload) == whole
+    (entry,) = server.ledger.entries
+    assert entry.audio_s == pytest.approx(asked.metrics["duration_s"], abs=0.7)
+
+
+def test_only_what_is_paid_or_cut_is_waited_for(
+    start: Start, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    sync = System.fsync
+
+    def noted(self: System, fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        sync(self, fd)
+
+    monkeypatch.setattr(System, "fsync", noted)
+    spec = spec_of(start(), tmp_path / "out")
+    planned = attempt(spec, task(samples / "first_test.wav"))
+    private = Layout(tmp_path / "out").private
+    assert not [name for name in synced if name.startswith((f"{private}/uploads", f"{private}/hashes"))]
+    written = [name for name in synced if ".tmp-" in name]
+    assert len(written) == 1, "where the cuts are"
+    synced.clear()
+    (asked,) = ask(spec, planned.children)
+    job = Job.of(Assignment(spec, task(samples / "first_test.wav")))
+    assert len([name for name in synced if ".tmp-" in name]) == 1, "what was paid for"
+    assert str(job.store.path(asked.artifact_key).parent) in synced
+
+
+def test_how_readily_sound_counts_as_speech_is_asked_of_what_is_sent_too(
+    start: Start, samples: Path, tmp_path: Path
+) -> None:
+    everything = spec_of(start(), tmp_path / "out", vad="off")
+    (asked,) = attempt(everything, task(samples / "quiet_room.flac")).children
+    assert asked.chunk == 0

@@ -126,6 +126,22 @@ class ArtifactStore:
             _keep_name(path)
         return payload
 
+    def note(self, key: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Keep what can be made again in a moment: as `put`, but a power cut may take it, or leave a damaged file.
+
+        Returns:
+            The payload as `get` will give it. It replaces what was there.
+
+        Raises:
+            As `put`.
+        """
+        path = self.path(key)
+        data = _encode(key, payload)
+        files.ensure_folder(path.parent, lasting=False)
+        files.write_atomically(path, data, lasting=False)
+        noted: dict[str, Any] = json.loads(data)["payload"]
+        return noted
+
     def put(self, key: str, payload: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
         """Commit a result. When it returns, an artifact of this key is on the disk.
 
@@ -224,9 +240,10 @@ def content_hash(path: Path, memo: Path | None = None, *, now: float | None = No
     except OSError as error:
         raise files.explain(error, path, "read") from error
     if note is not None and started_at - before.st_mtime >= _SETTLED_AFTER_S:
-        files.ensure_folder(note.parent)
-        # Atomic, but not exclusive: there is one right hash, and a damaged note has to be replaced.
-        files.write_atomically(note, _note(digest))
+        files.ensure_folder(note.parent, lasting=False)
+        # Atomic, but not exclusive: there is one right hash, and a damaged note has to be replaced. Nor is it waited
+        # for: a note that a power cut takes or damages costs one more reading of the file.
+        files.write_atomically(note, _note(digest), lasting=False)
     return digest
 
 

@@ -195,11 +195,16 @@ def read_bytes(path: Path) -> bytes:
         raise explain(error, path, "read") from error
 
 
-def ensure_folder(folder: Path) -> None:
+def ensure_folder(folder: Path, *, lasting: bool = True) -> None:
     """Make a folder and those above it, and bring the new entries to the disk.
 
     On return the folder's own name is on the disk too, whoever made it: another process may have made it a moment
     ago, or have died between making it and syncing it, and what is committed in it must not go with its name.
+
+    Args:
+        folder: Its path.
+        lasting: False where what comes into it may be lost in a power cut: then nothing is brought to the disk, and
+            whoever needs it there later sees to that.
 
     Raises:
         DiskFull: No space, no quota, read-only.
@@ -208,6 +213,13 @@ def ensure_folder(folder: Path) -> None:
     missing = []
     at = folder
     try:
+        if not lasting:
+            while not at.is_dir() and at != at.parent:
+                missing.append(at)
+                at = at.parent
+            for each in reversed(missing):
+                _make_folder(each)
+            return
         while not at.is_dir() and at != at.parent:
             missing.append(at)
             at = at.parent
@@ -221,7 +233,7 @@ def ensure_folder(folder: Path) -> None:
         raise explain(error, folder, "write") from error
 
 
-def write_atomically(path: Path, data: bytes) -> bool:
+def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> bool:
     """Give a file these bytes; a reader sees the old ones or the new ones, never a mixture.
 
     A file that has exactly these bytes is left alone, so that its times don't change and tools that watch
@@ -230,6 +242,8 @@ def write_atomically(path: Path, data: bytes) -> bool:
     Args:
         path: In a folder that exists.
         data: All of the new content.
+        lasting: False for what can be made again and says itself whether it is whole: it isn't brought to the disk,
+            and a power cut may leave any bytes under its name. A process that dies leaves the old ones or the new.
 
     Returns:
         True when the file was written, False when it had these bytes already.
@@ -241,11 +255,12 @@ def write_atomically(path: Path, data: bytes) -> bool:
     try:
         if _has_bytes(path, data):
             # They may be another's, or of a run that died, whose name for them isn't on the disk yet.
-            fsync_folder(path.parent)
+            if lasting:
+                fsync_folder(path.parent)
             return False
         with Draft(path) as draft:
             write_all(draft.fd, data)
-            return draft.commit()
+            return draft.commit(lasting=lasting)
     except OSError as error:
         raise explain(error, path, "write") from error
 
@@ -305,11 +320,12 @@ class Draft:
         """The open file for what wants a stream. To be closed, or flushed, before `commit`; that leaves `fd` open."""
         return io.BufferedWriter(_Raw(self))
 
-    def commit(self, *, keep_same: bool = False) -> bool:
+    def commit(self, *, keep_same: bool = False, lasting: bool = True) -> bool:
         """Bring the bytes to the disk, and give them their name.
 
         Args:
             keep_same: Leave a file alone that has the same bytes already.
+            lasting: False leaves it to the system when the bytes and the name come to the disk.
 
         Returns:
             False where that was so.
@@ -320,11 +336,13 @@ class Draft:
         # Not asked of the new file's size alone: what is to be replaced may be a pipe, which has none.
         changed = not (keep_same and self.path.is_file() and filecmp.cmp(self.temporary, self.path, shallow=False))
         if changed:
-            fsync(self._fd)
+            if lasting:
+                fsync(self._fd)
             self._close()
             system.current().replace(self.temporary, self.path)
             self.temporary = self.path
-        fsync_folder(self.path.parent)
+        if lasting:
+            fsync_folder(self.path.parent)
         return changed
 
     def discard(self) -> None:

@@ -10,25 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from trax_ray.core.plan import digest, plan_chunks
 from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.errors import BusyError, FileError
-from trax_ray.media.speech import Span
+from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
 from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
 from trax_ray.providers.prices import cost_usd, estimate_usd, prices_hold
 from trax_ray.providers.registry import SpeechProvider, connect_service, provider_of
-from trax_ray.store.files import ensure_folder, read_bytes, write_atomically
+from trax_ray.store.files import ensure_folder, explain, write_atomically
 from trax_ray.store.lease import Lease
 from trax_ray.tasks.assignment import Assignment, Progress
 from trax_ray.tasks.job import (
@@ -45,7 +46,13 @@ from trax_ray.tasks.job import (
     source_of,
 )
 
-__all__ = ["BYTES_IN_FLIGHT", "call", "call_alone", "request_limit_s", "transcribe_by_service"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Audio = npt.NDArray[np.float32]
+
+__all__ = ["BYTES_IN_FLIGHT", "call", "call_alone", "keep_upload", "request_limit_s", "transcribe_by_service"]
 
 T = TypeVar("T")
 
@@ -83,12 +90,12 @@ def transcribe_by_service(job: Job, started: float) -> Iterator[Progress | Outco
     if payload is None:
         lease = yield from claim(job, job.content)
         try:
-            cuts, warnings = yield from _cuts(job)
+            cuts, warnings, heard = yield from _cuts(job)
             open_ones = [span for span in cuts if job.store.get(_chunk_key(job, span)) is None]
             requests = []
             for span in open_ones:
                 yield Progress(span[0] / cuts[-1][1])
-                requests += yield from _prepare(job, span)
+                requests += yield from _prepare(job, span, heard)
         finally:
             lease.release()
         if requests:
@@ -150,29 +157,64 @@ def _upload_path(job: Job, span: tuple[float, float]) -> Path:
     return job.layout.private / "uploads" / f"{job.key('upload', start_s=span[0], end_s=span[1])}.ogg"
 
 
-def _cuts(job: Job) -> Generator[Progress, None, tuple[Cuts, tuple[str, ...]]]:
-    """Where the recording is cut into requests, and what the decoder has to say of it. It is read once."""
-    from trax_ray.media.chunking import ChunkPlanner
-    from trax_ray.media.decode import stream
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A recording that is one request, as it was decoded to find that out; at most as long as a request may be.
 
+    Args:
+        audio: float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz.
+        warnings: What the decoder had to say.
+    """
+
+    audio: Audio
+    warnings: tuple[str, ...]
+
+
+def _cuts(job: Job) -> Generator[Progress, None, tuple[Cuts, tuple[str, ...], _Heard | None]]:
+    """Where the recording is cut into requests, and what the decoder has to say of it. It is read once.
+
+    Where one request holds all of it nothing has to be found out: no speech is looked for, and what was decoded is
+    given along.
+    """
     limit_s = request_limit_s(job)
     key = job.key("cuts", chunk_size_s=limit_s, requests=True)
     known = job.store.get(key)
+    heard = None
     if known is None:
         path, remarks = yield from audio_of(job)
-        planner = ChunkPlanner(limit_s)
-        with stream(path) as blocks:
-            for block in blocks:
-                planner.feed(block)
-                yield Progress(0.0)
-            spans = planner.finish()
-            warnings = [*remarks, *blocks.warnings]
-        known = {"cuts": [(span.start_s, span.end_s) for span in spans], "warnings": warnings}
-        known = job.store.put(key, known)[1]
-    return [(start_s, end_s) for start_s, end_s in known["cuts"]], tuple(known["warnings"])
+        cuts, heard, warnings = yield from _cut(path, limit_s)
+        known = job.store.put(key, {"cuts": cuts, "warnings": [*remarks, *warnings]})[1]
+    return [(start_s, end_s) for start_s, end_s in known["cuts"]], tuple(known["warnings"]), heard
 
 
-def _prepare(job: Job, span: tuple[float, float]) -> Generator[Progress, None, Cuts]:
+def _cut(path: Path, limit_s: float) -> Generator[Progress, None, tuple[Cuts, _Heard | None, tuple[str, ...]]]:
+    """Read a recording through: its cuts, its samples where they are one request, and the decoder's warnings."""
+    import numpy as np
+
+    from trax_ray.media.chunking import ChunkPlanner
+    from trax_ray.media.decode import stream
+
+    planner: ChunkPlanner | None = None
+    kept: list[Audio] = []
+    samples = 0
+    with stream(path) as blocks:
+        for block in blocks:
+            samples += len(block)
+            kept.append(block)
+            if samples > limit_s * SAMPLE_RATE_HZ:
+                planner = planner or ChunkPlanner(limit_s)
+                for each in kept:
+                    planner.feed(each)
+                kept.clear()
+            yield Progress(0.0)
+        warnings = tuple(blocks.warnings)
+    if planner is not None:
+        return [(span.start_s, span.end_s) for span in planner.finish()], None, warnings
+    whole = [(0.0, samples / SAMPLE_RATE_HZ)] if samples else []
+    return whole, _Heard(np.concatenate(kept), warnings) if kept else None, warnings
+
+
+def _prepare(job: Job, span: tuple[float, float], heard: _Heard | None) -> Generator[Progress, None, Cuts]:
     """Leave what one request sends where the process that sends it finds it.
 
     Returns:
@@ -180,25 +222,30 @@ def _prepare(job: Job, span: tuple[float, float]) -> Generator[Progress, None, C
     """
     if _is_prepared(job, span):  # by an attempt that came to nothing
         return [span]
-    path, _ = yield from audio_of(job)
+    if heard is None:
+        path, _ = yield from audio_of(job)
+        heard = _hear(path, span)
     yield Progress(0.0)
-    return [span] if _encode(job, span, path) is not None else []
+    return [span] if _encode(job, span, heard) is not None else []
 
 
-def _encode(job: Job, span: tuple[float, float], path: Path) -> Payload | None:
+def _hear(path: Path, span: tuple[float, float]) -> _Heard:
     from trax_ray.media.decode import stream
-    from trax_ray.media.encode import opus
-    from trax_ray.media.speech import SAMPLE_RATE_HZ
-    from trax_ray.media.vad import speech_spans, total_s
 
     with stream(path, start_s=span[0], end_s=span[1]) as blocks:
-        audio = blocks.rest()
-        warnings = list(blocks.warnings)
-    speech = speech_spans(audio)
+        return _Heard(blocks.rest(), tuple(blocks.warnings))
+
+
+def _encode(job: Job, span: tuple[float, float], heard: _Heard) -> Payload | None:
+    from trax_ray.media.encode import opus
+    from trax_ray.media.vad import speech_spans, total_s
+
+    audio = heard.audio
+    speech = speech_spans(audio, sensitivity=job.assignment.spec.vad)
     prepared: Payload = {
         "duration_s": round(len(audio) / SAMPLE_RATE_HZ, 3),
         "speech_s": round(total_s(speech), 3),
-        "warnings": warnings,
+        "warnings": list(heard.warnings),
     }
     if not speech:
         job.store.put(_chunk_key(job, span), _payload(job, span, prepared, None, time.monotonic()))
@@ -210,10 +257,54 @@ def _encode(job: Job, span: tuple[float, float], path: Path) -> Payload | None:
         "sent_s": round(len(sent) / SAMPLE_RATE_HZ, 3),
         "speech": [[round(each.start_s - first_s, 3), round(each.end_s - first_s, 3)] for each in speech],
     }
-    upload = _upload_path(job, span)
-    ensure_folder(upload.parent)
-    write_atomically(upload, opus(sent))
-    return job.store.put(_prepared_key(job, span), prepared)[1]
+    keep_upload(job, span, opus(sent))
+    return job.store.note(_prepared_key(job, span), prepared)
+
+
+# What is prepared can be prepared again, and nobody waits until it is on the disk. A power cut may leave anything under
+# an upload's name, and a request for that would be paid: so it carries a checksum.
+
+
+def keep_upload(job: Job, span: tuple[float, float], data: bytes) -> None:
+    """Leave what a request sends in the private folder."""
+    path = _upload_path(job, span)
+    ensure_folder(path.parent, lasting=False)
+    write_atomically(path, data + _seal(data), lasting=False)
+
+
+def _upload(job: Job, span: tuple[float, float]) -> bytes | None:
+    """What a request sends; None where it isn't there, or damaged."""
+    try:
+        data = _upload_path(job, span).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise explain(error, _upload_path(job, span), "read") from error
+    sealed = data[:-_SEAL_BYTES]
+    return sealed if sealed and data[-_SEAL_BYTES:] == _seal(sealed) else None
+
+
+def _upload_again(job: Job, span: tuple[float, float]) -> bytes:
+    """The same, prepared anew where it can't be used."""
+    data = _upload(job, span)
+    if data is None:
+        path, _ = _result_of(audio_of(job))
+        _encode(job, span, _hear(path, span))
+        data = _upload(job, span)
+    if data is None:
+        raise _changed(job)
+    return data
+
+
+def _seal(data: bytes) -> bytes:
+    return b"trax%08x" % zlib.crc32(data)
+
+
+_SEAL_BYTES = len(_seal(b""))
+
+
+def _changed(job: Job) -> FileError:
+    return FileError(f"{job.task.data.get('name')} holds no speech any more: was it changed?", code="changed")
 
 
 def _forget_uploads(job: Job, cuts: Cuts) -> None:
@@ -227,17 +318,17 @@ def _prepared_key(job: Job, span: tuple[float, float]) -> str:
 
 
 def _is_prepared(job: Job, span: tuple[float, float]) -> bool:
-    return _upload_path(job, span).exists() and job.store.get(_prepared_key(job, span)) is not None
+    return _upload_path(job, span).exists() and job.store.get(_prepared_key(job, span), relied_on=False) is not None
 
 
 def _prepared(job: Job, span: tuple[float, float]) -> Payload:
     """What was prepared for a request; made again where it is gone."""
-    prepared = job.store.get(_prepared_key(job, span))
+    prepared = job.store.get(_prepared_key(job, span), relied_on=False)
     if prepared is None or not _upload_path(job, span).exists():
         path, _ = _result_of(audio_of(job))
-        prepared = _encode(job, span, path)
+        prepared = _encode(job, span, _hear(path, span))
     if prepared is None:
-        raise FileError(f"{job.task.data.get('name')} holds no speech any more: was it changed?", code="changed")
+        raise _changed(job)
     return prepared
 
 
@@ -312,7 +403,7 @@ async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]
     service = _room().service(job)
     options = EngineOptions(job.language, job.prompt, spec.word_timestamps)
     async with _room().budget.reserved(max(size, int(service.bytes_per_s * prepared["sent_s"]))):
-        upload = await asyncio.to_thread(read_bytes, _upload_path(job, span))
+        upload = await asyncio.to_thread(_upload_again, job, span)
         deadline_s = DEADLINE_S + DEADLINE_FACTOR * prepared["sent_s"]
         if spec.task_timeout_s is not None:
             # Earlier than the attempt's own end, which knows nothing of what a request costs.
@@ -374,7 +465,7 @@ def _look_at_half(job: Job, half: tuple[float, float]) -> tuple[Payload | None, 
     payload = job.store.get(_chunk_key(job, half))
     if payload is None and not _is_prepared(job, half):
         path, _ = _result_of(audio_of(job))
-        _encode(job, half, path)
+        _encode(job, half, _hear(path, half))
         payload = job.store.get(_chunk_key(job, half))
     if payload is not None:
         return payload, {}, 0
