@@ -38,6 +38,7 @@ from trax_ray.tasks.job import (
     Payload,
     assembled,
     audio_of,
+    bare,
     claim,
     figures_of,
     find_whole,
@@ -569,6 +570,7 @@ def _payload(job: Job, span: tuple[float, float], prepared: Payload, reply: Repl
     offset_s = span[0] + prepared.get("sent_from_s", 0.0)
     segments = [kept_segment(segment, offset_s) for segment in (reply.segments if reply else ())]
     made_up = [f"made_up_{what}" for what in (reply.made_up if reply else ())]
+    speech = [Span(start_s, end_s) for start_s, end_s in prepared.get("speech", ())]
     payload: Payload = {
         "text": " ".join(segment["text"] for segment in segments),
         "language": (reply.language if reply else None) or job.language,
@@ -578,6 +580,7 @@ def _payload(job: Job, span: tuple[float, float], prepared: Payload, reply: Repl
         "speech_s": prepared["speech_s"],
         "processing_s": round(time.monotonic() - began, 3),
         "media_warnings": sorted({*prepared["warnings"], *made_up}),
+        "uncovered": bare(speech, offset_s, segments),
         "segments": segments,
         "source": source_of(job),
     }
