@@ -133,11 +133,15 @@ class BatchProcessor:
         spec: What to do.
         address: `host:port` of a Ray cluster; None finds or starts one.
         lean: Start a local Ray head without the dashboard.
+
+    Attributes:
+        on_result: Called with the result as soon as it is known, before Ray is left, which takes a second or two.
     """
 
     def __init__(self, spec: BatchSpec, *, address: str | None = None, lean: bool = False) -> None:
         self.spec = spec
         self.dashboard_url = ""
+        self.on_result: Callable[[BatchResult], None] | None = None
         self._address = address
         self._lean = lean
         self._waiting: deque[BatchTask] = deque()
@@ -313,7 +317,10 @@ class BatchProcessor:
             self._driver = driver
             while self._commands:
                 driver.command(self._commands.popleft())
-            return await self._to_the_end(driver, progress_callback)
+            result = await self._to_the_end(driver, progress_callback)
+            if self.on_result is not None:
+                self.on_result(result)
+            return result
         finally:
             self._driver = None
             await _to_its_end(driver.close)

@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
@@ -149,12 +149,21 @@ def run(options: Options, stdin: bytes | None = None) -> int:
         display.say(_disk(tasks, spec))
         for line in _shutdowns(tasks, spec):
             display.say(line)
-    result = asyncio.run(_run(processor, options))
-    code = exit_code(result)
-    if not options.quiet:
-        display.show_result(result, [task.file_id for task in tasks])
-    _say_the_way_out(result, options.again)
-    return code
+    told: list[BatchResult] = []
+
+    def show(result: BatchResult) -> None:
+        """Once, and as soon as it is there: to leave Ray takes a second or two."""
+        if told:
+            return
+        told.append(result)
+        if not options.quiet:
+            display.show_result(result, [task.file_id for task in tasks])
+            sys.stdout.flush()
+        _say_the_way_out(result, options.again)
+
+    result = asyncio.run(_run(processor, options, show))
+    show(result)
+    return exit_code(result)
 
 
 def continue_batch(output_dir: str) -> int:
@@ -188,11 +197,22 @@ def exit_code(result: BatchResult) -> int:
     return EXIT_FAILED if result.failure_count else 0
 
 
-async def _run(processor: BatchProcessor, options: Options) -> BatchResult:
+async def _run(processor: BatchProcessor, options: Options, show: Callable[[BatchResult], None]) -> BatchResult:
     loop = asyncio.get_running_loop()
     screen = display.NoDisplay() if options.quiet else display.make_display()
+    ended = False
+
+    def end(result: BatchResult) -> None:
+        nonlocal ended
+        ended = True
+        screen.end()
+        show(result)
+
+    processor.on_result = end
 
     def stop() -> None:
+        if ended:  # nothing is left to stop, and what is shown holds
+            return
         screen.note("stopping; what was finished is kept, and a second signal stops at once")
         processor.interrupt()
         for number in (signal.SIGINT, signal.SIGTERM):

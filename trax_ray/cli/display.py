@@ -34,7 +34,10 @@ class NoDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        self.end()
+
+    def end(self) -> None:
+        """Show no more, and leave room for what is printed now. May be called twice."""
 
     def update(self, progress: BatchProgress) -> None:
         """Take the newest figures."""
@@ -84,11 +87,11 @@ class LiveDisplay(NoDisplay):
         self._task = self._bar.add_task(self._doing, total=1)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def end(self) -> None:
+        """Stop the bar; its last state stays."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.stop()
 
     def update(self, progress: BatchProgress) -> None:
         """Move the bar."""
