@@ -194,6 +194,17 @@ def test_times_are_those_of_the_recording(start: Start, river: Path, tmp_path: P
     assert all(before["end"] <= after["start"] + 0.05 for before, after in pairwise(segments))
 
 
+def test_speech_that_a_service_left_out_is_told_of(start: Start, river: Path, tmp_path: Path) -> None:
+    spans = [span for span in speech_spans(decode.read(river)) if span.end_s < 15.0]
+    recordings = Recordings()
+    recordings.add(river, words=[Word(span.start_s, span.end_s, f"w{number}") for number, span in enumerate(spans)])
+    spec = spec_of(start(recordings), tmp_path / "out")
+    done, _ = through(spec, task(river))
+    assert "coverage" in done.metrics["warnings"]
+    assert done.metrics["uncovered_s"] > 10.0
+    assert min(start_s for start_s, _ in written(spec)["uncovered"]) >= 10.0
+
+
 def test_text_without_times_is_asked_for_in_short_pieces_and_says_that_times_are_made_up(
     start: Start, river: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -79,7 +80,9 @@ def test_a_short_recording_is_done_once(engine: Echo, spec: BatchSpec, samples: 
     assert "duplicate_of" not in again.metrics
 
 
-@pytest.mark.parametrize("changed", [{"model": "echo-2"}, {"language": "de"}, {"word_timestamps": True}])
+@pytest.mark.parametrize(
+    "changed", [{"model": "echo-2"}, {"language": "de"}, {"word_timestamps": True}, {"vad": "high"}]
+)
 def test_what_matters_makes_another_artifact(
     engine: Echo, spec: BatchSpec, samples: Path, changed: dict[str, Any]
 ) -> None:
@@ -166,6 +169,27 @@ def test_silence_is_never_given_to_the_engine(engine: Echo, spec: BatchSpec, sam
     assert engine.calls == 0
     assert (outcome.metrics["no_speech"], outcome.metrics["warnings"]) == (True, ["no_speech"])
     assert written(spec, "talk") == ""
+
+
+@pytest.mark.parametrize("chunk_size_s", [600, 30])
+def test_speech_that_the_engine_left_out_is_told_of(
+    engine: Echo, spec: BatchSpec, samples: Path, monkeypatch: pytest.MonkeyPatch, chunk_size_s: int
+) -> None:
+    """An engine that stops early, as Whisper does: the figure, the warning and the place, in pieces or at once."""
+    recording, spec = samples / "stories" / "the_river.ogg", replace(spec, chunk_size_s=chunk_size_s)
+    monkeypatch.setattr(
+        engine, "transcribe", lambda audio, speech, options: iter([Segment(0.0, 10.0, "word " * 20, confidence=0.9)])
+    )
+    outcome = attempt(spec, task(recording))
+    if outcome.children:
+        made = [attempt(spec, child) for child in outcome.children]
+        keys = {child.id: str(each.artifact_key) for child, each in zip(outcome.children, made, strict=True)}
+        outcome = attempt(spec, task(recording), children=keys)
+    assert "coverage" in outcome.metrics["warnings"]
+    assert outcome.metrics["uncovered_s"] > 30.0
+    kept = json.loads(Layout(Path(spec.output_dir)).transcript("talk", "json").read_text())["uncovered"]
+    assert kept[0][0] == pytest.approx(10.5, abs=2.0)
+    assert sum(end_s - start_s for start_s, end_s in kept) == pytest.approx(outcome.metrics["uncovered_s"], abs=0.01)
 
 
 def test_accuracy_is_measured_against_a_reference(engine: Echo, spec: BatchSpec, samples: Path, tmp_path: Path) -> None:
