@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -222,9 +223,10 @@ def test_a_lane_is_killed_with_64_requests_in_flight(
             until(lambda: server.ledger.in_flight == IN_FLIGHT, what=f"{IN_FLIGHT} requests in flight")
             lanes = [each for each in process.children(recursive=True) if each.name().startswith("ray::Lane")]
             assert len(lanes) == 1
+            killed_at = datetime.now(UTC)
             lanes[0].kill()
             lanes[0].wait()
-            under_way = {entry.audio for entry in server.ledger.of("transcriptions") if entry.ended_at is None}
+            gone_at = datetime.now(UTC)
             gate.opened.set()
             ended(process, out)
         ledger = server.ledger
@@ -232,7 +234,8 @@ def test_a_lane_is_killed_with_64_requests_in_flight(
     again = ledger.paid_again()
     assert set(again.values()) <= {2}
     assert len(again) <= IN_FLIGHT
-    assert set(again) <= under_way
+    under_way = [entry for entry in ledger.of("transcriptions") if entry.ended_at and entry.ended_at >= killed_at]
+    assert set(again) <= {entry.audio for entry in under_way if entry.at <= gone_at}
     history = read_history(out)
     assert {each.state.value for each in history.state.records.values()} == {"succeeded"}
     assert all(each.spent == 0 for each in history.state.records.values()), "nobody is blamed"
