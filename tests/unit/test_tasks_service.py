@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -667,27 +669,54 @@ def test_another_key_is_another_client(start: Start, river: Path, tmp_path: Path
     assert refused.failure.code == "key_refused"
 
 
-def test_nothing_holds_up_the_loop(start: Start, river: Path, tmp_path: Path) -> None:
-    """Files are read and written in threads: a heartbeat on the loop is never late by much."""
+@contextmanager
+def file_calls(folder: Path) -> Iterator[list[tuple[str, str, int]]]:
+    """What Python does to files of a folder: the audit event, the path, and the thread."""
+    calls: list[tuple[str, str, int]] = []
+    watching = True
+
+    def hook(event: str, given: tuple[Any, ...]) -> None:
+        if watching and (event == "open" or event.startswith(("os.", "shutil."))) and given:
+            path = str(given[0])
+            if path.startswith(str(folder)):
+                calls.append((event, path, threading.get_ident()))
+
+    sys.addaudithook(hook)  # never taken out again: Python has no way to
+    try:
+        yield calls
+    finally:
+        watching = False
+
+
+def test_nothing_holds_up_the_loop(
+    start: Start, river: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are opened, renamed and removed in threads, and audio is decoded there, also what has to be made again."""
     spec = spec_of(start(decode=False), tmp_path / "out", chunk_size_s=10)
     planned = attempt(spec, task(river))
-    late: list[float] = []
+    for upload in (tmp_path / "out").rglob("uploads/*.ogg"):
+        upload.unlink()
+        break
+    decoded_in: list[int] = []
+    decoded = decode.stream
 
-    async def beat() -> None:
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.005)
-            late.append(time.monotonic() - before - 0.005)
+    def noting(*given: Any, **more: Any) -> Any:
+        decoded_in.append(threading.get_ident())
+        return decoded(*given, **more)
 
-    async def play() -> None:
-        heart = asyncio.create_task(beat())
+    monkeypatch.setattr(decode, "stream", noting)
+
+    async def play() -> int:
         await asyncio.gather(*(call(spec, one) for one in planned.children))
-        heart.cancel()
         await service._room().close()
+        return threading.get_ident()
 
-    asyncio.run(play())
-    late.sort()
-    assert late[int(len(late) * 0.95)] < 0.1
+    with file_calls(tmp_path) as calls:
+        loop_in = asyncio.run(play())
+    assert decoded_in
+    assert loop_in not in decoded_in
+    assert {name for name, _, _ in calls} >= {"open", "os.rename", "os.remove"}, "the watch sees all of them"
+    assert [each for each in calls if each[2] == loop_in] == []
 
 
 # What preparing costs

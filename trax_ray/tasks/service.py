@@ -544,7 +544,8 @@ async def _claimed(job: Job, what: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        _give_back(lease)
+        # The thread gives it back also where this is cancelled again.
+        await asyncio.shield(asyncio.to_thread(_give_back, lease))
 
 
 async def _taken(lease: Lease, holder: str) -> None:
