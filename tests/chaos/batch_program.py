@@ -286,7 +286,7 @@ def run(description: Path) -> int:
     options: Any = SimpleNamespace(quiet=True, again=shlex.join(sys.argv), output_dir=spec.output_dir)
     try:
         with reporting_errors():
-            result = asyncio.run(command_line._run(processor, options))
+            result = asyncio.run(command_line._run(processor, options, lambda _: None))
             command_line._say_the_way_out(result, options.again)
             return command_line.exit_code(result)
     except typer.Exit as end:
