@@ -23,9 +23,9 @@ import soundfile
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
+from trax_ray.kinds.assignment import Assignment
+from trax_ray.kinds.transcribe import transcribe
 from trax_ray.media.decode import read
-from trax_ray.tasks.assignment import Assignment
-from trax_ray.tasks.transcribe import transcribe
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 LENGTH_S = 300

@@ -32,10 +32,10 @@ import soundfile
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.kinds import request as service
+from trax_ray.kinds.assignment import Assignment
+from trax_ray.kinds.recording import Job
 from trax_ray.media.encode import opus
-from trax_ray.tasks import service
-from trax_ray.tasks.assignment import Assignment
-from trax_ray.tasks.job import Job
 from trax_ray.testing.speech_server import Entry, Limits, SpeechServer, constant
 
 MODEL = "whisper-1"

@@ -26,8 +26,8 @@ import ray
 from trax_ray.cluster.connect import connect, disconnect
 from trax_ray.core.spec import BatchSpec, Limits
 from trax_ray.core.task import BatchTask, Outcome, ResourceRequest, TaskType
+from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.processor import BatchProcessor
-from trax_ray.tasks.assignment import Assignment, Progress
 
 CPUS = 0.25
 MEMORY_MB = 256

@@ -25,14 +25,14 @@ import jiwer
 import numpy as np
 import numpy.typing as npt
 
-from trax_ray.core.quality import uncovered
+from trax_ray.core.policy.quality import uncovered
 from trax_ray.core.task import ResourceRequest
+from trax_ray.kinds.accuracy import normalise
 from trax_ray.media.chunking import ChunkPlanner
 from trax_ray.media.decode import read
 from trax_ray.media.vad import speech_spans
 from trax_ray.providers import faster_whisper
 from trax_ray.providers.base import EngineOptions, Span
-from trax_ray.tasks.accuracy import normalise
 
 Audio = npt.NDArray[np.float32]
 Recording = tuple[Audio, str]

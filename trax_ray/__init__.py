@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trax_ray.control import BatchControl, BatchStatus
-    from trax_ray.core.progress import BatchProgress, BatchResult
+    from trax_ray.core.progress import BatchProgress
     from trax_ray.core.spec import (
         DEFAULT_CPU_LIMIT_PERCENT,
         DEFAULT_MEMORY_LIMIT_MB,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trax_ray.core.task import BatchTask, TaskType
     from trax_ray.errors import FileError, NetworkError, ProcessingError, ResourceError, TraxRayError
     from trax_ray.processor import BatchProcessor, create_batch_processor
+    from trax_ray.report.result import BatchResult
 
 __all__ = [
     "BatchControl",
@@ -51,7 +52,7 @@ except PackageNotFoundError:  # run from a checkout that isn't installed
 
 _HOMES = {
     "trax_ray.control": ("BatchControl", "BatchStatus"),
-    "trax_ray.core.progress": ("BatchProgress", "BatchResult"),
+    "trax_ray.core.progress": ("BatchProgress",),
     "trax_ray.core.spec": (
         "DEFAULT_CPU_LIMIT_PERCENT",
         "DEFAULT_MEMORY_LIMIT_MB",
@@ -61,6 +62,7 @@ _HOMES = {
     ),
     "trax_ray.core.task": ("BatchTask", "TaskType"),
     "trax_ray.errors": ("FileError", "NetworkError", "ProcessingError", "ResourceError", "TraxRayError"),
+    "trax_ray.report.result": ("BatchResult",),
     "trax_ray.processor": ("BatchProcessor", "create_batch_processor"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

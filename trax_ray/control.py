@@ -21,8 +21,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from trax_ray.core.machine import BatchState
 from trax_ray.core.progress import BatchProgress, failures_of, fold
+from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import TaskState
 from trax_ray.errors import FileError
 from trax_ray.store import inbox

@@ -24,9 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trax_ray.core.additions import additions
-from trax_ray.core.events import CoordinatorStarted, InputsClosed, Known
-from trax_ray.core.progress import BatchProgress, BatchResult, fold, result_of
+from trax_ray.core.progress import BatchProgress, fold
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
     DEFAULT_MEMORY_LIMIT_MB,
@@ -36,12 +34,15 @@ from trax_ray.core.spec import (
     BatchSpec,
     Limits,
 )
+from trax_ray.core.state.additions import additions
+from trax_ray.core.state.events import CoordinatorStarted, InputsClosed, Known
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
 from trax_ray.heads import reap_orphans
-from trax_ray.planning import TaskPlanner, find_keys, pin_model, resolve_model
+from trax_ray.plan.planner import TaskPlanner, find_keys, pin_model, resolve_model
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.registry import provider_of
+from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store.batch_journal import read_state, spoilt
 from trax_ray.store.inbox import waiting
 from trax_ray.store.layout import Layout

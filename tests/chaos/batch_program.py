@@ -32,8 +32,8 @@ import typer
 from trax_ray import heads
 from trax_ray.cli import batch as command_line
 from trax_ray.cli.app import reporting_errors
-from trax_ray.core.events import decode_task, encode
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.events import decode_task, encode
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import TraxRayError
 from trax_ray.processor import BatchProcessor

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from simulated_workers import STALL_S, STALLED, LooseLayout, Process, Worker
 
-from trax_ray.core.additions import additions
-from trax_ray.core.events import (
+from trax_ray.core.state.additions import additions
+from trax_ray.core.state.events import (
     AttemptEnded,
     Cancel,
     Command,

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trax_ray.core.events import (
+from trax_ray.core.state.events import (
     Dispatch,
 )
-from trax_ray.core.plan import plan_chunks
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
 from trax_ray.errors import BusyError, TraxRayError
+from trax_ray.kinds.chunks import plan_chunks
 from trax_ray.store import files
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.layout import Layout

@@ -14,12 +14,12 @@ from typing import Any
 from simulated_coordinator import Coordinator, Driver
 from simulated_workers import DIED, LOST, NODE_LOST, STALL_S, Process, Worker, attempt_at
 
-from trax_ray.core.events import Dispatch
-from trax_ray.core.plan import InputFile, plan_file
-from trax_ray.core.signals import ProviderSignal, SignalKind
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
+from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import BatchTask, Failure, Outcome, ResourceRequest, TaskState
 from trax_ray.errors import TraxRayError
+from trax_ray.plan.tasks import InputFile, plan_file
 from trax_ray.store import files, inbox
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.batch_journal import read_state

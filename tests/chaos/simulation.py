@@ -33,9 +33,9 @@ from simulated_coordinator import Coordinator
 from simulated_workers import transcript_of
 from simulated_world import MOMENTS, VICTIMS, Doom, Draws, World
 
-from trax_ray.core.events import Revived, Started, decode_event
-from trax_ray.core.machine import BatchState
-from trax_ray.core.plan import digest
+from trax_ray.core.ids import digest
+from trax_ray.core.state.events import Revived, Started, decode_event
+from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import TaskState
 from trax_ray.errors import FencedError
 from trax_ray.store import artifacts, inbox, lease

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from batch_program import Batch, artifacts, outputs, until
 
-from trax_ray.core.retry import WORKER_DIED
-from trax_ray.core.services import FIRST_WINDOW
+from trax_ray.core.limits.services import FIRST_WINDOW
+from trax_ray.core.policy.retry import WORKER_DIED
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import ResourceRequest, TaskState
 from trax_ray.testing.factories import make_task

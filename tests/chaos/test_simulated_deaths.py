@@ -20,10 +20,10 @@ import simulated_coordinator
 from simulated_coordinator import Coordinator
 from simulation import MOMENTS, RIVALS, VICTIMS, Sums, simulate, sweep
 
-from trax_ray.core.additions import additions
-from trax_ray.core.events import AttemptEnded, Event, Revived
-from trax_ray.core.ledger import Ledger
-from trax_ray.core.machine import BatchState
+from trax_ray.core.state.additions import additions
+from trax_ray.core.state.events import AttemptEnded, Event, Revived
+from trax_ray.core.state.ledger import Ledger
+from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.store import artifacts, epochs, files, inbox
 from trax_ray.store.artifacts import ArtifactStore

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.progress import BatchProgress
 from trax_ray.processor import BatchProcessor
+from trax_ray.report.result import BatchResult
 
 RIVER_WORDS = 108
 """Words in the recording `river`, about: its share of the whole."""

@@ -14,8 +14,8 @@ from tests.ray.conftest import Start
 from tests.ray.support import run, until
 from trax_ray.cluster import remote
 from trax_ray.cluster.lane import LANE_WIDTH, Lanes
-from trax_ray.core.events import Dispatch
 from trax_ray.core.spec import Limits, RetryPolicy
+from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import BusyError
 from trax_ray.processor import BatchProcessor

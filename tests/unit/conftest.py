@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trax_ray.core.events import AttemptEnded, CoordinatorStarted, Event, Started, TasksAdded
+from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Event, Started, TasksAdded
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
 from trax_ray.store.batch_journal import BatchJournal
 from trax_ray.store.layout import Layout

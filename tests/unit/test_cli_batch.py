@@ -22,11 +22,12 @@ from typer.testing import CliRunner
 from trax_ray.cli import batch as command
 from trax_ray.cli import recorded
 from trax_ray.cli.app import app
-from trax_ray.core.events import CoordinatorStarted, TasksAdded, encode_event
-from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.events import CoordinatorStarted, TasksAdded, encode_event
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.errors import BusyError, SetupError
+from trax_ray.report.result import BatchResult
 from trax_ray.store.epochs import open_journal
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease

@@ -16,7 +16,7 @@ from trax_ray import control, heads
 from trax_ray.cli import control as cli_control
 from trax_ray.cli import display
 from trax_ray.cli.app import app
-from trax_ray.core.events import Paused, Stopped
+from trax_ray.core.state.events import Paused, Stopped
 from trax_ray.errors import SetupError
 from trax_ray.heads import Head
 from trax_ray.store import inbox

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from trax_ray.cli import batch as command
 from trax_ray.cli import display
 from trax_ray.cli.app import app
-from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.task import BatchTask
 from trax_ray.processor import BatchProcessor
+from trax_ray.report.result import BatchResult
 from trax_ray.testing.factories import make_spec, make_task
 
 

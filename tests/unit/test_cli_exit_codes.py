@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from trax_ray.cli.app import app
-from trax_ray.core.events import CoordinatorStarted, TasksAdded, encode_event
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.events import CoordinatorStarted, TasksAdded, encode_event
 from trax_ray.providers import weights
 from trax_ray.store.epochs import open_journal
 from trax_ray.store.layout import Layout

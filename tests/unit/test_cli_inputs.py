@@ -20,17 +20,19 @@ from typer.testing import CliRunner
 
 from trax_ray.cli import batch as command
 from trax_ray.cli.app import app
-from trax_ray.core.events import TasksAdded, decode_task, encode
-from trax_ray.core.plan import InputFile, plan_chunks, plan_file
-from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.events import TasksAdded, decode_task, encode
 from trax_ray.core.task import BatchTask, Outcome, ResourceRequest
+from trax_ray.kinds import transcribe as transcribing
+from trax_ray.kinds.assignment import Assignment
+from trax_ray.kinds.chunks import plan_chunks
 from trax_ray.media import vad
 from trax_ray.media.speech import Segment, Span
+from trax_ray.plan.tasks import InputFile, plan_file
+from trax_ray.report.result import BatchResult
 from trax_ray.report.schemas import TABLES
 from trax_ray.report.write import write_report
-from trax_ray.tasks import transcribe as transcribing
-from trax_ray.tasks.assignment import Assignment
 
 ENTRY = InputFile(path="/in/talk.mp3", name="talk.mp3", output="talk", size_bytes=1000)
 

@@ -9,7 +9,7 @@ import pytest
 
 from trax_ray.cluster import remote
 from trax_ray.core.task import Outcome
-from trax_ray.tasks.assignment import Progress
+from trax_ray.kinds.assignment import Progress
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from trax_ray.control import BatchControl, Outcome, Phase
-from trax_ray.core.events import (
+from trax_ray.core.state.events import (
     AttemptEnded,
     Draining,
     Event,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.admission import (
+from trax_ray.core.policy.admission import (
     CLOSES_AFTER_S,
     SETTLE_S,
     Allowance,
@@ -23,7 +23,7 @@ from trax_ray.core.admission import (
     slots,
     to_give_back,
 )
-from trax_ray.core.admission import (
+from trax_ray.core.policy.admission import (
     admit as admit_tasks,
 )
 from trax_ray.core.spec import Limits

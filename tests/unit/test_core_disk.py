@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trax_ray.core.disk import BLOCK_BYTES, audio_s, bytes_needed, format_bytes
 from trax_ray.core.spec import BatchSpec, Limits
 from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.plan.disk import BLOCK_BYTES, audio_s, bytes_needed, format_bytes
 from trax_ray.testing.factories import make_task
 
 SPEC = BatchSpec("/out", model="tiny")

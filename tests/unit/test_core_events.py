@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core import events
-from trax_ray.core.events import (
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state import events
+from trax_ray.core.state.events import (
     AttemptEnded,
     CoordinatorStarted,
     Draining,
@@ -34,7 +35,6 @@ from trax_ray.core.events import (
     encode,
     encode_event,
 )
-from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskType
 
 quick = settings(max_examples=50, deadline=None)

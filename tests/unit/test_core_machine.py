@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from trax_ray.core.additions import additions
-from trax_ray.core.events import (
+from trax_ray.core.policy.retry import LOST
+from trax_ray.core.progress import failures_of, fold
+from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.state.additions import additions
+from trax_ray.core.state.events import (
     AttemptEnded,
     Cancel,
     Command,
@@ -34,11 +37,8 @@ from trax_ray.core.events import (
     decode_event,
     encode_event,
 )
-from trax_ray.core.ledger import TRANSITIONS, Cause, Ledger, TaskRecord
-from trax_ray.core.machine import BatchState
-from trax_ray.core.progress import failures_of, fold
-from trax_ray.core.retry import LOST
-from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.state.ledger import TRANSITIONS, Cause, Ledger, TaskRecord
+from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
 from trax_ray.errors import IllegalTransition, UsageError
 from trax_ray.testing.clock import FakeClock

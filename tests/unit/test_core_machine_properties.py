@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_core_machine import Batch
 
-from trax_ray.core.additions import additions
-from trax_ray.core.events import (
+from trax_ray.core.policy.quality import QualityTotals, audio_us
+from trax_ray.core.policy.retry import LOST
+from trax_ray.core.progress import failures_of, fold
+from trax_ray.core.spec import RetryPolicy
+from trax_ray.core.state.additions import additions
+from trax_ray.core.state.events import (
     AttemptEnded,
     Cancel,
     Command,
@@ -32,11 +36,7 @@ from trax_ray.core.events import (
     Started,
     Stopped,
 )
-from trax_ray.core.ledger import Tally, TaskRecord
-from trax_ray.core.progress import failures_of, fold
-from trax_ray.core.quality import QualityTotals, audio_us
-from trax_ray.core.retry import LOST
-from trax_ray.core.spec import RetryPolicy
+from trax_ray.core.state.ledger import Tally, TaskRecord
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
 from trax_ray.testing.factories import make_task
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.plan import InputFile, digest, file_id_of, plan_call, plan_chain, plan_chunks, plan_file
+from trax_ray.core.ids import digest, file_id_of
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+from trax_ray.kinds.chunks import plan_chunks
+from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
 from trax_ray.testing.factories import make_task
 
 quick = settings(max_examples=100, deadline=None)
@@ -88,7 +90,7 @@ def test_ids_stay_from_one_version_and_one_process_to_the_next() -> None:
     assert file_id_of("/in/\udce9.mp3") == "274066a6d6bc8b5c"
     assert plan().fingerprint == "492717c7e1706d63"
     assert call().id == "download-75efd136440f1f40"
-    code = "from trax_ray.core.plan import digest; print(digest({'b': [1, None], 'a': 'x'}))"
+    code = "from trax_ray.plan.tasks import digest; print(digest({'b': [1, None], 'a': 'x'}))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest({"a": "x", "b": [1, None]})
 

@@ -14,19 +14,18 @@ from test_core_machine import Batch, child, failure
 
 from trax_ray import BatchProgress as PublicProgress
 from trax_ray import BatchResult as PublicResult
-from trax_ray.core.events import InputsClosed, Paused, Stopped
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.progress import (
     BatchProgress,
-    BatchResult,
     estimate_remaining_s,
     failures_of,
     fold,
     format_duration,
     format_progress,
-    result_of,
 )
-from trax_ray.core.signals import ProviderSignal, SignalKind
+from trax_ray.core.state.events import InputsClosed, Paused, Stopped
 from trax_ray.core.task import Outcome, TaskType
+from trax_ray.report.result import BatchResult, result_of
 from trax_ray.testing.factories import make_task
 
 quick = settings(max_examples=200, deadline=None)

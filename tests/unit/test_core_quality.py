@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.quality import (
+from trax_ray.core.policy.quality import (
     QualityTotals,
     accuracy_percent,
     assess,

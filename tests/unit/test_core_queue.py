@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trax_ray.core.queue import TaskQueue
+from trax_ray.core.state.queue import TaskQueue
 
 AGING_S = 4.0
 

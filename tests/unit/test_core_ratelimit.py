@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.events import encode
-from trax_ray.core.ratelimit import ProviderLimits
-from trax_ray.core.signals import ProviderSignal, SignalKind, Verdict
+from trax_ray.core.limits.ratelimit import ProviderLimits
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind, Verdict
+from trax_ray.core.state.events import encode
 
 OK = ProviderSignal(status=200, latency_s=1.0)
 TOO_MANY = ProviderSignal(SignalKind.RATE_LIMITED, 429, latency_s=0.1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.retry import BAD_ANSWER, FORMAT_REFUSED, LOST, RetryDecision, backoff_s, decide
+from trax_ray.core.policy.retry import BAD_ANSWER, FORMAT_REFUSED, LOST, RetryDecision, backoff_s, decide
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Category, Failure, FailureClass, ResourceRequest
 

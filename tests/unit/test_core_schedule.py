@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.schedule import Hours, parse_hours, parse_start, waits_until
+from trax_ray.core.policy.schedule import Hours, parse_hours, parse_start, waits_until
 from trax_ray.errors import UsageError
 
 quick = settings(max_examples=200, deadline=None)

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from trax_ray.core.admission import Allowance, admit
-from trax_ray.core.events import (
+from trax_ray.core.limits.services import COST_CAP
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
+from trax_ray.core.policy.admission import Allowance, admit
+from trax_ray.core.spec import BatchSpec, Limits
+from trax_ray.core.state.events import (
     AttemptEnded,
     CoordinatorStarted,
     Dispatch,
@@ -18,12 +21,9 @@ from trax_ray.core.events import (
     Started,
     TasksAdded,
 )
-from trax_ray.core.machine import BatchState
-from trax_ray.core.services import COST_CAP
-from trax_ray.core.signals import ProviderSignal, SignalKind
-from trax_ray.core.spec import BatchSpec, Limits
+from trax_ray.core.state.machine import BatchState
+from trax_ray.core.state.waiting import Waiting
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, TaskState
-from trax_ray.core.waiting import Waiting
 from trax_ray.testing.factories import make_task
 
 OK = ProviderSignal(status=200, latency_s=1.0)

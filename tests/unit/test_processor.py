@@ -9,7 +9,7 @@ import pytest
 from trax_ray import TaskType, create_batch_processor
 from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.planning import pin_model, pinned_model, provider_for, resolve_model
+from trax_ray.plan.planner import pin_model, pinned_model, provider_for, resolve_model
 
 
 async def test_on_a_cluster_with_gpus_a_model_that_can_use_one_asks_for_it(tmp_path: Path) -> None:

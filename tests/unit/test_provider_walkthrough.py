@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import trax_ray.providers
 from trax_ray.cli.app import app
 from trax_ray.core.task import ResourceRequest
+from trax_ray.kinds.transcribe import _engine
 from trax_ray.providers import registry
 from trax_ray.providers.base import SpeechEngine
-from trax_ray.tasks.transcribe import _engine
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-provider.md"
 MODULE, ENTRY, TRIAL = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

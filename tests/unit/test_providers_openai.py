@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trax_ray.core.signals import SignalKind
+from trax_ray.core.limits.signals import SignalKind
 from trax_ray.core.task import Category, FailureClass
 from trax_ray.media.encode import WAV_BYTES_PER_S, opus
 from trax_ray.media.speech import Span, Word

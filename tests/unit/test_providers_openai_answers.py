@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.retry import BAD_ANSWER
+from trax_ray.core.policy.retry import BAD_ANSWER
 from trax_ray.errors import ProcessingError, UsageError
 from trax_ray.media.speech import Span
 from trax_ray.providers.openai_answers import Answer, read_answer

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trax_ray.core.quality import uncovered
+from trax_ray.core.policy.quality import uncovered
 from trax_ray.core.task import ResourceRequest
+from trax_ray.kinds.accuracy import count_errors
 from trax_ray.media.decode import Audio, read
 from trax_ray.media.vad import speech_spans
 from trax_ray.providers import faster_whisper, weights
 from trax_ray.providers.base import EngineOptions, Segment
-from trax_ray.tasks.accuracy import count_errors
 
 RATE = 16_000
 SPEECH_DIR = Path(os.environ.get("TRAX_RAY_SPEECH_DIR", Path(__file__).parents[3] / "shared" / "speech"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_report_support import NO_SAMPLES, START, TIMEOUT, Batch, failed, tell_everything, worked
 
-from trax_ray.core.events import (
+from trax_ray.core.state.events import (
     AttemptEnded,
     CoordinatorStarted,
     Draining,

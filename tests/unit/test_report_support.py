@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trax_ray.core.events import (
+from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.state.events import (
     AttemptEnded,
     CoordinatorStarted,
     Event,
@@ -17,10 +18,10 @@ from trax_ray.core.events import (
     TasksAdded,
     encode_event,
 )
-from trax_ray.core.machine import BatchState
-from trax_ray.core.plan import InputFile, plan_chunks, plan_file
-from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskType
+from trax_ray.kinds.chunks import plan_chunks
+from trax_ray.plan.tasks import InputFile, plan_file
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal
 from trax_ray.store.layout import Layout

@@ -31,13 +31,13 @@ from test_report_support import (
     worked,
 )
 
-from trax_ray.core.events import InputsClosed, Preempted, Resumed, Scaled, TasksAdded
-from trax_ray.core.plan import plan_chunks
-from trax_ray.core.progress import BatchResult
+from trax_ray.core.state.events import InputsClosed, Preempted, Resumed, Scaled, TasksAdded
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, TaskType
 from trax_ray.errors import DiskFull, FileError, UsageError
+from trax_ray.kinds.chunks import plan_chunks
 from trax_ray.report import parquet, write
 from trax_ray.report.frames import read_table
+from trax_ray.report.result import BatchResult
 from trax_ray.report.schemas import SCHEMA_VERSION, TABLES, schema
 from trax_ray.report.summary import summary_rows
 from trax_ray.report.write import write_report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trax_ray.core.events import CoordinatorStarted, TasksAdded
+from trax_ray.core.state.events import CoordinatorStarted, TasksAdded
 from trax_ray.errors import BusyError, FileError
 from trax_ray.store import cleaning
 from trax_ray.store.artifacts import ArtifactStore

@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import pytest
 
-from trax_ray.core.events import CoordinatorStarted, TasksAdded
+from trax_ray.core.state.events import CoordinatorStarted, TasksAdded
 from trax_ray.errors import DiskFull, FileError, TraxRayError
 from trax_ray.report.parquet import TableFile, read_columns
 from trax_ray.store import artifacts, files, inbox, lease

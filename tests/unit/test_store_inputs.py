@@ -7,8 +7,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from trax_ray.core.plan import file_id_of
-from trax_ray.store.inputs import MEDIA_SUFFIXES, Found, Scan, describe, find_reference, scan
+from trax_ray.core.ids import file_id_of
+from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found, Scan, describe, find_reference, scan
 
 
 def touch(root: Path, *names: str) -> None:

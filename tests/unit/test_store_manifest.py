@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.plan import MAX_PRIORITY
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.store.inputs import Found, Scan, describe, scan
-from trax_ray.store.manifest import Row, is_manifest, read_list, read_manifest
+from trax_ray.plan.inputs import Found, Scan, describe, scan
+from trax_ray.plan.manifest import Row, is_manifest, read_list, read_manifest
+from trax_ray.plan.tasks import MAX_PRIORITY
 
 quick = settings(max_examples=100, deadline=None)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trax_ray.errors import FileError
-from trax_ray.tasks.accuracy import WordErrors, count_errors, normalise, read_reference
+from trax_ray.kinds.accuracy import WordErrors, count_errors, normalise, read_reference
 
 quick = settings(max_examples=100, deadline=None)
 

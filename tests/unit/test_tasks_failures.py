@@ -10,7 +10,7 @@ import pytest
 
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import DiskFull, FileError, MediaError, NetworkError, ResourceError, SetupError, TraxRayError
-from trax_ray.tasks.failures import MESSAGE_CHARACTERS, failure_of
+from trax_ray.kinds.failures import MESSAGE_CHARACTERS, failure_of
 
 T, P, C, U, R = (
     FailureClass.TRANSIENT,

@@ -15,12 +15,12 @@ import soundfile
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import DiskFull, MediaError
+from trax_ray.kinds import preprocess as preparing
+from trax_ray.kinds.assignment import Assignment
+from trax_ray.kinds.preprocess import holds, preprocess, private_audio
 from trax_ray.media.analysis import Analyser
 from trax_ray.store.artifacts import content_hash
 from trax_ray.store.layout import Layout
-from trax_ray.tasks import preprocess as preparing
-from trax_ray.tasks.assignment import Assignment
-from trax_ray.tasks.preprocess import holds, preprocess, private_audio
 
 RATE = 16_000
 

@@ -14,9 +14,9 @@ import pytest
 
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
 from trax_ray.errors import NetworkError
-from trax_ray.tasks import run as run_module
-from trax_ray.tasks.assignment import Assignment, Progress
-from trax_ray.tasks.run import IMPLEMENTED, call, make_attempt, make_call, run
+from trax_ray.kinds import run as run_module
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.run import IMPLEMENTED, call, make_attempt, make_call, run
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import make_spec, make_task
 

@@ -20,10 +20,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from trax_ray.core.signals import SignalKind
+from trax_ray.core.limits.signals import SignalKind
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import FileError
+from trax_ray.kinds import request as service
+from trax_ray.kinds.assignment import Assignment
+from trax_ray.kinds.recording import Job
+from trax_ray.kinds.transcribe import transcribe
 from trax_ray.media import chunking, decode, vad
 from trax_ray.media.encode import wav
 from trax_ray.media.speech import Word
@@ -32,10 +36,6 @@ from trax_ray.providers.credentials import hand_over
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.system import System
-from trax_ray.tasks import service
-from trax_ray.tasks.assignment import Assignment
-from trax_ray.tasks.job import Job
-from trax_ray.tasks.transcribe import transcribe
 from trax_ray.testing.speech_server import (
     KEY,
     Call,
@@ -688,9 +688,7 @@ def file_calls(folder: Path) -> Iterator[list[tuple[str, str, int]]]:
         watching = False
 
 
-def test_nothing_holds_up_the_loop(
-    start: Start, river: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_holds_up_the_loop(start: Start, river: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are opened, renamed and removed in threads, and audio is decoded there, also what has to be made again."""
     spec = spec_of(start(decode=False), tmp_path / "out", chunk_size_s=10)
     planned = attempt(spec, task(river))

@@ -14,15 +14,15 @@ import pytest
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import FileError, MediaError
+from trax_ray.kinds import preprocess as preparing
+from trax_ray.kinds import recording as job_module
+from trax_ray.kinds import transcribe as module
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.recording import Job
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
-from trax_ray.tasks import job as job_module
-from trax_ray.tasks import preprocess as preparing
-from trax_ray.tasks import transcribe as module
-from trax_ray.tasks.assignment import Assignment, Progress
-from trax_ray.tasks.job import Job
 
 
 class Echo:

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from trax_ray.core.task import BatchTask, FailureClass, Outcome, ResourceRequest, TaskType
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.run import load, make_attempt
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.layout import Layout
-from trax_ray.tasks.assignment import Assignment, Progress
-from trax_ray.tasks.run import load, make_attempt
 from trax_ray.testing import scripted
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import SMALL, make_spec, make_task
@@ -177,7 +177,7 @@ def test_a_segmentation_fault_is_a_real_one() -> None:
     program = (
         "from trax_ray.testing.factories import make_spec, make_task\n"
         "from trax_ray.testing.scripted import run\n"
-        "from trax_ray.tasks.assignment import Assignment\n"
+        "from trax_ray.kinds.assignment import Assignment\n"
         "list(run(Assignment(make_spec('/out'), make_task(script=['segfault']))))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)

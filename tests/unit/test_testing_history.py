@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from trax_ray.core.events import (
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
+from trax_ray.core.state.events import (
     AttemptEnded,
     CoordinatorStarted,
     Draining,
@@ -30,7 +31,6 @@ from trax_ray.core.events import (
     TasksAdded,
     encode_event,
 )
-from trax_ray.core.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal, segment_path

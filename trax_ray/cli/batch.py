@@ -20,27 +20,29 @@ from typing import Any
 
 from trax_ray import heads
 from trax_ray.cli import display, recorded
-from trax_ray.core.disk import bytes_needed, format_bytes
-from trax_ray.core.plan import MAX_PRIORITY, InputFile, file_id_of, plan_chain, plan_file
-from trax_ray.core.progress import BatchProgress, BatchResult
-from trax_ray.core.schedule import parse_start
+from trax_ray.core.ids import file_id_of
+from trax_ray.core.policy.schedule import parse_start
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.planning import known_outputs, provider_for, resolve_model
+from trax_ray.kinds.preprocess import private_audio
+from trax_ray.plan.disk import bytes_needed, format_bytes
+from trax_ray.plan.inputs import STDIN, Found, Scan, describe, scan
+from trax_ray.plan.manifest import read_bytes_of
+from trax_ray.plan.planner import known_outputs, provider_for, resolve_model
+from trax_ray.plan.tasks import MAX_PRIORITY, InputFile, plan_chain, plan_file
 from trax_ray.processor import BatchProcessor
 from trax_ray.providers.choice import notice
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.prices import is_makers_own
 from trax_ray.providers.registry import is_service
 from trax_ray.providers.shutdowns import shutdown_of
+from trax_ray.report.result import BatchResult
 from trax_ray.report.text import one_line
 from trax_ray.store.files import ensure_folder, shown
-from trax_ray.store.inputs import STDIN, Found, Scan, describe, scan
 from trax_ray.store.layout import Layout, plan_names
 from trax_ray.store.lease import expect_nobody
-from trax_ray.store.manifest import read_bytes_of
-from trax_ray.tasks.preprocess import private_audio
 
 __all__ = ["Options", "continue_batch", "exit_code", "run"]
 

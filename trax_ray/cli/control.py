@@ -13,9 +13,9 @@ from pathlib import Path
 from trax_ray import heads
 from trax_ray.cli import display
 from trax_ray.control import Answer, BatchControl, BatchStatus, Outcome, Phase, no_batch
-from trax_ray.core.disk import format_bytes
 from trax_ray.core.progress import format_duration
 from trax_ray.errors import UsageError
+from trax_ray.plan.disk import format_bytes
 from trax_ray.report.text import one_line
 from trax_ray.store.cleaning import clean, clean_everything
 from trax_ray.store.files import shown

@@ -9,9 +9,10 @@ from textwrap import shorten
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.progress import BatchProgress, BatchResult, format_duration, format_progress
+from trax_ray.core.progress import BatchProgress, format_duration, format_progress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask
+from trax_ray.report.result import BatchResult
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
 

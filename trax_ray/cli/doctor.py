@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from trax_ray.core.admission import cpu_slots
+from trax_ray.core.policy.admission import cpu_slots
 from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.heads import answers, live_head, noted_heads, orphans

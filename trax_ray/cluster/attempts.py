@@ -12,15 +12,15 @@ import ray
 from trax_ray.cluster import failures, remote
 from trax_ray.cluster.lane import Lanes
 from trax_ray.cluster.sampling import WorkerReport
-from trax_ray.core.admission import Use
-from trax_ray.core.events import Dispatch
-from trax_ray.core.retry import WORKER_DIED
+from trax_ray.core.policy.admission import Use
+from trax_ray.core.policy.retry import WORKER_DIED
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import BatchTask, Failure, Outcome
 from trax_ray.heads import lives
+from trax_ray.kinds.failures import failure_of
+from trax_ray.kinds.run import timed_out
 from trax_ray.providers.registry import is_service
-from trax_ray.tasks.failures import failure_of
-from trax_ray.tasks.run import timed_out
 
 __all__ = ["Attempts", "Running"]
 

@@ -26,9 +26,12 @@ from trax_ray.cluster import failures, remote
 from trax_ray.cluster.attempts import Attempts
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
-from trax_ray.core import admission
-from trax_ray.core.additions import additions
-from trax_ray.core.events import (
+from trax_ray.core.policy import admission
+from trax_ray.core.policy.schedule import parse_hours, waits_until
+from trax_ray.core.progress import BatchProgress, fold
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.additions import additions
+from trax_ray.core.state.events import (
     AttemptEnded,
     Cancel,
     Command,
@@ -50,12 +53,10 @@ from trax_ray.core.events import (
     TasksAdded,
     decode_task,
 )
-from trax_ray.core.machine import LOOK_AHEAD
-from trax_ray.core.progress import BatchProgress, BatchResult, fold, result_of
-from trax_ray.core.schedule import parse_hours, waits_until
-from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.machine import LOOK_AHEAD
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
+from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store import inbox
 from trax_ray.store.batch_journal import BatchJournal, spoilt
 from trax_ray.store.layout import Layout

@@ -16,12 +16,13 @@ import ray
 
 from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
-from trax_ray.core.events import encode
-from trax_ray.core.progress import BatchProgress, BatchResult
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.events import encode
 from trax_ray.core.task import BatchTask, ResourceRequest
 from trax_ray.errors import BusyError, ResourceError, SetupError, TaskCancelled, TraxRayError
 from trax_ray.providers.keys import Secret
+from trax_ray.report.result import BatchResult
 
 __all__ = ["Driver"]
 

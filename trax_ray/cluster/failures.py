@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ray.exceptions as rex
 
-from trax_ray.core.retry import WORKER_DIED
+from trax_ray.core.policy.retry import WORKER_DIED
 from trax_ray.core.task import Category, Failure, FailureClass
 
 __all__ = ["answer_lost", "failure_of_ray", "greedy", "lost_with_node", "stalled"]

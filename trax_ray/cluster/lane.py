@@ -19,9 +19,9 @@ from typing import Any
 import ray
 
 from trax_ray.cluster import remote
-from trax_ray.core.events import encode
+from trax_ray.core.state.events import encode
+from trax_ray.kinds.run import make_call
 from trax_ray.providers.credentials import hand_over
-from trax_ray.tasks.run import make_call
 
 __all__ = ["LANE_WIDTH", "Lanes"]
 

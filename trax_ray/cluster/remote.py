@@ -18,12 +18,12 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trax_ray.core.events import Dispatch, decode_outcome, decode_task, encode
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.events import Dispatch, decode_outcome, decode_task, encode
 from trax_ray.core.task import Outcome, ResourceRequest, TaskType
+from trax_ray.kinds.assignment import Assignment
+from trax_ray.kinds.run import make_attempt
 from trax_ray.providers.credentials import hand_over
-from trax_ray.tasks.assignment import Assignment
-from trax_ray.tasks.run import make_attempt
 
 __all__ = [
     "alive",
@@ -41,7 +41,7 @@ PROGRESS_PERIOD_S = 1.0
 
 NICENESS = 5
 """Of the processes that compute; the coordinator, which says what they do next, and lanes, which wait, have 0. So the
-slots that others' load leaves open (`core.admission`) cost those others little."""
+slots that others' load leaves open (`core.policy.admission`) cost those others little."""
 
 REPORT_MEMORY_MB = 512
 

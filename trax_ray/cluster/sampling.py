@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from trax_ray.cluster.remote import process_memory_mb
-from trax_ray.core.admission import NodeSample, ResourceSample
+from trax_ray.core.policy.admission import NodeSample, ResourceSample
 
 __all__ = ["Measurement", "Sampler", "WorkerReport"]
 

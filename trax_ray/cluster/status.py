@@ -8,8 +8,8 @@ import os
 import platform
 import time
 
-from trax_ray.core.machine import BatchState
 from trax_ray.core.progress import BatchProgress
+from trax_ray.core.state.machine import BatchState
 from trax_ray.errors import TraxRayError
 from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout

@@ -1,32 +1,30 @@
-"""What a batch has come to: `BatchProgress` while it runs, `BatchResult` when it has ended."""
+"""How a batch stands: `BatchProgress`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.ledger import DEPENDENCY_FAILED, TaskRecord
+from trax_ray.core.state.ledger import DEPENDENCY_FAILED, TaskRecord
 from trax_ray.core.task import TaskState
 
 if TYPE_CHECKING:
-    import pandas
-
-    from trax_ray.core.machine import BatchState
+    from trax_ray.core.state.machine import BatchState
 
 __all__ = [
     "BatchProgress",
-    "BatchResult",
     "estimate_remaining_s",
     "failures_of",
     "fold",
     "format_duration",
     "format_progress",
-    "result_of",
+    "percent",
 ]
 
 
-def _percent(part: int, whole: int) -> float:
+def percent(part: int, whole: int) -> float:
+    """100 x part / whole; 0.0 of nothing."""
     return 100.0 * part / whole if whole else 0.0
 
 
@@ -75,73 +73,15 @@ class BatchProgress:
     @property
     def success_rate(self) -> float:
         """100 x completed / total; 0.0 of nothing."""
-        return _percent(self.completed_tasks, self.total_tasks)
+        return percent(self.completed_tasks, self.total_tasks)
 
     @property
     def failure_rate(self) -> float:
         """100 x failed / total; 0.0 of nothing."""
-        return _percent(self.failed_tasks, self.total_tasks)
+        return percent(self.failed_tasks, self.total_tasks)
 
     def __str__(self) -> str:
         return format_progress(self)
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """The end of a batch.
-
-    Args:
-        success_count: Inputs that succeeded.
-        failure_count: Inputs that failed for good.
-        total_count: Inputs in all.
-        processing_time: Seconds that this run took.
-        memory_peak_mb: Highest memory of the batch's own processes, MiB.
-        cpu_peak_percent: Highest load of the coordinator's node, percent.
-        quality_metrics: Accuracy, warnings and recovery figures.
-        cancelled_count: Inputs that `stop` cancelled.
-        failures: One mapping per failed input: file_id, file_name, failed_step, failure_class, category,
-            code, error, attempts.
-        reason: `complete`, `stopped` or `parked`.
-        parked: Providers that wait for a person, with the reason.
-        output_dir: Where transcripts and report are.
-        report_error: Why the report could not be written; empty where it was.
-        cost_usd: What services have charged for this output folder so far, US dollars; None where nothing is known.
-    """
-
-    success_count: int = 0
-    failure_count: int = 0
-    total_count: int = 0
-    processing_time: float = 0.0
-    memory_peak_mb: float = 0.0
-    cpu_peak_percent: float = 0.0
-    quality_metrics: Mapping[str, Any] = field(default_factory=dict)
-    cancelled_count: int = 0
-    failures: Sequence[Mapping[str, Any]] = ()
-    reason: str = "complete"
-    parked: Mapping[str, str] = field(default_factory=dict)
-    output_dir: str = ""
-    report_error: str = ""
-    cost_usd: float | None = None
-
-    @property
-    def success_rate(self) -> float:
-        """100 x succeeded / total; 0.0 of nothing."""
-        return _percent(self.success_count, self.total_count)
-
-    def to_pandas(self, table: str = "files") -> pandas.DataFrame:
-        """One table of the report as a DataFrame.
-
-        Args:
-            table: `files`, `tasks`, `attempts` or `segments`.
-
-        Raises:
-            FileError: The report isn't there.
-        """
-        from importlib import import_module
-
-        # By name: core is pure, and the report room, which knows Parquet and pandas, is built upon it.
-        frame: pandas.DataFrame = import_module("trax_ray.report.frames").read_table(self.output_dir, table)
-        return frame
 
 
 def estimate_remaining_s(work_done: float, work_left: float, elapsed_s: float) -> float | None:
@@ -268,30 +208,3 @@ def _failure_of(record: TaskRecord) -> dict[str, Any]:
         "error": record.failure.message,
         "attempts": record.attempt,
     }
-
-
-def result_of(state: BatchState, progress: BatchProgress, output_dir: str, report_error: str = "") -> BatchResult:
-    """What a batch that has ended has come to.
-
-    Args:
-        state: The batch.
-        progress: The same in figures, with what was measured.
-        output_dir: Where transcripts and report are.
-        report_error: Why the report could not be written; empty where it was.
-    """
-    return BatchResult(
-        success_count=progress.completed_tasks,
-        failure_count=progress.failed_tasks,
-        cancelled_count=progress.cancelled_tasks,
-        total_count=progress.total_tasks,
-        processing_time=progress.elapsed_s,
-        memory_peak_mb=progress.memory_peak_mb,
-        cpu_peak_percent=progress.cpu_peak_percent,
-        quality_metrics=progress.quality_metrics,
-        failures=failures_of(state),
-        reason=state.finished,
-        parked=progress.parked,
-        output_dir=output_dir,
-        report_error=report_error,
-        cost_usd=state.services.spent_usd or None,
-    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from trax_ray.core.schedule import parse_hours
+from trax_ray.core.policy.schedule import parse_hours
 from trax_ray.errors import UsageError
 
 __all__ = [
@@ -152,8 +152,8 @@ class BatchSpec:
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     log_level: str = "WARNING"
-    runner: str = "trax_ray.tasks.run:run"
-    caller: str = "trax_ray.tasks.service:call"
+    runner: str = "trax_ray.kinds.run:run"
+    caller: str = "trax_ray.kinds.request:call"
     task_timeout_s: float | None = None
     grace_s: float = 2.0
     start_at: float = 0.0

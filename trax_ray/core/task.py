@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from trax_ray.core.signals import ProviderSignal
+from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.errors import TraxRayError, UsageError
 
 __all__ = [

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from trax_ray.core.signals import ProviderSignal
+from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.task import Failure
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
 

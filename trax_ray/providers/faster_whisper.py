@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trax_ray.core.quality import compression_ratio
+from trax_ray.core.policy.quality import compression_ratio
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, SetupError, TraxRayError
 from trax_ray.providers.base import SAMPLE_RATE_HZ, EngineOptions, Segment, Span, Word

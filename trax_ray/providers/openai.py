@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.retry import FORMAT_REFUSED
-from trax_ray.core.signals import ProviderSignal, SignalKind
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
+from trax_ray.core.policy.retry import FORMAT_REFUSED
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import ProcessingError
 from trax_ray.media.encode import WAV_BYTES_PER_S, wav

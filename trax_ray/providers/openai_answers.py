@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from trax_ray.core.retry import BAD_ANSWER
+from trax_ray.core.policy.retry import BAD_ANSWER
 from trax_ray.errors import ProcessingError
 from trax_ray.media.speech import Segment, Span, Word
 from trax_ray.providers.languages import code_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trax_ray.core.events import (
+from trax_ray.core.state.events import (
     AttemptEnded,
     Command,
     CoordinatorStarted,
@@ -22,8 +22,8 @@ from trax_ray.core.events import (
     Started,
     Stopped,
 )
-from trax_ray.core.ledger import TaskRecord
-from trax_ray.core.machine import BatchState
+from trax_ray.core.state.ledger import TaskRecord
+from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import Failure, TaskState
 from trax_ray.errors import FileError
 from trax_ray.store.batch_journal import events_of

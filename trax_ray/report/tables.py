@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trax_ray.core.ledger import Ledger, TaskRecord
-from trax_ray.core.quality import (
+from trax_ray.core.policy.quality import (
     LOW_CONFIDENCE,
     REPETITION_MIN_CHARACTERS,
     REPETITION_RATIO,
@@ -22,6 +21,7 @@ from trax_ray.core.quality import (
     compression_ratio,
     word_error_rate,
 )
+from trax_ray.core.state.ledger import Ledger, TaskRecord
 from trax_ray.core.task import Failure, TaskState, TaskType
 from trax_ray.report.fold import History
 from trax_ray.report.schemas import TABLES, join_warnings

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trax_ray.core.events import Command, Event, decode_event, encode_event
-from trax_ray.core.ledger import TaskRecord
-from trax_ray.core.machine import BatchState
+from trax_ray.core.state.events import Command, Event, decode_event, encode_event
+from trax_ray.core.state.ledger import TaskRecord
+from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.errors import JournalError
 from trax_ray.store.artifacts import ArtifactStore

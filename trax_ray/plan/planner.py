@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from trax_ray.core.plan import InputFile, file_id_of, plan_call, plan_file
+from trax_ray.core.ids import file_id_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
+from trax_ray.plan.inputs import Found, describe
+from trax_ray.plan.tasks import InputFile, plan_call, plan_file
 from trax_ray.providers.keys import Secret, find_key
 from trax_ray.providers.prices import estimate_usd
 from trax_ray.providers.registry import SPEECH_PROVIDERS, SpeechProvider, provider_of
 from trax_ray.providers.weights import EMBEDDED, local_weights
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
-from trax_ray.store.inputs import Found, describe
 from trax_ray.store.layout import Layout, plan_names
 
 __all__ = ["TaskPlanner", "find_keys", "known_outputs", "pin_model", "pinned_model", "provider_for", "resolve_model"]

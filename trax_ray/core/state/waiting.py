@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from trax_ray.core.ledger import Cause, Ledger, TaskRecord
-from trax_ray.core.queue import Order, TaskQueue
+from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
+from trax_ray.core.state.queue import Order, TaskQueue
 from trax_ray.core.task import Failure, TaskState
 
 __all__ = ["EVERYTHING", "Waiting"]

@@ -14,11 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trax_ray.core.plan import plan_chunks
 from trax_ray.core.task import Outcome, ResourceRequest
-from trax_ray.providers.registry import is_service
-from trax_ray.tasks.assignment import Assignment, Progress
-from trax_ray.tasks.job import (
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.chunks import plan_chunks
+from trax_ray.kinds.recording import (
     Job,
     Payload,
     assembled,
@@ -31,7 +30,8 @@ from trax_ray.tasks.job import (
     kept_segment,
     source_of,
 )
-from trax_ray.tasks.service import call_alone, transcribe_by_service
+from trax_ray.kinds.request import call_alone, transcribe_by_service
+from trax_ray.providers.registry import is_service
 
 if TYPE_CHECKING:
     from trax_ray.media.decode import Audio

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
-from trax_ray.core.plan import InputFile, file_id_of
+from trax_ray.core.ids import file_id_of
 from trax_ray.errors import SetupError, UsageError
+from trax_ray.plan.manifest import Row, is_manifest, read_bytes_of, read_list, read_manifest
+from trax_ray.plan.tasks import InputFile
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
-from trax_ray.store.manifest import Row, is_manifest, read_bytes_of, read_list, read_manifest
 
 __all__ = ["MEDIA_SUFFIXES", "Found", "Scan", "describe", "find_reference", "scan"]
 

@@ -12,10 +12,10 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from trax_ray.core.breaker import RETRIES_LEAST, Breaker, Retries
-from trax_ray.core.meter import Meter, Told
-from trax_ray.core.signals import ProviderSignal, SignalKind, Verdict, usable
-from trax_ray.core.window import INITIAL_WINDOW, Window
+from trax_ray.core.limits.breaker import RETRIES_LEAST, Breaker, Retries
+from trax_ray.core.limits.meter import Meter, Told
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind, Verdict, usable
+from trax_ray.core.limits.window import INITIAL_WINDOW, Window
 
 __all__ = ["FREE_RETRIES", "ProviderLimits"]
 

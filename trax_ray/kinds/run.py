@@ -17,16 +17,16 @@ from typing import Any
 
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.errors import ResourceError, SetupError
-from trax_ray.tasks.assignment import Assignment, Progress
-from trax_ray.tasks.failures import failure_of
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.failures import failure_of
 
 __all__ = ["IMPLEMENTED", "TIMED_OUT", "call", "make_attempt", "make_call", "run", "timed_out"]
 
 logger = logging.getLogger(__name__)
 
 IMPLEMENTED = {
-    TaskType.TRANSCRIBE: "trax_ray.tasks.transcribe:transcribe",
-    TaskType.PREPROCESS: "trax_ray.tasks.preprocess:preprocess",
+    TaskType.TRANSCRIBE: "trax_ray.kinds.transcribe:transcribe",
+    TaskType.PREPROCESS: "trax_ray.kinds.preprocess:preprocess",
 }
 """The function of each kind, imported in the worker that runs it and nowhere else."""
 

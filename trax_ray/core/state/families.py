@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from trax_ray.core.ledger import DEPENDENCY_FAILED, Cause, Ledger, TaskRecord
+from trax_ray.core.state.ledger import DEPENDENCY_FAILED, Cause, Ledger, TaskRecord
+from trax_ray.core.state.waiting import Waiting
 from trax_ray.core.task import BatchTask, FailureClass, TaskState
-from trax_ray.core.waiting import Waiting
 from trax_ray.errors import IllegalTransition
 
 __all__ = ["Families"]

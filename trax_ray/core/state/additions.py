@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
-from trax_ray.core.events import Event, Known, Revived, TasksAdded
-from trax_ray.core.ledger import DEPENDENCY_FAILED, Ledger, TaskRecord
+from trax_ray.core.state.events import Event, Known, Revived, TasksAdded
+from trax_ray.core.state.ledger import DEPENDENCY_FAILED, Ledger, TaskRecord
 from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.errors import UsageError
 

@@ -6,13 +6,11 @@ same batch again gives the same tasks, and planning a changed one says which of 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
+from trax_ray.core.ids import digest, file_id_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 
@@ -20,11 +18,8 @@ __all__ = [
     "MAX_PRIORITY",
     "InputFile",
     "Scalar",
-    "digest",
-    "file_id_of",
     "plan_call",
     "plan_chain",
-    "plan_chunks",
     "plan_file",
 ]
 
@@ -75,12 +70,6 @@ class InputFile:
     extra: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
 
 
-def digest(value: Any) -> str:
-    """16 hexadecimal digits (64 bits) that stand for a JSON value."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 def _parameters(
     spec: BatchSpec, language: str | None, model: str | None = None, prompt: str | None = None
 ) -> dict[str, Any]:
@@ -97,16 +86,6 @@ def _parameters(
     }
     # Only where it is set, so that batches of earlier versions aren't done again.
     return parameters | ({"preprocess": True} if spec.preprocess else {})
-
-
-def file_id_of(path: str, repeat: int = 0) -> str:
-    """The id of an input.
-
-    Args:
-        path: Absolute path of the recording.
-        repeat: How often it was added before, for callers that add one recording several times.
-    """
-    return digest(["file", path, repeat] if repeat else ["file", path])
 
 
 def plan_file(
@@ -228,36 +207,3 @@ def plan_call(
         resources=resources,
         fingerprint=digest([identity, _parameters(spec, data.get("language") or spec.language)]),
     )
-
-
-def plan_chunks(task: BatchTask, cuts: Sequence[tuple[float, float]]) -> tuple[BatchTask, ...]:
-    """The tasks that transcribe the chunks of a long recording.
-
-    Args:
-        task: The recording's own task, which assembles them.
-        cuts: Start and end of each chunk, seconds, in order, each beginning where the one before it ends.
-
-    Raises:
-        ValueError: They overlap or leave gaps: something would be transcribed twice, or not at all.
-    """
-    if any(end_s != start_s for (_, end_s), (start_s, _) in pairwise(cuts)):
-        raise ValueError(f"expected chunks without gaps or overlaps, got {list(cuts)}")
-    total_s = cuts[-1][1] - cuts[0][0] if cuts else 0.0
-    children = []
-    for number, (start_s, end_s) in enumerate(cuts):
-        data = {key: value for key, value in task.data.items() if key not in ("reference", "extra")}
-        data |= {"start_s": start_s, "end_s": end_s}
-        if total_s > 0:
-            data["size_bytes"] = round(float(task.data.get("size_bytes") or 0) * (end_s - start_s) / total_s)
-        children.append(
-            replace(
-                task,
-                id=f"{task.id}/{number}",
-                data=data,
-                depends_on=(),
-                parent=task.id,
-                chunk=number,
-                fingerprint=digest([task.fingerprint, start_s, end_s]),
-            )
-        )
-    return tuple(children)

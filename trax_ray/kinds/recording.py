@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.quality import accuracy_percent, assess, uncovered
+from trax_ray.core.policy.quality import accuracy_percent, assess, uncovered
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
+from trax_ray.kinds.accuracy import count_errors, read_reference
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.preprocess import convert, private_audio
 from trax_ray.providers.registry import is_service, revision_of
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
-from trax_ray.tasks.accuracy import count_errors, read_reference
-from trax_ray.tasks.assignment import Assignment, Progress
-from trax_ray.tasks.preprocess import convert, private_audio
 
 if TYPE_CHECKING:
     from trax_ray.media.speech import Segment, Span

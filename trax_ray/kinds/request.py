@@ -19,20 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from trax_ray.core.plan import digest, plan_chunks
-from trax_ray.core.signals import ProviderSignal, SignalKind
+from trax_ray.core.ids import digest
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.errors import BusyError, FileError
-from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
-from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, SpeechService
-from trax_ray.providers.credentials import key_of
-from trax_ray.providers.keys import Secret
-from trax_ray.providers.prices import cost_usd, estimate_usd, prices_hold
-from trax_ray.providers.registry import SpeechProvider, connect_service, provider_of
-from trax_ray.store.files import ensure_folder, explain, write_atomically
-from trax_ray.store.lease import Lease
-from trax_ray.tasks.assignment import Assignment, Progress
-from trax_ray.tasks.job import (
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.chunks import plan_chunks
+from trax_ray.kinds.recording import (
     CLAIM_PERIOD_S,
     Job,
     Payload,
@@ -46,6 +39,14 @@ from trax_ray.tasks.job import (
     kept_segment,
     source_of,
 )
+from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
+from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, SpeechService
+from trax_ray.providers.credentials import key_of
+from trax_ray.providers.keys import Secret
+from trax_ray.providers.prices import cost_usd, estimate_usd, prices_hold
+from trax_ray.providers.registry import SpeechProvider, connect_service, provider_of
+from trax_ray.store.files import ensure_folder, explain, write_atomically
+from trax_ray.store.lease import Lease
 
 if TYPE_CHECKING:
     import numpy as np

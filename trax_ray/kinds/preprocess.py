@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trax_ray.core.task import Outcome
+from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.files import ensure_folder, written_atomically
 from trax_ray.store.layout import Layout
-from trax_ray.tasks.assignment import Assignment, Progress
 
 __all__ = ["FORMAT_VERSION", "convert", "holds", "preprocess", "private_audio"]
 

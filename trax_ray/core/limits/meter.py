@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from trax_ray.core.signals import usable
+from trax_ray.core.limits.signals import usable
 
 __all__ = ["Meter", "Told"]
 

@@ -10,7 +10,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trax_ray.core.events import (
+from trax_ray.core.limits.ratelimit import FREE_RETRIES
+from trax_ray.core.limits.services import Services
+from trax_ray.core.policy.retry import LOST, REPEATED, WORKER_DIED, backoff_s, decide
+from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.state.events import (
     AttemptEnded,
     Cancel,
     Command,
@@ -33,14 +37,10 @@ from trax_ray.core.events import (
     TasksAdded,
     encode,
 )
-from trax_ray.core.families import Families
-from trax_ray.core.ledger import Cause, Ledger, TaskRecord
-from trax_ray.core.ratelimit import FREE_RETRIES
-from trax_ray.core.retry import LOST, REPEATED, WORKER_DIED, backoff_s, decide
-from trax_ray.core.services import Services
-from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.state.families import Families
+from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
+from trax_ray.core.state.waiting import EVERYTHING, Waiting
 from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
-from trax_ray.core.waiting import EVERYTHING, Waiting
 from trax_ray.errors import IllegalTransition
 
 __all__ = ["LOOK_AHEAD", "BatchState"]

@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from typing import Any, get_args
 
-from trax_ray.core.signals import ProviderSignal
+from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskType
 
 __all__ = [

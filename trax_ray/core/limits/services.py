@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from trax_ray.core.ratelimit import ProviderLimits
-from trax_ray.core.signals import ProviderSignal, Verdict
+from trax_ray.core.limits.ratelimit import ProviderLimits
+from trax_ray.core.limits.signals import ProviderSignal, Verdict
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trax_ray.core.signals import ProviderSignal, SignalKind
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 
 __all__ = ["RETRIES_LEAST", "Breaker", "Retries"]
 

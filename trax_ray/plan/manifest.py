@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trax_ray.core.plan import MAX_PRIORITY, Scalar
 from trax_ray.errors import UsageError
+from trax_ray.plan.tasks import MAX_PRIORITY, Scalar
 from trax_ray.store.files import shown
 
 __all__ = ["OBEYED", "Row", "is_manifest", "read_bytes_of", "read_list", "read_manifest"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from trax_ray.core.quality import QualityTotals, audio_us
+from trax_ray.core.policy.quality import QualityTotals, audio_us
 from trax_ray.core.task import BatchTask, Failure, TaskState
 from trax_ray.errors import IllegalTransition
 

@@ -1,0 +1,1 @@
+"""Decisions that are formulas: retries, admission, hours, quality."""

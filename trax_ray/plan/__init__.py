@@ -1,0 +1,1 @@
+"""Inputs and options become tasks: one planner for all ways in."""
