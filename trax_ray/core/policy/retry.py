@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
 
-__all__ = ["BAD_ANSWER", "FORMAT_REFUSED", "REPEATED", "RetryDecision", "backoff_s", "decide"]
+__all__ = ["BAD_ANSWER", "FORMAT_REFUSED", "REPEATED", "UNANSWERED", "RetryDecision", "backoff_s", "decide"]
 
 WORKER_DIED = "worker_died"
 """Failure code of an attempt whose process died under it: the task is a suspect."""
 
 LOST = frozenset({"node_died", "owner_died", "result_lost"})
 """Failure codes of attempts that were lost through no fault of their task."""
+
+UNANSWERED = LOST | {WORKER_DIED, "stalled", "timed_out", "cancelled", "out_of_memory", "ray"}
+"""Failure codes of attempts of which nobody heard again: what they asked of a provider may have been answered, and
+charged, all the same."""
 
 BAD_ANSWER = "bad_answer"
 """Failure code of a service's answer that can't be used."""
