@@ -133,7 +133,7 @@ class TestStatus:
             ({"phase": "draining"}, "draining"),
             (
                 {"phase": "parked"},
-                "parked; once that is put right `trax-ray resume OUT` goes on, or the `trax-ray batch` command with "
+                "parked; once its cause is gone `trax-ray resume OUT` goes on, or the `trax-ray batch` command with "
                 "other options",
             ),
         ],
@@ -176,6 +176,13 @@ class TestWatch:
         assert done.stderr.startswith("paused; `trax-ray resume ")
         assert done.stderr.count("paused") == 1, "once"
         assert done.stdout.startswith("interrupted, nobody is at work; ")
+
+    def test_why_it_is_parked(self, layout: Layout, at_work: AtWork) -> None:
+        at_work("ignores", phase="parked", total=2, parked={"openai": "no\nkey"})
+        done = run("watch", layout.output_dir)
+        headline, why = done.stdout.splitlines()
+        assert headline.startswith("parked; once its cause is gone `trax-ray resume ")
+        assert why == r"parked: openai: no\nkey"
 
     def test_it_may_be_interrupted(self, layout: Layout, at_work: AtWork, monkeypatch: pytest.MonkeyPatch) -> None:
         process = at_work("ignores")

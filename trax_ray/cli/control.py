@@ -83,10 +83,14 @@ def _lines(status: BatchStatus) -> Iterator[str]:
     yield f"time: {format_duration(status.elapsed_s)}{left}"
     if status.failures:
         yield f"failures: {', '.join(f'{kind} {count}' for kind, count in status.failures.items())}"
-    for provider, reason in status.parked.items():
-        yield f"parked: {provider}: {reason}"
+    yield from _parked(status)
     if status.requests:
         yield f"not taken up yet: {', '.join(status.requests)}"
+
+
+def _parked(status: BatchStatus) -> Iterator[str]:
+    for provider, reason in status.parked.items():
+        yield f"parked: {provider}: {reason}"
 
 
 def _headline(status: BatchStatus) -> str:
@@ -101,7 +105,7 @@ def _headline(status: BatchStatus) -> str:
     if status.phase is Phase.STOPPED:
         return f"stopped; {resume} goes on"
     if status.phase is Phase.PARKED:
-        return f"parked; once that is put right {resume} goes on, or the `trax-ray batch` command with other options"
+        return f"parked; once its cause is gone {resume} goes on, or the `trax-ray batch` command with other options"
     return str(status.phase.value)
 
 
@@ -132,6 +136,8 @@ def watch(output_dir: str, interval_s: float) -> int:
         print("no longer watched; the batch goes on")
         return EXIT_INTERRUPTED
     print(one_line(f"{_headline(status)}: {status.succeeded} of {status.total} succeeded, {status.failed} failed"))
+    for line in _parked(status):
+        print(one_line(line))
     return 0
 
 
