@@ -16,12 +16,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from trax_ray.core.progress import BatchProgress, failures_of, fold
+from trax_ray.core.progress import (
+    BatchStatus,
+    Expected,
+    Phase,
+    decode_progress,
+    failures_of,
+    fold,
+)
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import TaskState
 from trax_ray.errors import FileError
@@ -37,115 +44,6 @@ POLL_S = 0.1
 TAKEN_UP_S = 5.0
 NEWS_S = 2.0
 """How long to wait for a batch to say how it stands after a command; it does so every second."""
-
-
-class Phase(str, Enum):
-    """Where a batch stands.
-
-    STARTING (Ray is being started), RUNNING, PAUSED (nothing starts, also in the next run), DRAINING (a signal came or
-    its hours are over: what runs is finished), WAITING (for its start time or its hours), PARKED (what is left waits
-    for a person), COMPLETE, STOPPED, INTERRUPTED (nobody is at work, and the journal has no end: it was killed).
-    """
-
-    STARTING = "starting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    DRAINING = "draining"
-    WAITING = "waiting"
-    PARKED = "parked"
-    COMPLETE = "complete"
-    STOPPED = "stopped"
-    INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True)
-class BatchStatus:
-    """How a batch stands. Counts are those of its present run, or of its last one. Times are seconds since the epoch.
-
-    Args:
-        name: The batch's.
-        output_dir: Its output folder.
-        phase: Where it stands.
-        holder: Who is at work in the folder, for people; empty where nobody is.
-        pid: The process that is at work; None where nobody is, 0 where it hasn't said its name yet.
-        host: Its machine; empty where nobody is at work.
-        since: When it began; None where nobody is at work.
-        epoch: Number of the coordinator that wrote last.
-        updated_at: How old these figures are; 0.0 when unknown.
-        total: Inputs that the run was given.
-        succeeded: Those that succeeded.
-        failed: Those that failed for good.
-        cancelled: Those that were cancelled.
-        active: Attempts that run now.
-        queued: Inputs that wait.
-        memory_mb: Memory of the batch's own processes, MiB; None where nobody is at work.
-        cpu_percent: Load of the coordinator's node, percent of all its cores; None where nobody is at work.
-        elapsed_s: Seconds that the run has taken.
-        estimated_remaining_s: Seconds still to go; None when unknown.
-        parked: Providers that wait for a person, with the reason.
-        waits_until: When its hours begin; None within them.
-        slots: How many attempts the machine lets run now; None when unknown.
-        limits_reason: Why no more.
-        services: Services that get no more requests at present, with the reason.
-        failures: Inputs that failed for good, by failure class; empty where it wasn't asked for.
-        requests: Commands that nobody has taken up yet, oldest first.
-    """
-
-    name: str
-    output_dir: str
-    phase: Phase
-    holder: str = ""
-    pid: int | None = None
-    host: str = ""
-    since: float | None = None
-    epoch: int = 0
-    updated_at: float = 0.0
-    total: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    active: int = 0
-    queued: int = 0
-    memory_mb: float | None = None
-    cpu_percent: float | None = None
-    elapsed_s: float = 0.0
-    estimated_remaining_s: float | None = None
-    parked: Mapping[str, str] = field(default_factory=dict)
-    waits_until: float | None = None
-    slots: int | None = None
-    limits_reason: str = ""
-    services: Mapping[str, str] = field(default_factory=dict)
-    failures: Mapping[str, int] = field(default_factory=dict)
-    requests: tuple[str, ...] = ()
-
-    @property
-    def at_work(self) -> bool:
-        """Whether somebody works on the batch now."""
-        return self.pid is not None
-
-    @property
-    def progress(self) -> BatchProgress:
-        """The same figures as a batch reports them to its own callback."""
-        return BatchProgress(
-            total_tasks=self.total,
-            completed_tasks=self.succeeded,
-            failed_tasks=self.failed,
-            cancelled_tasks=self.cancelled,
-            active_workers=self.active,
-            memory_usage_mb=self.memory_mb or 0.0,
-            cpu_usage_percent=self.cpu_percent or 0.0,
-            elapsed_s=self.elapsed_s,
-            estimated_remaining_s=self.estimated_remaining_s,
-            queued_tasks=self.queued,
-            paused=self.phase is Phase.PAUSED,
-            parked=self.parked,
-            services=self.services,
-            waits_until=self.waits_until,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The status as JSON types."""
-        return asdict(self) | {"phase": self.phase.value, "requests": list(self.requests)}
 
 
 class Outcome(str, Enum):
@@ -309,35 +207,12 @@ class BatchControl:
         return said if isinstance(said, dict) else {}
 
     def _from_said(self, said: Mapping[str, Any], holder: Holder) -> BatchStatus:
-        active, waits_until = int(said.get("active", 0)), said.get("waits_until")
-        phase = _phase_of(str(said.get("phase", "")))
-        if phase is Phase.WAITING and active:
-            phase = Phase.DRAINING
-        return BatchStatus(
-            name=str(said.get("batch", self._layout.output_dir.name)),
-            output_dir=str(self._layout.output_dir),
-            phase=phase,
+        return replace(
+            decode_progress(BatchStatus, {**self._header(said), **said}),
             holder=holder.holder,
             pid=holder.pid,
             host=holder.host,
             since=holder.since,
-            epoch=int(said.get("epoch", 0)),
-            updated_at=float(said.get("updated_at", 0.0)),
-            total=int(said.get("total", 0)),
-            succeeded=int(said.get("succeeded", 0)),
-            failed=int(said.get("failed", 0)),
-            cancelled=int(said.get("cancelled", 0)),
-            active=active,
-            queued=int(said.get("queued", 0)),
-            memory_mb=said.get("memory_mb"),
-            cpu_percent=said.get("cpu_percent"),
-            elapsed_s=float(said.get("elapsed_s", 0.0)),
-            estimated_remaining_s=said.get("estimated_remaining_s"),
-            parked=dict(said.get("parked", {})),
-            waits_until=waits_until,
-            slots=said.get("slots"),
-            limits_reason=str(said.get("limits_reason", "")),
-            services=dict(said.get("services", {})),
             requests=self._requests(),
         )
 
@@ -345,27 +220,28 @@ class BatchControl:
         state = read_state(self._layout)
         if state.run is None and holder is None:
             raise no_batch(self._layout)
-        progress = fold(state, state.now, {})
+        # Of a coordinator that is gone only this counts still, which the journal doesn't have.
+        given = int(said.get("total", 0)) if said.get("epoch") == state.epoch else 0
+        progress = fold(state, state.now, {}, expected=Expected(inputs=given))
+        phase = Phase.STARTING if starting and holder else _phase_in_journal(state, at_work=holder is not None)
+        # Nobody has said these since the journal's last word, or they held only while somebody was at work.
+        forgotten: dict[str, Any] = {"estimated_remaining_s": None, "slots": None, "limits_reason": "", "services": {}}
         return BatchStatus(
-            name=str(said.get("batch", self._layout.output_dir.name)),
-            output_dir=str(self._layout.output_dir),
-            phase=Phase.STARTING if starting and holder else _phase_in_journal(state, at_work=holder is not None),
+            **vars(progress) | self._header(said) | forgotten | {"phase": phase},
             holder=holder.holder if holder else "",
             pid=holder.pid if holder else None,
             host=holder.host if holder else "",
             since=holder.since if holder else None,
             epoch=state.epoch,
             updated_at=state.now,
-            total=progress.total_tasks,
-            succeeded=progress.completed_tasks,
-            failed=progress.failed_tasks,
-            cancelled=progress.cancelled_tasks,
-            queued=progress.queued_tasks,
-            elapsed_s=progress.elapsed_s,
-            parked=dict(progress.parked),
             failures=_failure_classes(state),
             requests=self._requests(),
         )
+
+    def _header(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """What the batch and its folder are called."""
+        folder = self._layout.output_dir
+        return {"name": str(said.get("batch", folder.name)), "output_dir": str(folder)}
 
     def _requests(self) -> tuple[str, ...]:
         return tuple(request.command for request in inbox.waiting(self._layout.inbox))
@@ -378,11 +254,6 @@ def no_batch(layout: Layout) -> FileError:
         "give the output folder of one, or start one with `trax-ray batch INPUT -o OUT`",
         code="not_found",
     )
-
-
-def _phase_of(word: str) -> Phase:
-    """The phase of a word in `status.json`; a later version may have others, and runs."""
-    return Phase(word) if word in {phase.value for phase in Phase} else Phase.RUNNING
 
 
 def _phase_in_journal(state: BatchState, *, at_work: bool) -> Phase:

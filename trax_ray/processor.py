@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trax_ray.core.progress import BatchProgress, fold
+from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
     DEFAULT_MEMORY_LIMIT_MB,
@@ -148,6 +148,7 @@ class BatchProcessor:
         self._waiting: deque[BatchTask] = deque()
         self._feed: Iterator[BatchTask] = iter(())
         self._requests: set[ResourceRequest] = set()
+        self._expected = Expected()
         self._gpus = 0.0
         self._fed = False
         self._changed = asyncio.Event()
@@ -203,14 +204,23 @@ class BatchProcessor:
         self._changed.set()
         return task.id
 
-    def feed(self, tasks: Iterable[BatchTask], *, requests: Iterable[ResourceRequest] = ()) -> None:
+    def feed(
+        self,
+        tasks: Iterable[BatchTask],
+        *,
+        requests: Iterable[ResourceRequest] = (),
+        expected: Expected | None = None,
+    ) -> None:
         """Give tasks that are planned already; they are taken as the queue drains.
 
         Args:
             tasks: The tasks, those that run first first.
             requests: What attempts at any of them ask of a node, where the first ones don't say it all.
+            expected: What they are in all, for totals and the time still to go; None counts a sequence, and nothing
+                else.
         """
         self._feed = iter(tasks)
+        self._expected = expected or Expected.of(tasks if isinstance(tasks, Sequence) else ())
         self._requests = set(requests)
         self._check_memory(self._requests)
         self._fed = True
@@ -240,6 +250,7 @@ class BatchProcessor:
         finally:
             self._running = False
             self._fed = False
+            self._expected = Expected()
             self._commands.clear()
             self._changed.set()
 
@@ -302,7 +313,8 @@ class BatchProcessor:
         # Workers log as this process does: what is asked for here is shown from there too.
         level = logging.getLevelName(logging.getLogger("trax_ray").getEffectiveLevel())
         self.spec = replace(self.spec, log_level=level)
-        driver = Driver(self.spec, address=self._address, lean=self._lean, keys=find_keys())
+        expected = self._expected + Expected.of(self._waiting)
+        driver = Driver(self.spec, address=self._address, lean=self._lean, keys=find_keys(), expected=expected)
         try:
             first = list(islice(self._feed, PACK))
             self._feed = _chain(first, self._feed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -24,10 +25,15 @@ from trax_ray import BatchControl, heads
 from trax_ray.cli.app import app
 from trax_ray.cluster.connect import Connection
 from trax_ray.control import BatchStatus, Outcome, Phase
+from trax_ray.core.progress import BatchProgress
+from trax_ray.core.spec import Limits
+from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
+from trax_ray.testing.factories import make_task
 from trax_ray.testing.scripted import attempts_in
 
 Batch = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., BatchProcessor]
 
 PROGRAM = """
 import asyncio, json, sys
@@ -108,6 +114,31 @@ def test_pause_and_resume_from_another_terminal(start: Batch, out: Path, tmp_pat
     status = BatchControl(out).status()
     assert (status.phase, status.at_work, status.succeeded) == (Phase.COMPLETE, False, 4)
     assert trax_ray("watch", out) == (0, "not running: complete\n")
+
+
+async def test_totals_and_the_time_to_go_count_what_has_not_reached_the_queue_yet(batch: Start, out: Path) -> None:
+    tasks = [make_task(f"t{number}", size_bytes=10, sleep_s=0.05) for number in range(300)]
+    processor = batch(tasks, limits=Limits(max_workers=1, queue_size=20), progress_interval_s=0.1)
+    told: list[BatchProgress] = []
+
+    def tell(progress: BatchProgress) -> None:
+        told.append(progress)
+        if progress.completed_tasks >= 5:
+            processor.stop()
+
+    result = await asyncio.wait_for(processor.start(tell), 60)
+    assert {progress.total_tasks for progress in told} == {300}
+    assert told[0].queued_tasks >= 290
+    for progress in told:
+        if progress.completed_tasks and progress.phase is Phase.RUNNING:
+            ended = progress.completed_tasks + 1  # and a part of the one that runs
+            assert progress.estimated_remaining_s is not None
+            assert progress.estimated_remaining_s >= progress.elapsed_s * (300 - ended) / ended
+    assert len(read_history(out).state.records) < 100, "the others never reached the queue"
+    assert result.total_count == result.success_count + result.cancelled_count == 300
+    status = BatchControl(out).status()
+    assert (status.phase, status.total) == (Phase.STOPPED, 300)
+    assert (status.succeeded, status.cancelled) == (result.success_count, result.cancelled_count)
 
 
 def test_stop_and_go_on(start: Batch, out: Path) -> None:

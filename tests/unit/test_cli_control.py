@@ -21,6 +21,7 @@ from trax_ray.errors import SetupError
 from trax_ray.heads import Head
 from trax_ray.store import inbox
 from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease
 
 Journal = Callable[..., None]
 AtWork = Callable[..., subprocess.Popen[str]]
@@ -87,7 +88,7 @@ class TestStatus:
         assert "last heard" not in lines[1]
         assert lines[2:] == [
             "inputs: 5 of 10 succeeded, 1 failed, 0 cancelled, 1 waiting",
-            "attempts: 3 of 4 that may run (memory)",
+            "attempts: 3 running, room for 4 that take a core each (memory)",
             "service: deepseek: 20 failures in a row; one request is tried in 30 s",
             "machine: 512.5 MB of the batch's own, CPU 75.0%",
             "time: 1m01s, 30s to go",
@@ -96,9 +97,33 @@ class TestStatus:
             "not taken up yet: pause",
         ]
 
-    def test_one_that_is_silent(self, layout: Layout, at_work: AtWork) -> None:
-        at_work("ignores", updated_at=time.time() - 300)
+    def test_one_that_is_silent(self, layout: Layout, at_work: AtWork, monkeypatch: pytest.MonkeyPatch) -> None:
+        at_work("silent", updated_at=0)
+        real = time.time
+        monkeypatch.setattr(cli_control.time, "time", lambda: real() + 300)
         assert "last heard of 5m0" in run("status", layout.output_dir).stdout
+
+    @pytest.mark.parametrize("before", [False, True])
+    def test_one_that_is_starting_is_not_silent_since_the_last_run(
+        self, layout: Layout, journal: Journal, before: bool
+    ) -> None:
+        if before:
+            journal()
+        lease = Lease(layout.starting)
+        lease.acquire("batch talks, which is starting")
+        try:
+            lines = run("status", layout.output_dir).stdout.splitlines()
+        finally:
+            lease.release()
+        assert lines[0] == "out: starting"
+        assert lines[1].startswith("at work: batch talks, which is starting, process ")
+        assert "last heard" not in lines[1]
+        assert not any(line.startswith("machine:") for line in lines)
+
+    def test_more_may_run_than_take_a_core_each(self, layout: Layout, at_work: AtWork) -> None:
+        """Requests to a service, and what takes a part of a core."""
+        at_work("ignores", active=2, slots=1)
+        assert "attempts: 2 running, room for 1 that take a core each" in run("status", layout.output_dir).stdout
 
     @pytest.mark.parametrize(
         ("status", "headline"),
@@ -106,6 +131,11 @@ class TestStatus:
             ({"phase": "paused"}, "paused; `trax-ray resume OUT` goes on"),
             ({"phase": "waiting", "waits_until": 1.8e9}, "waiting until 2027-01-15 "),
             ({"phase": "draining"}, "draining"),
+            (
+                {"phase": "parked"},
+                "parked; once its cause is gone `trax-ray resume OUT` goes on, or the `trax-ray batch` command with "
+                "other options",
+            ),
         ],
     )
     def test_the_first_line_says_where_it_stands(
@@ -119,7 +149,7 @@ class TestStatus:
         journal(Paused())
         status = json.loads(run("status", layout.output_dir, "--json").stdout)
         assert (status["phase"], status["total"], status["pid"]) == ("paused", 3, None)
-        assert set(status) == set(control.BatchStatus.__dataclass_fields__)
+        assert (status["memory_mb"], status["cpu_percent"]) == (None, None), "nobody is at work, nothing is measured"
 
 
 class TestWatch:
@@ -146,6 +176,13 @@ class TestWatch:
         assert done.stderr.startswith("paused; `trax-ray resume ")
         assert done.stderr.count("paused") == 1, "once"
         assert done.stdout.startswith("interrupted, nobody is at work; ")
+
+    def test_why_it_is_parked(self, layout: Layout, at_work: AtWork) -> None:
+        at_work("ignores", phase="parked", total=2, parked={"openai": "no\nkey"})
+        done = run("watch", layout.output_dir)
+        headline, why = done.stdout.splitlines()
+        assert headline.startswith("parked; once its cause is gone `trax-ray resume ")
+        assert why == r"parked: openai: no\nkey"
 
     def test_it_may_be_interrupted(self, layout: Layout, at_work: AtWork, monkeypatch: pytest.MonkeyPatch) -> None:
         process = at_work("ignores")

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from trax_ray.cli import batch as command
 from trax_ray.cli import display
 from trax_ray.cli.app import app
-from trax_ray.core.progress import BatchProgress
-from trax_ray.core.task import BatchTask
+from trax_ray.core.progress import BatchProgress, Expected
+from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.result import BatchResult
 from trax_ray.testing.factories import make_spec, make_task
@@ -66,6 +66,30 @@ async def test_the_result_is_told_before_ray_is_left(tmp_path: Path, monkeypatch
     result = await processor.start()
     assert steps == ["1 succeeded", "Ray is left"]
     assert result.success_count == 1
+
+
+async def test_the_driver_knows_beforehand_how_much_will_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Expected] = []
+
+    class Driver(driver([])):  # type: ignore[misc]
+        def __init__(self, *_: Any, expected: Expected, **__: Any) -> None:
+            super().__init__()
+            told.append(expected)
+
+    monkeypatch.setattr("trax_ray.cluster.driver.Driver", Driver)
+    processor = BatchProcessor(make_spec(tmp_path))
+    tasks = [make_task(f"t{number}", size_bytes=10) for number in range(5)]
+    processor.feed(tasks)
+    await processor.add_task(TaskType.PREPROCESS, {"file_path": "gone.mp3"})
+    await processor.start()
+    processor.feed(iter(tasks))
+    await processor.start()
+    processor.feed(iter(tasks), expected=Expected(5, 50.0))
+    await processor.start()
+    await processor.add_task(TaskType.PREPROCESS, {"file_path": "gone.mp3"})
+    await processor.start()
+    assert [each.inputs for each in told] == [6, 0, 5, 1], "neither an iterator nor an earlier run counts"
+    assert told[2].work == 50.0
 
 
 async def test_ray_is_left_even_where_the_result_can_t_be_shown(

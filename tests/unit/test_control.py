@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import platform
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from trax_ray.cluster.status import write_status
 from trax_ray.control import BatchControl, Outcome, Phase
+from trax_ray.core.progress import BatchProgress, encode_progress
 from trax_ray.core.state.events import (
     AttemptEnded,
     Draining,
@@ -268,7 +272,6 @@ class TestABatchIsAtWork:
         [
             ({"phase": "draining"}, Phase.DRAINING),
             ({"phase": "waiting", "waits_until": 1.8e9}, Phase.WAITING),
-            ({"phase": "waiting", "waits_until": 1.8e9, "active": 2}, Phase.DRAINING),
             ({"phase": "paused"}, Phase.PAUSED),
             ({"phase": "complete"}, Phase.COMPLETE),
             ({"phase": "of a later version"}, Phase.RUNNING),
@@ -351,6 +354,66 @@ class TestABatchIsAtWork:
         assert answer.outcome is outcome
         assert not answer.status.at_work
         assert [request.command for request in inbox.waiting(layout.inbox)] == left
+
+
+SAID = {"phase": "running", "epoch": 7, "updated_at": 5.0, "total": 9, "succeeded": 1, "failed": 2, "cancelled": 3,
+        "queued": 4, "active": 5, "memory_mb": 6.5, "cpu_percent": 7.5, "elapsed_s": 8.5, "estimated_remaining_s": 9.5,
+        "parked": {"a": "b"}, "services": {"c": "d"}, "waits_until": 10.5, "draining": False, "slots": 11,
+        "limits_reason": "why"}  # fmt: skip
+"""What version 0.1 writes to `status.json`, pid, host and `batch` apart."""
+
+JSON = {"name", "output_dir", "phase", "holder", "pid", "host", "since", "epoch", "updated_at", "total", "succeeded",
+        "failed", "cancelled", "active", "queued", "memory_mb", "cpu_percent", "elapsed_s", "estimated_remaining_s",
+        "parked", "waits_until", "slots", "limits_reason", "services", "failures", "requests"}  # fmt: skip
+"""The keys of `trax-ray status --json` in version 0.1."""
+
+
+class TestTheFile:
+    """`status.json`: what it has from the first version on stays, and is read whoever wrote it."""
+
+    def test_its_keys(self, layout: Layout) -> None:
+        layout.private.mkdir(parents=True)
+        write_status(layout, "talks", 3, BatchProgress(total_tasks=4, phase=Phase.DRAINING))
+        said = json.loads(layout.status.read_text())
+        assert {"batch", "pid", "host", *SAID} <= set(said)
+        assert (said["batch"], said["epoch"], said["pid"], said["host"]) == ("talks", 3, os.getpid(), platform.node())
+        assert (said["total"], said["phase"], said["draining"]) == (4, "draining", True)
+        assert said["updated_at"] == pytest.approx(time.time(), abs=10)
+
+    def test_what_an_earlier_version_wrote(self, control: BatchControl, at_work: AtWork) -> None:
+        at_work(**SAID)
+        said = control.status(failures=False).to_dict()
+        assert {key: said.get(key, False) for key in SAID} == SAID
+
+    def test_what_a_later_version_wrote(self, control: BatchControl, at_work: AtWork) -> None:
+        at_work(total=3, paid_usd=1.5, quality_metrics=None)
+        status = control.status()
+        assert (status.total, status.quality_metrics) == (3, {})
+
+    def test_every_figure_comes_through(self, control: BatchControl, layout: Layout, at_work: AtWork) -> None:
+        """Also one that is added tomorrow."""
+        values: dict[str, Any] = {
+            "int": 3, "float": 2.5, "float | None": 1.5, "int | None": 4, "str": "why", "Phase": Phase.PARKED,
+            "Mapping[str, str]": {"a": "b"}, "Mapping[str, Any]": {"x": 1.5, "y": None},
+        }  # fmt: skip
+        progress = BatchProgress(**{each.name: values[each.type] for each in fields(BatchProgress)})
+        at_work(**encode_progress(progress))
+        status = control.status(failures=False)
+        assert {each.name: getattr(status, each.name) for each in fields(progress)} == vars(progress)
+
+    def test_the_keys_of_a_status(self, control: BatchControl, journal: Journal) -> None:
+        journal()
+        assert set(control.status().to_dict()) >= JSON
+
+
+def test_what_a_batch_was_to_do_is_known_after_its_end(control: BatchControl, layout: Layout, journal: Journal) -> None:
+    """What was never brought to the queue isn't in the journal."""
+    journal(Stopped())
+    layout.status.write_text(json.dumps({"epoch": 1, "total": 9}))
+    status = control.status()
+    assert (status.total, status.succeeded, status.failed, status.cancelled, status.queued) == (9, 1, 1, 7, 0)
+    layout.status.write_text(json.dumps({"epoch": 2, "total": 99}))
+    assert control.status().total == 3, "another coordinator's"
 
 
 def test_the_public_names() -> None:

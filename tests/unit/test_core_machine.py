@@ -1032,6 +1032,17 @@ def test_a_parent_fails_when_all_children_have_ended_and_one_failed() -> None:
     assert [entry["task_id"] for entry in failures_of(batch.state)] == ["p", "after"]
 
 
+def test_a_parent_fails_as_its_only_child_did() -> None:
+    batch = Batch()
+    batch.add(make_task("p"))
+    parent = batch.start()[0]
+    batch.expand(parent, [child(parent.task, 0)])
+    batch.end(batch.start()[0], failure("permanent"))
+    told = batch.state.records["p"].failure
+    assert told is not None
+    assert told.message == "it was permanent"
+
+
 def test_children_of_children_and_dependents_among_children_tell_those_above() -> None:
     batch = Batch()
     batch.add(make_task("p"))

@@ -17,13 +17,15 @@ from trax_ray import BatchResult as PublicResult
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.progress import (
     BatchProgress,
+    Expected,
+    Phase,
     estimate_remaining_s,
     failures_of,
     fold,
     format_duration,
     format_progress,
 )
-from trax_ray.core.state.events import InputsClosed, Paused, Stopped
+from trax_ray.core.state.events import Draining, InputsClosed, Paused, Resumed, Stopped
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.testing.factories import make_task
@@ -358,7 +360,102 @@ def test_when_the_hours_begin_is_put_in_by_who_knows_them() -> None:
     batch.add(make_task("a"))
     progress = fold(batch.state, batch.clock(), {})
     assert progress.waits_until is None
-    assert str(replace(progress, waits_until=5.0)) == str(progress), "the founding line has no room for it"
+    waits = fold(batch.state, batch.clock(), {}, waits_until=5.0)
+    assert waits.waits_until == 5.0
+    assert str(waits) == str(progress), "the founding line has no room for it"
+
+
+# Its phase
+
+
+def test_where_a_batch_stands() -> None:
+    batch = Batch()
+    batch.add(make_task("a"))
+
+    def phase(running: bool = False, waits_until: float | None = None) -> Phase:
+        fractions = {"a": 0.0} if running else {}
+        return fold(batch.state, batch.clock(), fractions, waits_until=waits_until).phase
+
+    assert phase() is Phase.RUNNING
+    assert phase(waits_until=5.0) is Phase.WAITING
+    assert phase(running=True, waits_until=5.0) is Phase.DRAINING, "its hours are over, what runs is finished"
+    batch.do(Paused())
+    assert phase(waits_until=5.0) is Phase.PAUSED
+    batch.do(Draining())
+    assert phase() is Phase.DRAINING
+    batch.do(Stopped())
+    assert phase() is Phase.STOPPED
+    assert BatchProgress().phase is Phase.STARTING
+
+
+# The estimate of what doesn't go on by itself
+
+
+def half_way() -> Batch:
+    """One of two inputs is through, after two seconds."""
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"), make_task("c", provider="another"))
+    batch.clock.advance(2.0)
+    batch.end(batch.start()[0])
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == 4.0
+    return batch
+
+
+def test_a_parked_batch_has_no_estimate() -> None:
+    batch = half_way()
+    batch.end(batch.start()[0], failure("config"))
+    progress = fold(batch.state, batch.clock(), {})
+    assert (progress.phase, progress.estimated_remaining_s) == (Phase.RUNNING, None), "one of its providers is parked"
+    batch.end(batch.start()[0])
+    batch.do(InputsClosed())
+    batch.clock.advance(5 * 86_400.0)
+    progress = fold(batch.state, batch.clock(), {})
+    assert (progress.phase, progress.estimated_remaining_s) == (Phase.PARKED, None)
+    assert str(progress).endswith("ETA: --")
+
+
+def test_a_batch_that_waits_has_no_estimate() -> None:
+    batch = half_way()
+    assert fold(batch.state, batch.clock(), {}, waits_until=1e9).estimated_remaining_s is None
+    batch.do(Paused())
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s is None
+    batch.do(Resumed())
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == 4.0
+
+
+# What is still to be brought to the queue
+
+
+def test_what_is_expected_counts_before_it_has_come() -> None:
+    batch = Batch()
+    tasks = [make_task(f"t{number}", size_bytes=10) for number in range(8)]
+    expected = Expected.of([*tasks, make_task("convert", file_id="t7", size_bytes=20)])
+    assert (expected.inputs, expected.work) == (8, 100.0), "inputs, not tasks"
+
+    def progress() -> BatchProgress:
+        return fold(batch.state, batch.clock(), {}, expected=expected)
+
+    assert (progress().total_tasks, progress().queued_tasks, progress().estimated_remaining_s) == (8, 8, None)
+    batch.add(*tasks[:3])
+    assert (progress().total_tasks, progress().queued_tasks) == (8, 8)
+    batch.clock.advance(2.0)
+    batch.end(batch.start()[0])
+    assert progress().estimated_remaining_s == pytest.approx(2.0 * 90 / 10)
+    assert (progress().success_rate, progress().queued_tasks) == (12.5, 7)
+    batch.add(*tasks[3:], *(make_task(f"more{number}") for number in range(2)))
+    assert progress().total_tasks == 10, "and more were added"
+    assert (Expected(1, 2.0) + Expected(3, 4.0)) == Expected(4, 6.0)
+
+
+def test_what_never_came_is_cancelled_by_a_stop() -> None:
+    batch = Batch()
+    batch.add(make_task("a"), make_task("b"))
+    batch.end(batch.start()[0])
+    batch.do(Stopped())
+    progress = fold(batch.state, batch.clock(), {}, expected=Expected(5, 5.0))
+    result = result_of(batch.state, progress, "/out")
+    assert (result.total_count, result.success_count, result.cancelled_count) == (5, 1, 4)
+    assert (progress.queued_tasks, progress.estimated_remaining_s) == (0, None)
 
 
 def test_why_a_service_gets_no_more_requests() -> None:

@@ -301,7 +301,7 @@ def test_a_refusal_stops_everything_until_somebody_says_to_go_on() -> None:
     caller.start()
     (verdict,) = caller.answer(NO_KEY)
     assert not verdict.costs_retry
-    assert caller.limits.refused == "refused: refused, status 401 by the request req_1"
+    assert caller.limits.refused == "refused, status 401 by the request req_1", "said once"
     caller.answer_all()
     caller.now += 1e6
     assert caller.allowed() == 0

@@ -342,6 +342,13 @@ def test_every_fault_has_a_class_a_code_and_a_signal(start: Start, case: Case) -
     assert case.charged or not entry.paid, "what was paid is counted"
 
 
+def test_a_missing_model_is_not_put_right_by_resuming(start: Start) -> None:
+    """`trax-ray resume` would ask for the same one."""
+    failure = ask(start(faults=[faults.status(400, "Model Not Exist")])).failure
+    assert failure is not None
+    assert failure.message.endswith("take --model gpt-transcribe with the same `trax-ray batch` command")
+
+
 def test_every_fault_of_the_server_is_one_of_these() -> None:
     """So that a new one isn't forgotten here. The others are for chat, or no faults to a client that waits."""
     makers = {name for name in faults.__all__ if name[0].islower()}

@@ -60,7 +60,9 @@ def _lines(status: BatchStatus) -> Iterator[str]:
     yield f"{status.name}: {_headline(status)}"
     if status.at_work:
         since = f" since {_moment(status.since)}" if status.since else ""
-        silent_s = time.time() - status.updated_at
+        # Of one that has just begun the figures are older than it is, or there are none yet.
+        heard_at = max(status.updated_at, status.since or 0.0)
+        silent_s = time.time() - heard_at if heard_at else 0.0
         silent = f", last heard of {format_duration(silent_s)} ago" if silent_s > SILENT_S else ""
         yield f"at work: {status.holder}, process {status.pid} on {status.host}{since}{silent}"
     yield (
@@ -68,9 +70,10 @@ def _lines(status: BatchStatus) -> Iterator[str]:
         f"{status.cancelled} cancelled, {status.queued} waiting"
     )
     if status.at_work:
-        slots = "" if status.slots is None else f" of {status.slots} that may run"
+        # Not "of": what waits for a service, or takes a part of a core, runs beside those.
+        slots = "" if status.slots is None else f", room for {status.slots} that take a core each"
         reason = f" ({status.limits_reason})" if status.limits_reason else ""
-        yield f"attempts: {status.active}{slots}{reason}"
+        yield f"attempts: {status.active} running{slots}{reason}"
         for provider, why in status.services.items():
             yield f"service: {provider}: {why}"
     if status.memory_mb is not None and status.cpu_percent is not None:
@@ -80,10 +83,14 @@ def _lines(status: BatchStatus) -> Iterator[str]:
     yield f"time: {format_duration(status.elapsed_s)}{left}"
     if status.failures:
         yield f"failures: {', '.join(f'{kind} {count}' for kind, count in status.failures.items())}"
-    for provider, reason in status.parked.items():
-        yield f"parked: {provider}: {reason}"
+    yield from _parked(status)
     if status.requests:
         yield f"not taken up yet: {', '.join(status.requests)}"
+
+
+def _parked(status: BatchStatus) -> Iterator[str]:
+    for provider, reason in status.parked.items():
+        yield f"parked: {provider}: {reason}"
 
 
 def _headline(status: BatchStatus) -> str:
@@ -95,8 +102,10 @@ def _headline(status: BatchStatus) -> str:
         return f"paused; {resume} goes on"
     if status.phase is Phase.INTERRUPTED:
         return f"interrupted, nobody is at work; {resume} goes on"
-    if status.phase in (Phase.STOPPED, Phase.PARKED):
-        return f"{status.phase.value}; {resume} goes on"
+    if status.phase is Phase.STOPPED:
+        return f"stopped; {resume} goes on"
+    if status.phase is Phase.PARKED:
+        return f"parked; once its cause is gone {resume} goes on, or the `trax-ray batch` command with other options"
     return str(status.phase.value)
 
 
@@ -127,6 +136,8 @@ def watch(output_dir: str, interval_s: float) -> int:
         print("no longer watched; the batch goes on")
         return EXIT_INTERRUPTED
     print(one_line(f"{_headline(status)}: {status.succeeded} of {status.total} succeeded, {status.failed} failed"))
+    for line in _parked(status):
+        print(one_line(line))
     return 0
 
 
@@ -140,7 +151,7 @@ def _follow(control: BatchControl, status: BatchStatus, interval_s: float) -> Ba
                 if headline not in (said, Phase.RUNNING.value):
                     screen.note(one_line(headline))
                 said = headline
-                screen.update(status.progress)
+                screen.update(status)
             else:
                 gone_at = gone_at or time.monotonic()
             if status.phase in ENDED or (gone_at and time.monotonic() - gone_at >= GONE_S):
@@ -148,7 +159,9 @@ def _follow(control: BatchControl, status: BatchStatus, interval_s: float) -> Ba
             time.sleep(interval_s if status.at_work else GONE_S / 10)
             status = control.status(failures=False)
         if not status.at_work:  # memory and load as they were when it still had some
-            screen.update(replace(status, memory_mb=seen.memory_mb, cpu_percent=seen.cpu_percent).progress)
+            screen.update(
+                replace(status, memory_usage_mb=seen.memory_usage_mb, cpu_usage_percent=seen.cpu_usage_percent)
+            )
     return status
 
 

@@ -28,7 +28,7 @@ from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
 from trax_ray.core.policy import admission
 from trax_ray.core.policy.schedule import parse_hours, waits_until
-from trax_ray.core.progress import BatchProgress, fold
+from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import (
@@ -117,7 +117,14 @@ class Coordinator:
 
     # What the driver calls, from other threads than the loop's
 
-    def open(self, spec: dict[str, Any], run: str, driver_pid: int, keys: dict[str, str]) -> Opened | TraxRayError:
+    def open(
+        self,
+        spec: dict[str, Any],
+        run: str,
+        driver_pid: int,
+        keys: dict[str, str],
+        expected: Expected,
+    ) -> Opened | TraxRayError:
         """Take the output folder: its lock, the next epoch, and what the journal says has happened.
 
         Args:
@@ -125,6 +132,7 @@ class Coordinator:
             run: Names the driver's run; a coordinator that replaces a dead one continues it.
             driver_pid: The driver's process, on this node.
             keys: Keys of services by variable.
+            expected: What the run is given in all, as far as the driver knows.
 
         Returns:
             What was found, or why the folder can't be had (an error is returned, not raised, so that it
@@ -132,6 +140,7 @@ class Coordinator:
         """
         try:
             self._attempts = Attempts(BatchSpec.from_dict(spec), keys)
+            self._expected = expected
             self._open(spec, run, driver_pid)
         except TraxRayError as error:
             return error
@@ -387,16 +396,21 @@ class Coordinator:
         now = time.monotonic()
         if now - self._status_at >= SAMPLE_PERIOD_S or self._state.finished:
             self._status_at = now
-            write_status(self._layout, self._spec.name, self._state, self._snapshot, self._waits_until)
+            write_status(self._layout, self._spec.name, self._state.epoch, self._snapshot)
 
     def _progress(self) -> BatchProgress:
         return replace(
-            fold(self._state, self._now(), self._attempts.fractions()),
+            fold(
+                self._state,
+                self._now(),
+                self._attempts.fractions(),
+                waits_until=self._waits_until,
+                expected=self._expected,
+            ),
             memory_usage_mb=self._measured.memory_mb,
             cpu_usage_percent=self._measured.cpu_percent,
             memory_peak_mb=self._memory_peak_mb,
             cpu_peak_percent=self._cpu_peak_percent,
-            waits_until=self._waits_until,
         )
 
     def _report_if_due(self) -> None:

@@ -16,7 +16,7 @@ import ray
 
 from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
-from trax_ray.core.progress import BatchProgress
+from trax_ray.core.progress import BatchProgress, Expected
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import encode
 from trax_ray.core.task import BatchTask, ResourceRequest
@@ -52,6 +52,7 @@ class Driver:
         address: `host:port` of a Ray cluster; None finds or starts one.
         lean: Start a local head without the dashboard.
         keys: Keys of services by variable.
+        expected: What the run is given in all, as far as that is known; None where nothing is.
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class Driver:
         address: str | None = None,
         lean: bool = False,
         keys: Mapping[str, Secret] | None = None,
+        expected: Expected | None = None,
     ) -> None:
         self.spec = spec
         self._keys = dict(keys or {})
+        self._expected = expected or Expected()
         self.connection: Connection | None = None
         self._address = address
         self._lean = lean
@@ -252,7 +255,9 @@ class Driver:
         until = time.monotonic() + OUT_OF_REACH_S
         keys = {variable: key.reveal() for variable, key in self._keys.items()}
         while True:
-            opened = self._answer(actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid(), keys))
+            opened = self._answer(
+                actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid(), keys, self._expected)
+            )
             if isinstance(opened, coordinator.Opened):
                 return opened
             # One before it, of this run, was ended a moment ago, and may not have noticed yet.

@@ -286,7 +286,7 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
     if code == "model_not_found" or (status in (400, 404) and _NO_MODEL.search(message)):
         ended = shutdown_of(model)
         after = f"{model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
-        text = f"{said}: {after or 'take another --model'}"
+        text = f"{said}: {after or 'take another --model'} with the same `trax-ray batch` command"
         return failure(FailureClass.CONFIG, Category.NETWORK, "no_such_model", text), "refused"
     if status in (404, 405):
         text = f"{said}: nothing is there: correct --base-url; most end in /v1"

@@ -55,7 +55,7 @@ class Breaker:
         self.probe = "" if probed else self.probe
         if signal.kind is SignalKind.REFUSED:
             if resumes == self.resumes:  # else it was sent with the key that was
-                self.reason, self.opens_at, self.refused = f"refused: {signal.words}", None, True
+                self.reason, self.opens_at, self.refused = signal.words, None, True
         elif signal.kind in (SignalKind.OK, SignalKind.REJECTED):
             self.in_a_row = 0
             self.since_closed += 1

@@ -182,6 +182,8 @@ class Families:
             return
         first = failed[0].failure
         assert first is not None
-        message = f"{len(failed)} of {len(children)} chunks failed: {first.message}"
+        # Of an only chunk the failure says it all: that a recording was cut into one is nobody's business.
+        count = f"{len(failed)} of {len(children)} chunks failed: " if len(children) > 1 else ""
+        message = f"{count}{first.message}"
         parent.failure = replace(first, message=message)
         self.end(parent, Cause.FAIL)
