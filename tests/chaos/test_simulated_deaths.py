@@ -229,8 +229,8 @@ def test_finished_work_that_is_given_again_is_noticed() -> None:
 def test_a_transcript_of_another_recording_is_noticed() -> None:
     written = files.write_atomically
 
-    def mixed_up(path: Path, data: bytes) -> bool:
-        return written(path, b"said something else" if path.name == "talk2.txt" else data)
+    def mixed_up(path: Path, data: bytes, **more: Any) -> bool:
+        return written(path, b"said something else" if path.name == "talk2.txt" else data, **more)
 
     with patch.object(files, "write_atomically", mixed_up):
         expect_found("the transcript of talk2 is", "worker", "running")
