@@ -30,13 +30,13 @@ import openai
 import psutil
 import soundfile
 
+from tests.support.speech_server import Entry, Limits, SpeechServer, constant
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.kinds import request as service
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.recording import Job
 from trax_ray.media.encode import opus
-from trax_ray.testing.speech_server import Entry, Limits, SpeechServer, constant
 
 MODEL = "whisper-1"
 DELAY_S = (0.5, 1.5)

@@ -29,9 +29,7 @@ import numpy as np
 import openai
 import pytest
 
-from trax_ray.media import decode
-from trax_ray.media.speech import Segment, Word
-from trax_ray.testing.speech_server import (
+from tests.support.speech_server import (
     KEY,
     Asked,
     Entry,
@@ -44,11 +42,13 @@ from trax_ray.testing.speech_server import (
     faults,
     fingerprint_of_key,
 )
-from trax_ray.testing.speech_server.__main__ import main
-from trax_ray.testing.speech_server.hearing import bands_of, declared_s, place
-from trax_ray.testing.speech_server.limits import Gate
-from trax_ray.testing.speech_server.scripts import segments_of
-from trax_ray.testing.speech_server.wire import parse_form
+from tests.support.speech_server.__main__ import main
+from tests.support.speech_server.hearing import bands_of, declared_s, place
+from tests.support.speech_server.limits import Gate
+from tests.support.speech_server.scripts import segments_of
+from tests.support.speech_server.wire import parse_form
+from trax_ray.media import decode
+from trax_ray.media.speech import Segment, Word
 
 TEXT = "The train leaves at nine. Bring your coat."
 ENGLISH = "This recording was made to test the system. It is short, and every word is easy to understand."
@@ -958,7 +958,7 @@ class TestHearing:
         assert declared_s(bytes(8000)) == 2.0
 
     def test_pocketsphinx_recognises_what_is_said(self, start: Start, connect: Connect, samples: Path) -> None:
-        from trax_ray.testing.speech_server import Pocketsphinx
+        from tests.support.speech_server import Pocketsphinx
 
         server = start(Pocketsphinx())
         client = connect(server, timeout=60.0)
@@ -1037,7 +1037,7 @@ class TestWire:
 
 class TestProgram:
     def test_it_prints_its_address_and_ends_when_told(self, connect: Connect) -> None:
-        command = [sys.executable, "-m", "trax_ray.testing.speech_server", "--text", "hello", "--no-decode", "--key="]
+        command = [sys.executable, "-m", "tests.support.speech_server", "--text", "hello", "--no-decode", "--key="]
         command += ["--fault", "server_error:1", "--fault", "null", "--delay", "0:0.01"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
             assert program.stdout is not None

@@ -15,16 +15,16 @@ from random import Random
 from types import TracebackType
 from typing import Any, TypeVar
 
-from trax_ray.testing.speech_server import hearing
-from trax_ray.testing.speech_server.answers import Refused
-from trax_ray.testing.speech_server.delivery import Delivery, deliver
-from trax_ray.testing.speech_server.faults import Call, Effect, Fault, Plan, Sending, in_order
-from trax_ray.testing.speech_server.ledger import Entry, Ledger, fingerprint_of_key
-from trax_ray.testing.speech_server.limits import Gate, Limits
-from trax_ray.testing.speech_server.models import SPEECH_MODELS
-from trax_ray.testing.speech_server.scripts import Script, constant
-from trax_ray.testing.speech_server.service import ChatScript, Request, Service, chat_script
-from trax_ray.testing.speech_server.wire import LIMIT, Connection, Head, Reply, parse_form
+from tests.support.speech_server import hearing
+from tests.support.speech_server.answers import Refused
+from tests.support.speech_server.delivery import Delivery, deliver
+from tests.support.speech_server.faults import Call, Effect, Fault, Plan, Sending, in_order
+from tests.support.speech_server.ledger import Entry, Ledger, fingerprint_of_key
+from tests.support.speech_server.limits import Gate, Limits
+from tests.support.speech_server.models import SPEECH_MODELS
+from tests.support.speech_server.scripts import Script, constant
+from tests.support.speech_server.service import ChatScript, Request, Service, chat_script
+from tests.support.speech_server.wire import LIMIT, Connection, Head, Reply, parse_form
 
 __all__ = ["KEY", "TEXT", "SpeechServer"]
 

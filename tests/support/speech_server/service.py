@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from trax_ray.testing.speech_server import checks, hearing
-from trax_ray.testing.speech_server.answers import Refused, chat_usage, completion, refusal, transcription
-from trax_ray.testing.speech_server.ledger import Entry
-from trax_ray.testing.speech_server.models import description, listing
-from trax_ray.testing.speech_server.scripts import Asked, Script, Transcript
-from trax_ray.testing.speech_server.wire import Form, Head, Reply
+from tests.support.speech_server import checks, hearing
+from tests.support.speech_server.answers import Refused, chat_usage, completion, refusal, transcription
+from tests.support.speech_server.ledger import Entry
+from tests.support.speech_server.models import description, listing
+from tests.support.speech_server.scripts import Asked, Script, Transcript
+from tests.support.speech_server.wire import Form, Head, Reply
 
 __all__ = ["ChatScript", "Request", "Service", "chat_script"]
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trax_ray.testing.speech_server.faults import Sending
-from trax_ray.testing.speech_server.ledger import Entry
-from trax_ray.testing.speech_server.wire import Connection, Reply
+from tests.support.speech_server.faults import Sending
+from tests.support.speech_server.ledger import Entry
+from tests.support.speech_server.wire import Connection, Reply
 
 __all__ = ["Delivery", "deliver"]
 
