@@ -1,53 +1,23 @@
-"""HTTP/1.1 as far as clients of speech services need it, on asyncio streams: requests, forms, replies.
+"""What goes over the wire: bodies and forms of requests as they come, replies before they go out.
 
-Nothing here knows models or faults. Requests come with Content-Length or in chunks; replies have a Content-Length
-unless their pieces are sent one by one.
+Nothing here knows models or faults, and HTTP itself is aiohttp's. Only forms are read here, as aiohttp's reader changes
+the whole process's filters of warnings for each part, and tests in other threads rely on them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import socket
-import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["JSON", "Connection", "Form", "Head", "Reply", "Upload", "parse_form"]
+from aiohttp.web import BaseRequest
+
+__all__ = ["JSON", "Form", "Reply", "Upload", "parse_form", "read_body"]
 
 JSON = "application/json"
-
-LIMIT = 1 << 18
-"""Bytes that a connection holds unread, and the longest head of a request."""
-
-_PIECE = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What comes before a request's body.
-
-    Args:
-        method: In capitals.
-        path: Without the query.
-        query: What follows the `?`.
-        headers: Names in lower case.
-    """
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-
-    @property
-    def keeps_alive(self) -> bool:
-        """Whether the client may send another request on this connection."""
-        return self.headers.get("connection", "").lower() != "close"
 
 
 @dataclass(slots=True)
@@ -74,139 +44,6 @@ class Reply:
         if isinstance(self.payload, str) and self.content_type != JSON:
             return self.payload.encode()
         return json.dumps(self.payload, ensure_ascii=False).encode()
-
-    def head(self, length: int | None, *, close: bool) -> bytes:
-        """Status line and headers.
-
-        Args:
-            length: Of the body; None for a body in chunks.
-            close: Tell the client that the connection ends after this.
-        """
-        phrase = HTTPStatus(self.status).phrase if self.status in HTTPStatus._value2member_map_ else "Unknown"
-        lines = [f"HTTP/1.1 {self.status} {phrase}", f"date: {formatdate(usegmt=True)}"]
-        lines.append(f"content-type: {self.content_type}")
-        lines.append("transfer-encoding: chunked" if length is None else f"content-length: {length}")
-        lines.append(f"connection: {'close' if close else 'keep-alive'}")
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-class Connection:
-    """One client's connection: reads requests, and tells of every send whether the socket took all of it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        writer.transport.set_write_buffer_limits(0)  # so that drain waits until the socket has everything
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the client has closed its side, or the connection is lost."""
-        return self._reader.at_eof() or self._writer.transport.is_closing()
-
-    async def read_head(self) -> Head | None:
-        """The head of the next request; None when the client has closed, or sends something else than HTTP."""
-        try:
-            raw = await self._reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return None
-        first, *rest = raw.decode("latin-1").split("\r\n")
-        parts = first.split(" ")
-        if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-            return None
-        path, _, query = parts[1].partition("?")
-        headers = {}
-        for line in rest:
-            name, colon, value = line.partition(":")
-            if colon:
-                headers[name.strip().lower()] = value.strip()
-        return Head(parts[0].upper(), unquote(path), query, headers)
-
-    async def read_body(self, head: Head, limit: int, counted: Callable[[int], None]) -> bytes | None:
-        """Read the body to its end, also one that is too long, because a client reads no answer before it has sent all.
-
-        Args:
-            head: The request's head.
-            limit: Longer bodies are read and thrown away.
-            counted: Is told how many bytes have come so far.
-
-        Returns:
-            The body; None when it is longer than `limit`.
-
-        Raises:
-            asyncio.IncompleteReadError: The client went away before the end.
-        """
-        if head.headers.get("expect", "").lower() == "100-continue":
-            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        chunked = head.headers.get("transfer-encoding", "").lower() == "chunked"
-        pieces = self._chunks() if chunked else self._pieces(int(head.headers.get("content-length", "0")))
-        body = bytearray()
-        total = 0
-        async for piece in pieces:
-            total += len(piece)
-            counted(total)
-            if total <= limit:
-                body += piece
-        return bytes(body) if total <= limit else None
-
-    async def _pieces(self, left: int) -> AsyncIterator[bytes]:
-        while left:
-            piece = await self._reader.read(min(left, _PIECE))
-            if not piece:
-                raise asyncio.IncompleteReadError(b"", left)
-            left -= len(piece)
-            yield piece
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            async for piece in self._pieces(size):
-                yield piece
-            await self._reader.readexactly(2)
-        while await self._reader.readuntil(b"\r\n") != b"\r\n":
-            pass
-
-    async def send(self, data: bytes, accepted: Callable[[], None] | None = None) -> bool:
-        """Send bytes.
-
-        Args:
-            data: What to send.
-            accepted: Is called as soon as the socket has taken the last byte, before anything else can happen.
-
-        Returns:
-            Whether the socket took all of it, and the client hadn't gone before.
-        """
-        if self.is_gone:
-            return False
-        self._writer.write(data)
-        if self._writer.transport.get_write_buffer_size():
-            try:
-                await self._writer.drain()
-            except ConnectionError:
-                return False
-        if accepted is not None:
-            accepted()
-        return True
-
-    async def wait_until_gone(self) -> None:
-        """Wait until the client closes; what it sends before that is thrown away."""
-        try:
-            while await self._reader.read(_PIECE):
-                pass
-        except ConnectionError:
-            pass
-
-    def cut(self, *, reset: bool) -> None:
-        """End the connection at once.
-
-        Args:
-            reset: Let the client see a reset rather than an end.
-        """
-        if reset:
-            taken = self._writer.get_extra_info("socket")
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._writer.transport.abort()
-        else:
-            self._writer.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +76,26 @@ class Form:
     def many(self, name: str) -> list[str]:
         """All values of `name[]`."""
         return list(self.fields.get(f"{name}[]", ()))
+
+
+async def read_body(http: BaseRequest, limit: int) -> bytes | None:
+    """Read a body to its end, also one that is too long, because a client reads no answer before it has sent all.
+
+    Args:
+        http: The request.
+        limit: Bytes; longer bodies are read and thrown away.
+
+    Returns:
+        The body; None when it is longer than `limit`.
+
+    Raises:
+        ConnectionError: The client went away before the end.
+    """
+    body = bytearray()
+    async for piece in http.content.iter_any():
+        if http.content.total_bytes <= limit:
+            body += piece
+    return bytes(body) if http.content.total_bytes <= limit else None
 
 
 _PARAMETER = re.compile(r';\s*([\w*]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
