@@ -30,6 +30,7 @@ import openai
 import psutil
 import soundfile
 
+from tests.support.speech_server import Entry, Limits, SpeechServer, constant
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.kinds.assignment import Assignment
@@ -39,7 +40,6 @@ from trax_ray.kinds.transcribe import TRANSCRIBE
 from trax_ray.kinds.uploads import Prepared, Uploads
 from trax_ray.media.encode import opus
 from trax_ray.media.speech import Span
-from trax_ray.testing.speech_server import Entry, Limits, SpeechServer, constant
 
 MODEL = "whisper-1"
 DELAY_S = (0.5, 1.5)

@@ -19,6 +19,9 @@ settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Processes that tests start, Ray's workers among them, find tests.support as the tests do: from the root.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
 
 @pytest.fixture(scope="session")
 def samples() -> Path:

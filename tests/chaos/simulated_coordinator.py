@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from simulated_workers import STALL_S, STALLED, LooseLayout, Process, Worker
 
+from tests.support.fault_layer import Killed
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -35,7 +36,6 @@ from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
 from trax_ray.store import inbox
 from trax_ray.store.batch_journal import BatchJournal, spoilt
-from trax_ray.testing.faults import Killed
 
 if TYPE_CHECKING:
     from simulated_world import World

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tests.support.fault_layer import Killed
 from trax_ray.core.state.events import (
     Dispatch,
 )
@@ -18,7 +19,6 @@ from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.system import AnyPath, System
 from trax_ray.testing.factories import make_parts
-from trax_ray.testing.faults import Killed
 
 if TYPE_CHECKING:
     from simulated_coordinator import Coordinator

@@ -14,6 +14,7 @@ from typing import Any
 from simulated_coordinator import Coordinator, Driver
 from simulated_workers import DIED, LOST, NODE_LOST, STALL_S, Process, Worker, attempt_at
 
+from tests.support.fault_layer import FaultySystem, Killed
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.state.events import Dispatch
@@ -25,7 +26,6 @@ from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.batch_journal import read_state
 from trax_ray.store.layout import Layout
 from trax_ray.store.system import System, use
-from trax_ray.testing.faults import FaultySystem, Killed
 
 VICTIMS = ("driver", "coordinator", "worker", "raylet", "gcs", "everything", "power")
 """Who dies. Everything: all processes at once; power: and the disk keeps only what was synced."""

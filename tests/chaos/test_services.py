@@ -21,14 +21,14 @@ import pytest
 import soundfile
 from batch_program import own_ray, until
 
+from tests.support.speech_server import KEY, Asked, Call, Fault, Limits, SpeechServer, faults
+from tests.support.speech_server.hearing import Bands, bands_of, place
 from trax_ray.media.decode import stream
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import speech_spans
 from trax_ray.providers.prices import cost_usd
 from trax_ray.report.fold import read_history
 from trax_ray.testing.history import check
-from trax_ray.testing.speech_server import KEY, Asked, Call, Fault, Limits, SpeechServer, faults
-from trax_ray.testing.speech_server.hearing import Bands, bands_of, place
 
 pytestmark = pytest.mark.timeout(600)
 

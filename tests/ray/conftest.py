@@ -34,7 +34,7 @@ def batch(head: Connection, tmp_path: Path) -> Start:
 
 @pytest.fixture(scope="session")
 def river(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recording of some chunks, `support.RIVER_WORDS` words: the beginning of a longer one."""
+    """A recording of some chunks, `batches.RIVER_WORDS` words: the beginning of a longer one."""
     audio = read(samples / "stories" / "the_river.ogg", end_s=RIVER_S)
     path = tmp_path_factory.mktemp("recordings") / "river.wav"
     soundfile.write(path, audio, 16_000)

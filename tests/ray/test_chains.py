@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
-from support import RIVER_WORDS
+from batches import RIVER_WORDS
 
 from trax_ray.cluster.connect import Connection
 from trax_ray.report.fold import read_history

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from support import run, until
+from batches import run, until
 
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import TaskState, TaskType

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from older_folders import Folder, restored
 
+from tests.support.speech_server import KEY, SpeechServer, constant
 from trax_ray.report.fold import read_history
 from trax_ray.testing.history import check
-from trax_ray.testing.speech_server import KEY, SpeechServer, constant
 
 PORT = 28571
 """Where the server was; its address is part of what names its models."""

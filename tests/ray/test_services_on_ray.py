@@ -18,9 +18,9 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.speech_server import KEY, Limits, SpeechServer, constant, faults
 from trax_ray.cli.app import app
 from trax_ray.report.fold import Attempt, read_history
-from trax_ray.testing.speech_server import KEY, Limits, SpeechServer, constant, faults
 
 TEXT = "The train leaves at nine. Bring your coat."
 NEW_KEY = "sk-speech-server-another-0123"

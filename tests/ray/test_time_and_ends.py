@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import ray
+from batches import run, until
 
 from tests.ray.conftest import Start
-from tests.ray.support import run, until
 from trax_ray.cluster import remote
 from trax_ray.cluster.lane import LANE_WIDTH, Lanes
 from trax_ray.core.spec import Limits, RetryPolicy

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.tiny_whisper import make_tiny_whisper
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, SetupError, TraxRayError
 from trax_ray.media.decode import read
@@ -39,7 +40,6 @@ from trax_ray.providers.whisper_windows import (
     unheard,
     windows_of,
 )
-from trax_ray.testing.tiny_whisper import make_tiny_whisper
 
 RATE = 16_000
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

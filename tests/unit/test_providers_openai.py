@@ -18,15 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trax_ray.core.limits.signals import SignalKind
-from trax_ray.core.task import Category, FailureClass
-from trax_ray.media.encode import WAV_BYTES_PER_S, opus
-from trax_ray.media.speech import Span, Word
-from trax_ray.providers.base import EngineOptions, Reply, SpeechService
-from trax_ray.providers.keys import Secret
-from trax_ray.providers.openai import OpenAISpeech, connect, said_in
-from trax_ray.providers.shutdowns import SHUTDOWNS
-from trax_ray.testing.speech_server import (
+from tests.support.speech_server import (
     KEY,
     Call,
     Fault,
@@ -37,9 +29,17 @@ from trax_ray.testing.speech_server import (
     faults,
     fingerprint_of_key,
 )
-from trax_ray.testing.speech_server.scripts import segments_of
-from trax_ray.testing.speech_server.wire import JSON
-from trax_ray.testing.speech_server.wire import Reply as Raw
+from tests.support.speech_server.scripts import segments_of
+from tests.support.speech_server.wire import JSON
+from tests.support.speech_server.wire import Reply as Raw
+from trax_ray.core.limits.signals import SignalKind
+from trax_ray.core.task import Category, FailureClass
+from trax_ray.media.encode import WAV_BYTES_PER_S, opus
+from trax_ray.media.speech import Span, Word
+from trax_ray.providers.base import EngineOptions, Reply, SpeechService
+from trax_ray.providers.keys import Secret
+from trax_ray.providers.openai import OpenAISpeech, connect, said_in
+from trax_ray.providers.shutdowns import SHUTDOWNS
 
 TEXT = "The train leaves at nine. Bring your coat."
 URL = "https://elsewhere.example/v1"

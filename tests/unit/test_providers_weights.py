@@ -222,7 +222,7 @@ class TestBeforeAnyWork:
     def test_nothing_imports_pocketsphinx_unasked(self) -> None:
         script = (
             "import sys; sys.modules['pocketsphinx'] = None; import trax_ray, trax_ray.cli.app; "
-            "import trax_ray.testing.speech_server, trax_ray.providers.pocketsphinx, trax_ray.providers.registry; "
+            "import tests.support.speech_server, trax_ray.providers.pocketsphinx, trax_ray.providers.registry; "
             "from trax_ray.core.task import ResourceRequest; from trax_ray.errors import SetupError\n"
             "try: trax_ray.providers.registry.load_engine('pocketsphinx', ResourceRequest())\n"
             "except SetupError as error: print(error.code)"

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fault_layer import FaultySystem
 from trax_ray.core.task import TaskType
 from trax_ray.errors import DiskFull, FileError
 from trax_ray.store import artifacts, files
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.system import System, use
-from trax_ray.testing.faults import FaultySystem
 
 KEY = ArtifactStore.key("00" * 32, "transcribe", {}, "tiny", 1)
 PAYLOAD = {"text": "Grüße", "segments": [{"start_s": 0.1, "tokens": [1, 2]}], "path": os.fsdecode(b"t\xe9l.mp3")}

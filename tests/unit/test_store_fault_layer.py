@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
+from tests.support.fault_layer import FaultySystem, Killed, Operation
 from trax_ray.store.system import current, use
-from trax_ray.testing.faults import FaultySystem, Killed, Operation
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 

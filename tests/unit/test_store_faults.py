@@ -24,6 +24,7 @@ from unittest.mock import patch
 
 import pytest
 
+from tests.support.fault_layer import FaultySystem, Killed
 from trax_ray.core.state.events import CoordinatorStarted, TasksAdded
 from trax_ray.errors import DiskFull, FileError, TraxRayError
 from trax_ray.report.parquet import TableFile, read_columns
@@ -38,7 +39,6 @@ from trax_ray.store.lease import BEAT_PERIOD_S, Lease, holder_of
 from trax_ray.store.system import use
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import make_spec, make_task
-from trax_ray.testing.faults import FaultySystem, Killed
 
 OLD, NEW = b"old " * 10, b"new " * 12
 KEY = ArtifactStore.key("00" * 32, "transcribe", {}, "tiny", 1)

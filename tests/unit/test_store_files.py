@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.fault_layer import FaultySystem
 from trax_ray.errors import DiskFull, FileError, ResourceError
 from trax_ray.store import files, system
 from trax_ray.store.system import System, use
-from trax_ray.testing.faults import FaultySystem
 
 LONGEST_NAME = os.fsdecode(b"\xff" * 251 + b".srt")
 """255 bytes, and not UTF-8."""

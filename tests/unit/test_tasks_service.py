@@ -20,6 +20,17 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support.speech_server import (
+    KEY,
+    Call,
+    Fault,
+    Limits,
+    Recordings,
+    SpeechServer,
+    Transcript,
+    constant,
+    faults,
+)
 from trax_ray.core.limits.signals import SignalKind
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, Result, TaskType
@@ -39,17 +50,6 @@ from trax_ray.store.artifacts import content_hash
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.system import System
-from trax_ray.testing.speech_server import (
-    KEY,
-    Call,
-    Fault,
-    Limits,
-    Recordings,
-    SpeechServer,
-    Transcript,
-    constant,
-    faults,
-)
 
 TEXT = "The train leaves at nine. Bring your coat."
 

@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import io
 import json
+import re
 import signal
 import socket
 import struct
@@ -29,9 +30,7 @@ import numpy as np
 import openai
 import pytest
 
-from trax_ray.media import decode
-from trax_ray.media.speech import Segment, Word
-from trax_ray.testing.speech_server import (
+from tests.support.speech_server import (
     KEY,
     Asked,
     Entry,
@@ -44,11 +43,13 @@ from trax_ray.testing.speech_server import (
     faults,
     fingerprint_of_key,
 )
-from trax_ray.testing.speech_server.__main__ import main
-from trax_ray.testing.speech_server.hearing import bands_of, declared_s, place
-from trax_ray.testing.speech_server.limits import Gate
-from trax_ray.testing.speech_server.scripts import segments_of
-from trax_ray.testing.speech_server.wire import parse_form
+from tests.support.speech_server.__main__ import main
+from tests.support.speech_server.hearing import bands_of, declared_s, place
+from tests.support.speech_server.limits import Gate
+from tests.support.speech_server.scripts import segments_of
+from tests.support.speech_server.wire import parse_form
+from trax_ray.media import decode
+from trax_ray.media.speech import Segment, Word
 
 TEXT = "The train leaves at nine. Bring your coat."
 ENGLISH = "This recording was made to test the system. It is short, and every word is easy to understand."
@@ -958,7 +959,7 @@ class TestHearing:
         assert declared_s(bytes(8000)) == 2.0
 
     def test_pocketsphinx_recognises_what_is_said(self, start: Start, connect: Connect, samples: Path) -> None:
-        from trax_ray.testing.speech_server import Pocketsphinx
+        from tests.support.speech_server import Pocketsphinx
 
         server = start(Pocketsphinx())
         client = connect(server, timeout=60.0)
@@ -1004,13 +1005,47 @@ class TestWire:
     def test_a_client_that_goes_away_is_in_the_ledger(self, start: Start) -> None:
         server = start()
         with socket.create_connection(server_address(server)) as line:
-            line.sendall(b"POST /v1/audio/transcriptions HTTP/1.1\r\ncontent-length: 1000\r\n\r\n12345")
+            line.sendall(b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n12345")
             wait_until(lambda: server.ledger.in_flight == 1)
         wait_until(lambda: server.ledger.in_flight == 0)
         assert (last(server).received_bytes, last(server).status) == (5, None)
         with socket.create_connection(server_address(server)) as line:
             line.sendall(b"this is no HTTP\r\n\r\n")
-            assert line.recv(1) == b""
+            assert line.recv(12).endswith(b" 400")
+        assert len(server.ledger.entries) == 1
+
+    @pytest.mark.parametrize("reset", [False, True])
+    @pytest.mark.parametrize(("where", "parts"), [("before", (0, 0)), ("head", (1, 0)), ("body", (1, 5))])
+    def test_a_connection_is_cut_where_it_should_be(
+        self, start: Start, where: Any, parts: tuple[int, int], reset: bool
+    ) -> None:
+        server = start(faults=faults.in_order([faults.cut(where, reset=reset)], endpoint="models"), key=None)
+        with socket.create_connection(server_address(server)) as line:
+            line.sendall(b"GET /v1/models/whisper-1 HTTP/1.1\r\nhost: a\r\n\r\n")
+            got, end = all_from(line)
+        head, found, body = got.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        assert (found != b"", body[:5]) == (parts[0] == 1, b'{"id": "whisper-1"'[: parts[1]])
+        assert len(body) == (int(length[1]) // 2 if length and parts[1] else 0)
+        assert end is (ConnectionResetError if reset else None)
+
+    def test_an_answer_is_completed_when_the_socket_has_all_of_it(self, start: Start) -> None:
+        server = start(chat="x" * 20_000_000)
+        body = json.dumps({"model": "deepseek-flash", "messages": [{"role": "user", "content": "x"}]}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\n"
+        request = head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+        with socket.create_connection(server_address(server)) as line:
+            line.sendall(request)
+            wait_until(lambda: server.ledger.in_flight == 1 and last(server).status == 200)
+            assert not last(server).completed
+        wait_until(lambda: server.ledger.in_flight == 0)
+        assert (last(server).paid, last(server).completed) == (True, False)
+        with socket.create_connection(server_address(server)) as line:
+            line.sendall(request)
+            read = 0
+            while read < 20_000_000:
+                read += len(line.recv(1 << 20))
+            wait_until(lambda: last(server).completed)
 
     def test_a_client_that_left_while_the_work_was_done_has_paid(self, start: Start, connect: Connect) -> None:
         go = threading.Event()
@@ -1037,7 +1072,7 @@ class TestWire:
 
 class TestProgram:
     def test_it_prints_its_address_and_ends_when_told(self, connect: Connect) -> None:
-        command = [sys.executable, "-m", "trax_ray.testing.speech_server", "--text", "hello", "--no-decode", "--key="]
+        command = [sys.executable, "-m", "tests.support.speech_server", "--text", "hello", "--no-decode", "--key="]
         command += ["--fault", "server_error:1", "--fault", "null", "--delay", "0:0.01"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
             assert program.stdout is not None
@@ -1082,6 +1117,18 @@ def waiting(go: threading.Event) -> Callable[[Asked], Any]:
         return TEXT
 
     return said
+
+
+def all_from(line: socket.socket) -> tuple[bytes, type[OSError] | None]:
+    """What comes until the connection ends, and the error that it ends with."""
+    got = b""
+    line.settimeout(5)
+    try:
+        while piece := line.recv(1 << 16):
+            got += piece
+    except ConnectionResetError:
+        return got, ConnectionResetError
+    return got, None
 
 
 def server_address(server: SpeechServer) -> tuple[str, int]:

@@ -414,7 +414,7 @@ _Node: TypeAlias = "_File | _Folder"
 
 
 def _absolute(path: AnyPath) -> str:
-    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - without links being followed
+    return os.path.abspath(os.fspath(path))
 
 
 def _apply(change: dict[str, _Node | None], names: dict[str, _Node]) -> None:

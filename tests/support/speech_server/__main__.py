@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trax_ray.testing.speech_server import faults
-from trax_ray.testing.speech_server.faults import Fault, Plan
-from trax_ray.testing.speech_server.limits import Limits
-from trax_ray.testing.speech_server.scripts import Pocketsphinx, Recordings, Script, constant
-from trax_ray.testing.speech_server.server import KEY, TEXT, SpeechServer
+from tests.support.speech_server import faults
+from tests.support.speech_server.faults import Fault, Plan
+from tests.support.speech_server.limits import Limits
+from tests.support.speech_server.scripts import Pocketsphinx, Recordings, Script, constant
+from tests.support.speech_server.server import KEY, TEXT, SpeechServer
 
 __all__ = ["FAULTS", "main"]
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m trax_ray.testing.speech_server", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.support.speech_server", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 for a free one (default)")
     parser.add_argument("--script", choices=("constant", "recordings", "pocketsphinx"), default="constant")
     parser.add_argument("--text", default=TEXT, help="what --script constant says")

@@ -25,9 +25,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tests.support.speech_server.hearing import FRAMES_PER_S, Bands, listen, place
+from tests.support.speech_server.wire import Upload
 from trax_ray.media.speech import Segment, Word
-from trax_ray.testing.speech_server.hearing import FRAMES_PER_S, Bands, listen, place
-from trax_ray.testing.speech_server.wire import Upload
 
 __all__ = ["Asked", "Pocketsphinx", "Recordings", "Script", "Transcript", "constant", "segments_of"]
 
@@ -290,7 +290,7 @@ class Pocketsphinx:
 
     def _recognise(self, upload: Upload) -> Transcript:
         if self._process is None:
-            command = [sys.executable, "-m", "trax_ray.testing.speech_server.recogniser"]
+            command = [sys.executable, "-m", "tests.support.speech_server.recogniser"]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.support.speech_server.models import LANGUAGES, ChatModel, SpeechModel
+from tests.support.speech_server.scripts import Transcript
+from tests.support.speech_server.wire import JSON, Form, Reply
 from trax_ray.media.speech import Segment, Word
-from trax_ray.testing.speech_server.models import LANGUAGES, ChatModel, SpeechModel
-from trax_ray.testing.speech_server.scripts import Transcript
-from trax_ray.testing.speech_server.wire import JSON, Form, Reply
 
 __all__ = [
     "Refused",

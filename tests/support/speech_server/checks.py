@@ -9,9 +9,9 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from trax_ray.testing.speech_server.answers import Refused, refusal
-from trax_ray.testing.speech_server.hearing import Heard
-from trax_ray.testing.speech_server.models import (
+from tests.support.speech_server.answers import Refused, refusal
+from tests.support.speech_server.hearing import Heard
+from tests.support.speech_server.models import (
     AUDIO_SUFFIXES,
     CHAT_MODELS,
     HINT_LANGUAGES,
@@ -20,7 +20,7 @@ from trax_ray.testing.speech_server.models import (
     ChatModel,
     SpeechModel,
 )
-from trax_ray.testing.speech_server.wire import Form, Reply, Upload
+from tests.support.speech_server.wire import Form, Reply, Upload
 
 __all__ = ["check_chat", "check_form", "check_key", "no_model", "too_long", "wrong_url"]
 

@@ -15,16 +15,18 @@ from random import Random
 from types import TracebackType
 from typing import Any, TypeVar
 
-from trax_ray.testing.speech_server import hearing
-from trax_ray.testing.speech_server.answers import Refused
-from trax_ray.testing.speech_server.delivery import Delivery, deliver
-from trax_ray.testing.speech_server.faults import Call, Effect, Fault, Plan, Sending, in_order
-from trax_ray.testing.speech_server.ledger import Entry, Ledger, fingerprint_of_key
-from trax_ray.testing.speech_server.limits import Gate, Limits
-from trax_ray.testing.speech_server.models import SPEECH_MODELS
-from trax_ray.testing.speech_server.scripts import Script, constant
-from trax_ray.testing.speech_server.service import ChatScript, Request, Service, chat_script
-from trax_ray.testing.speech_server.wire import LIMIT, Connection, Head, Reply, parse_form
+from aiohttp import web
+
+from tests.support.speech_server import hearing
+from tests.support.speech_server.answers import Refused
+from tests.support.speech_server.delivery import deliver
+from tests.support.speech_server.faults import Call, Effect, Fault, Plan, Sending, in_order
+from tests.support.speech_server.ledger import Entry, Ledger, fingerprint_of_key
+from tests.support.speech_server.limits import Gate, Limits
+from tests.support.speech_server.models import SPEECH_MODELS
+from tests.support.speech_server.scripts import Script, constant
+from tests.support.speech_server.service import ChatScript, Request, Service, chat_script
+from tests.support.speech_server.wire import Reply, parse_form, read_body
 
 __all__ = ["KEY", "TEXT", "SpeechServer"]
 
@@ -83,7 +85,6 @@ class SpeechServer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # What a test says and asks
 
@@ -171,18 +172,19 @@ class SpeechServer:
             started.set_exception(error)
 
     async def _main(self, started: concurrent.futures.Future[None]) -> None:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=LIMIT, backlog=1024)
-        self._port = server.sockets[0].getsockname()[1]
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        server = web.Server(self._handle, access_log=None)
+        listener = await loop.create_server(server, "127.0.0.1", self._port, backlog=1024)
+        self._port = listener.sockets[0].getsockname()[1]
+        self._loop = loop
         started.set_result(None)
         await self._stop.wait()
         self._loop = None
-        server.close()
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # lets the transports that were aborted close their sockets
+        listener.close()
+        for connection in server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)  # lets the transports close their sockets; the end of the loop ends what is in flight
 
     def _inside(self, act: Callable[[], _T]) -> _T:
         """Do something where no request is in the middle of a step, so that counts agree with what clients saw."""
@@ -193,43 +195,26 @@ class SpeechServer:
         loop.call_soon_threadsafe(lambda: result.set_result(act()))
         return result.result()
 
-    # One connection
+    # One request
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        line = Connection(reader, writer)
-        try:
-            while (head := await line.read_head()) is not None:
-                if not await self._handle(line, head):
-                    break
-        except (ConnectionError, asyncio.IncompleteReadError, ValueError):
-            pass  # the client went away, or doesn't speak HTTP: the ledger has what came of it
-        except asyncio.CancelledError:
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _handle(self, line: Connection, head: Head) -> bool:
-        """Deal with one request; False when the connection is over."""
-        path = head.path.removeprefix("/v1")
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        path = http.path.removeprefix("/v1")
         if path == "/_ledger":
-            reply = Reply(payload=self._ledger.as_json())
-            return await line.send(reply.head(len(reply.body), close=False) + reply.body)
-        lookup = path.startswith("/models/") and head.method == "GET"
-        endpoint = "models" if lookup else _ENDPOINTS.get((head.method, path), "unknown")
-        entry = self._ledger.open(endpoint, head.path, _now())
+            return web.json_response(self._ledger.as_json())
+        lookup = path.startswith("/models/") and http.method == "GET"
+        endpoint = "models" if lookup else _ENDPOINTS.get((http.method, path), "unknown")
+        entry = self._ledger.open(endpoint, http.path, _now())
         try:
-            return await self._deal(line, Request(head, endpoint), entry)
+            return await self._deal(Request(http, endpoint), entry)
+        except ConnectionError:
+            return web.Response()  # goes nowhere: the client went away, or was cut off
         finally:
             self._ledger.close(entry, _now())
 
-    async def _deal(self, line: Connection, request: Request, entry: Entry) -> bool:
+    async def _deal(self, request: Request, entry: Entry) -> web.StreamResponse:
         began = time.monotonic()
         entry.key = fingerprint_of_key(request.key)
-        await self._read(line, request, entry)
+        await self._read(request, entry)
         fault: Fault | None = None
         reply = self._gate.enter(time.monotonic())
         if reply is None:
@@ -239,18 +224,22 @@ class SpeechServer:
             finally:
                 self._gate.leave((entry.usage or {}).get("total_tokens", 0), time.monotonic())
         self._label(reply, entry, time.monotonic() - began)
-        how = self._how(fault, keep=request.head.keeps_alive)
-        return await deliver(line, entry, reply, how, lambda: self._ledger.close(entry, _now()))
+        lasts_s = 0.0
+        if fault is not None and fault.sending is Sending.KEPT_ALIVE:
+            lasts_s = self._seconds(fault.delay_s)
+        return await deliver(request.http, entry, reply, fault, lasts_s, lambda: self._ledger.close(entry, _now()))
 
-    async def _read(self, line: Connection, request: Request, entry: Entry) -> None:
+    async def _read(self, request: Request, entry: Entry) -> None:
         """Read the body and understand it, as far as it can be understood."""
-
-        def count(total: int) -> None:
-            entry.received_bytes = total
-
-        body = request.body = await line.read_body(request.head, self._gate.limits.upload_bytes, count)
+        http = request.http
+        if http.headers.get("expect", "").lower() == "100-continue":
+            await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            body = request.body = await read_body(http, self._gate.limits.upload_bytes)
+        finally:
+            entry.received_bytes = http.content.total_bytes
         if body is not None and request.endpoint == "transcriptions":
-            form = request.form = parse_form(request.head.headers.get("content-type", ""), body)
+            form = request.form = parse_form(http.headers.get("content-type", ""), body)
             if form is not None:
                 entry.fields = {name: [*values] for name, values in form.fields.items()}
                 entry.model = form.one("model")
@@ -301,12 +290,6 @@ class SpeechServer:
 
     def _seconds(self, limits: float | tuple[float, float]) -> float:
         return self._chance.uniform(*limits) if isinstance(limits, tuple) else limits
-
-    def _how(self, fault: Fault | None, *, keep: bool) -> Delivery:
-        if fault is None:
-            return Delivery(keep=keep)
-        lasts_s = self._seconds(fault.delay_s) if fault.sending is Sending.KEPT_ALIVE else 0.0
-        return Delivery(fault.sending, fault.interval_s, lasts_s, fault.reset, keep)
 
     def _label(self, reply: Reply, entry: Entry, took_s: float) -> None:
         """Give an answer the headers of the service; a page of something in between has none."""

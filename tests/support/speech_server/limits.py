@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trax_ray.testing.speech_server.answers import refusal
-from trax_ray.testing.speech_server.wire import Reply
+from tests.support.speech_server.answers import refusal
+from tests.support.speech_server.wire import Reply
 
 __all__ = ["UPLOAD_BYTES", "Gate", "Limits"]
 

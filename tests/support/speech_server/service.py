@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from trax_ray.testing.speech_server import checks, hearing
-from trax_ray.testing.speech_server.answers import Refused, chat_usage, completion, refusal, transcription
-from trax_ray.testing.speech_server.ledger import Entry
-from trax_ray.testing.speech_server.models import description, listing
-from trax_ray.testing.speech_server.scripts import Asked, Script, Transcript
-from trax_ray.testing.speech_server.wire import Form, Head, Reply
+from aiohttp.web import BaseRequest
+
+from tests.support.speech_server import checks, hearing
+from tests.support.speech_server.answers import Refused, chat_usage, completion, refusal, transcription
+from tests.support.speech_server.ledger import Entry
+from tests.support.speech_server.models import description, listing
+from tests.support.speech_server.scripts import Asked, Script, Transcript
+from tests.support.speech_server.wire import Form, Reply
 
 __all__ = ["ChatScript", "Request", "Service", "chat_script"]
 
@@ -29,7 +31,7 @@ class Request:
     """A request, as far as it was understood.
 
     Args:
-        head: Its head.
+        http: What has come: method, path, headers.
         endpoint: See `Entry.endpoint`.
         body: None where it is longer than the server takes.
         form: The form of a transcription; None where the body is none.
@@ -37,7 +39,7 @@ class Request:
         chat: The body of a chat; empty where it is no JSON object.
     """
 
-    head: Head
+    http: BaseRequest
     endpoint: str
     body: bytes | None = None
     form: Form | None = None
@@ -47,7 +49,7 @@ class Request:
     @property
     def key(self) -> str | None:
         """The key that was sent; None without one."""
-        kind, _, key = self.head.headers.get("authorization", "").partition(" ")
+        kind, _, key = self.http.headers.get("authorization", "").partition(" ")
         return key.strip() or None if kind.lower() == "bearer" else None
 
 
@@ -92,8 +94,8 @@ class Service:
         if request.endpoint == "chat":
             return await self._talk(request.body, entry)
         if request.endpoint == "models":
-            return self._models(request.head.path.removeprefix("/v1").removeprefix("/models").strip("/"))
-        raise Refused(checks.wrong_url(request.head.method, request.head.path))
+            return self._models(request.http.path.removeprefix("/v1").removeprefix("/models").strip("/"))
+        raise Refused(checks.wrong_url(request.http.method, request.http.path))
 
     def close(self) -> None:
         """End what the script started."""

@@ -23,8 +23,8 @@ from enum import Enum
 from random import Random
 from typing import Any, Literal, TypeAlias
 
-from trax_ray.testing.speech_server.answers import refusal
-from trax_ray.testing.speech_server.wire import JSON, Reply
+from tests.support.speech_server.answers import refusal
+from tests.support.speech_server.wire import JSON, Reply
 
 __all__ = [
     "Call",
