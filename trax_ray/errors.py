@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from trax_ray.codes import FailureCode
+
 __all__ = [
     "BusyError",
     "DiskFull",
@@ -56,7 +58,7 @@ class TraxRayError(Exception):
 
     category: str = "processing"
     failure_class: str = "permanent"
-    code: str = "error"
+    code: str = FailureCode.ERROR
 
     def __init__(
         self,
@@ -92,56 +94,56 @@ class NetworkError(TraxRayError):
 
     category = "network"
     failure_class = "transient"
-    code = "network"
+    code = FailureCode.NETWORK
 
 
 class FileError(TraxRayError):
     """A file that is missing, unreadable or unwritable."""
 
     category = "file"
-    code = "file"
+    code = FailureCode.FILE
 
 
 class JournalError(FileError):
     """A journal segment that can't be trusted: a bad group with good ones after it."""
 
-    code = "journal_corrupt"
+    code = FailureCode.JOURNAL_CORRUPT
 
 
 class FencedError(FileError):
     """A coordinator with a higher epoch owns this output folder; this one must stop."""
 
-    code = "fenced"
+    code = FailureCode.FENCED
 
 
 class BusyError(FileError):
     """Another live batch holds this output folder, or works on this head of Ray."""
 
-    code = "busy"
+    code = FailureCode.BUSY
 
 
 class ProcessingError(TraxRayError):
     """Media that can't be decoded, or an answer that can't be used."""
 
-    code = "processing"
+    code = FailureCode.PROCESSING
 
 
 class MediaError(ProcessingError):
     """No audio stream, no samples, or bytes that no decoder accepts."""
 
-    code = "not_decodable"
+    code = FailureCode.NOT_DECODABLE
 
 
 class IllegalTransition(ProcessingError):
     """An event that the task's present state doesn't allow. The message tells the task's story."""
 
-    code = "illegal_transition"
+    code = FailureCode.ILLEGAL_TRANSITION
 
 
 class TaskCancelled(ProcessingError):
     """The attempt was cancelled. Not a failure: nothing is retried and nothing is counted."""
 
-    code = "cancelled"
+    code = FailureCode.CANCELLED
 
 
 class ResourceError(TraxRayError):
@@ -149,31 +151,31 @@ class ResourceError(TraxRayError):
 
     category = "resource"
     failure_class = "resource"
-    code = "resource"
+    code = FailureCode.RESOURCE
 
 
 class QueueFull(ResourceError):
     """`add_task` before `start`, beyond `queue_size`."""
 
     failure_class = "permanent"
-    code = "queue_full"
+    code = FailureCode.QUEUE_FULL
 
 
 class DiskFull(ResourceError):
     """Nothing more can be written. The batch stops, loses nothing, and continues when there is room."""
 
     failure_class = "config"
-    code = "disk_full"
+    code = FailureCode.DISK_FULL
 
 
 class UsageError(TraxRayError):
     """A bad value or flags that contradict each other; the command line exits with 2."""
 
-    code = "usage"
+    code = FailureCode.USAGE
 
 
 class SetupError(TraxRayError):
     """Something that trax_ray needs is missing; the command line exits with 3 and says the ways out."""
 
     failure_class = "config"
-    code = "setup"
+    code = FailureCode.SETUP

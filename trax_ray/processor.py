@@ -24,6 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.progress import BatchProgress, fold
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
@@ -433,7 +434,7 @@ def _starting(spec: BatchSpec) -> Iterator[Callable[[], None]]:
     try:
         lease.acquire(f"batch {spec.name}, which is starting")
     except FileError as error:
-        if error.code != "no_locks":  # there the coordinator's heartbeat has to do
+        if error.code != FailureCode.NO_LOCKS:  # there the coordinator's heartbeat has to do
             raise
     try:
         yield lease.release

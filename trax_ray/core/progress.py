@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.state.ledger import DEPENDENCY_FAILED, TaskRecord
+from trax_ray.codes import FailureCode
+from trax_ray.core.state.ledger import TaskRecord
 from trax_ray.core.task import TaskState
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def failures_of(state: BatchState) -> list[dict[str, Any]]:
 
 
 def _is_consequence(record: TaskRecord) -> bool:
-    return record.failure is not None and record.failure.code == DEPENDENCY_FAILED
+    return record.failure is not None and record.failure.code == FailureCode.DEPENDENCY_FAILED
 
 
 def _failure_of(record: TaskRecord) -> dict[str, Any]:

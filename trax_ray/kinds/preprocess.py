@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from trax_ray.codes import WarningCode
 from trax_ray.core.task import Outcome
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.store.artifacts import ArtifactStore, content_hash
@@ -53,7 +54,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     content = content_hash(source, layout.hashes)
     cached = store.has(_key(store, content))
     key, figures = yield from convert(store, content, source, target, needed=not private)
-    said_later = {*figures.pop("media_warnings"), "no_speech"}
+    said_later = {*figures.pop("media_warnings"), WarningCode.NO_SPEECH}
     if chained:
         figures["warnings"] = [name for name in figures["warnings"] if name not in said_later]
     outputs = [] if private else [str(target.relative_to(layout.output_dir))]
@@ -138,7 +139,7 @@ def _convert(source: Path, target: Path, content: str) -> Generator[Progress, No
     probabilities.append(detector.finish())
     speech_s = total_s(spans_of(np.concatenate(probabilities), samples))
     figures = analyser.figures()
-    found = {*warnings, *figures.pop("warnings"), *(() if speech_s > 0 else ("no_speech",))}
+    found = {*warnings, *figures.pop("warnings"), *(() if speech_s > 0 else (WarningCode.NO_SPEECH,))}
     return {
         "duration_s": round(samples / SAMPLE_RATE_HZ, 3),
         "speech_s": round(speech_s, 3),

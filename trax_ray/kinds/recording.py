@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.policy.quality import accuracy_percent, assess, uncovered
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
@@ -131,7 +132,7 @@ def lock(job: Job, path: Path) -> Generator[Progress, None, Lease]:
             yield Progress(0.0)
             continue
         except FileError as error:
-            if error.code != "no_locks":
+            if error.code != FailureCode.NO_LOCKS:
                 raise
         return lease
 

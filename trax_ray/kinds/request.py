@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.ids import digest
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
@@ -40,7 +41,7 @@ from trax_ray.kinds.recording import (
     source_of,
 )
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
-from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, SpeechService
+from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
 from trax_ray.providers.prices import cost_usd, estimate_usd, prices_hold
@@ -126,7 +127,7 @@ async def call(assignment: Assignment) -> Outcome:
         if payload is not None:  # a copy of the recording was faster, and has paid
             return Outcome(artifact_key=key, metrics=figures_of(payload) | {"cached": True})
         reply = None if halved else await _ask(job, prepared, size, span, began)
-        if reply is None or (reply.failure is not None and reply.failure.code == TOO_LARGE):
+        if reply is None or (reply.failure is not None and reply.failure.code == FailureCode.TOO_LARGE):
             payload, reply = await _ask_in_halves(job, span, prepared, began)
         elif reply.failure is None:
             payload = _payload(job, span, prepared, reply, began)
@@ -306,7 +307,7 @@ _SEAL_BYTES = len(_seal(b""))
 
 
 def _changed(job: Job) -> FileError:
-    return FileError(f"{job.task.data.get('name')} holds no speech any more: was it changed?", code="changed")
+    return FileError(f"{job.task.data.get('name')} holds no speech any more: was it changed?", code=FailureCode.CHANGED)
 
 
 def _forget_uploads(job: Job, cuts: Cuts) -> None:
@@ -417,7 +418,7 @@ async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]
         except asyncio.TimeoutError:
             way_out = "" if spec.task_timeout_s is None else ": give a larger --task-timeout"
             message = f"the server gave no answer within {deadline_s:.3g} s{way_out}"
-            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, "deadline", message)
+            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.DEADLINE, message)
             # It may have been worked on, and then it is charged for.
             price = cost_usd(job.model, {}, prepared["sent_s"], time.time()) if _priced(job) else None
             signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s, cost_usd=price)
@@ -539,7 +540,7 @@ async def _claimed(job: Job, what: str) -> AsyncIterator[None]:
         except BusyError:
             await asyncio.sleep(CLAIM_PERIOD_S)
         except FileError as error:
-            if error.code != "no_locks":
+            if error.code != FailureCode.NO_LOCKS:
                 raise
             break
     try:

@@ -15,12 +15,13 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.errors import ResourceError, SetupError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.failures import failure_of
 
-__all__ = ["IMPLEMENTED", "TIMED_OUT", "call", "make_attempt", "make_call", "run", "timed_out"]
+__all__ = ["IMPLEMENTED", "call", "make_attempt", "make_call", "run", "timed_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ IMPLEMENTED = {
     TaskType.PREPROCESS: "trax_ray.kinds.preprocess:preprocess",
 }
 """The function of each kind, imported in the worker that runs it and nowhere else."""
-
-
-TIMED_OUT = "timed_out"
-"""Failure code of an attempt that took longer than the batch allows."""
 
 
 def load(path: str) -> Any:
@@ -116,7 +113,7 @@ def timed_out(timeout_s: float) -> ResourceError:
     return ResourceError(
         f"the attempt took longer than {timeout_s:g} s: give a larger --task-timeout, or a smaller --chunk-size",
         failure_class="transient",
-        code=TIMED_OUT,
+        code=FailureCode.TIMED_OUT,
     )
 
 

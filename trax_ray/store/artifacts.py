@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.store import files, system
 
@@ -169,7 +170,9 @@ class ArtifactStore:
             if stored is not None:
                 return False, stored
             # What was there was damaged and has been set aside; the name is free again.
-        raise FileError(f"artifact {files.shown(path)} can neither be written nor read: delete it", code="not_writable")
+        raise FileError(
+            f"artifact {files.shown(path)} can neither be written nor read: delete it", code=FailureCode.NOT_WRITABLE
+        )
 
     def _set_aside(self, key: str, path: Path) -> dict[str, Any] | None:
         """Move a damaged file out of the way. Returns a good payload if there was one after all."""
@@ -233,7 +236,7 @@ def content_hash(path: Path, memo: Path | None = None, *, now: float | None = No
                 raise FileError(
                     f"{files.shown(path)} changed while it was read: is it still being copied? Try again later",
                     failure_class="transient",
-                    code="changed_while_read",
+                    code=FailureCode.CHANGED_WHILE_READ,
                 )
         finally:
             os.close(fd)
@@ -305,9 +308,9 @@ def _keep_name(path: Path) -> None:
 
 def _expect_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(f"{files.shown(path)} is a folder, not a file", code="is_a_directory")
+        raise FileError(f"{files.shown(path)} is a folder, not a file", code=FailureCode.IS_A_DIRECTORY)
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(f"{files.shown(path)} is a pipe or a device, not a file", code="not_a_file")
+        raise FileError(f"{files.shown(path)} is a pipe or a device, not a file", code=FailureCode.NOT_A_FILE)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:

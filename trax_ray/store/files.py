@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, FileError, ResourceError, TraxRayError
 from trax_ray.store import system
 
@@ -46,7 +47,11 @@ _settled: set[Path] = set()
 _MAX_SETTLED = 10_000
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-_SCARCE = {errno.EMFILE: "too_many_open_files", errno.ENFILE: "too_many_open_files", errno.ENOMEM: "out_of_memory"}
+_SCARCE = {
+    errno.EMFILE: FailureCode.TOO_MANY_OPEN_FILES,
+    errno.ENFILE: FailureCode.TOO_MANY_OPEN_FILES,
+    errno.ENOMEM: FailureCode.OUT_OF_MEMORY,
+}
 _TRANSIENT = {
     errno.EAGAIN,
     errno.EINTR,
@@ -60,12 +65,12 @@ _TRANSIENT = {
     errno.EPIPE,
 }
 _READ_CODES = {
-    errno.ENOENT: "not_found",
-    errno.ENOTDIR: "not_found",
-    errno.EACCES: "permission_denied",
-    errno.EPERM: "permission_denied",
-    errno.EISDIR: "is_a_directory",
-    errno.ENAMETOOLONG: "name_too_long",
+    errno.ENOENT: FailureCode.NOT_FOUND,
+    errno.ENOTDIR: FailureCode.NOT_FOUND,
+    errno.EACCES: FailureCode.PERMISSION_DENIED,
+    errno.EPERM: FailureCode.PERMISSION_DENIED,
+    errno.EISDIR: FailureCode.IS_A_DIRECTORY,
+    errno.ENAMETOOLONG: FailureCode.NAME_TOO_LONG,
 }
 
 # What link(2) answers where the file system has no hard links, or none between these two names.
@@ -114,14 +119,16 @@ def explain(error: OSError, path: str | os.PathLike[str], doing: Literal["read",
     if number in _SCARCE:
         return ResourceError(f"can't {doing} {shown(path)}: {reason}", code=_SCARCE[number])
     if number in _TRANSIENT:
-        return FileError(f"can't {doing} {shown(path)} just now: {reason}", failure_class="transient", code="file_busy")
+        return FileError(
+            f"can't {doing} {shown(path)} just now: {reason}", failure_class="transient", code=FailureCode.FILE_BUSY
+        )
     if doing == "read":
-        return FileError(f"can't read {shown(path)}: {reason}", code=_READ_CODES.get(number, "unreadable"))
+        return FileError(f"can't read {shown(path)}: {reason}", code=_READ_CODES.get(number, FailureCode.UNREADABLE))
     if number == errno.ENAMETOOLONG:
-        return FileError(f"can't write {shown(path)}: {reason}", code="name_too_long")
+        return FileError(f"can't write {shown(path)}: {reason}", code=FailureCode.NAME_TOO_LONG)
     return FileError(
         f"can't write {shown(path)}: {reason}: check that its folder exists and is yours to write in",
-        code="not_writable",
+        code=FailureCode.NOT_WRITABLE,
     )
 
 

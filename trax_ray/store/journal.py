@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, JournalError, TraxRayError
 from trax_ray.store import files, system
 
@@ -199,7 +200,7 @@ class JournalWriter:
                 code=self._failure.code,
             )
         if self._fd < 0:
-            raise FileError(f"journal segment {files.shown(self.path)} is closed", code="closed")
+            raise FileError(f"journal segment {files.shown(self.path)} is closed", code=FailureCode.CLOSED)
         if not records:
             return self._size
         data = encode_group(records, self._size)

@@ -27,6 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
 from trax_ray.store import files, system
 
@@ -135,7 +136,7 @@ class Lease:
             if not self._heartbeat:
                 raise FileError(
                     f"there are no file locks where {files.shown(self.path)} lies: put --output-dir on a local disk",
-                    code="no_locks",
+                    code=FailureCode.NO_LOCKS,
                 ) from error
             self._heart = self._take_over(note)
         _held.add(self)
@@ -302,7 +303,7 @@ def expect_nobody(path: Path) -> None:
     try:
         lease.acquire("a batch that is about to start")
     except FileError as error:
-        if error.code != "no_locks":
+        if error.code != FailureCode.NO_LOCKS:
             raise
     lease.release()
 

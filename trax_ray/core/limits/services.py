@@ -6,19 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import ProviderLimits
 from trax_ray.core.limits.signals import ProviderSignal, Verdict
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
 
-__all__ = ["COST_CAP", "Services"]
+__all__ = ["Services"]
 
 FIRST_WINDOW = 32
 """Requests at the same time that a provider is asked at first, within `--workers`: who asks for more than the default
 of 8 means it, and what is too much is turned away for nothing. From 8 on a thousand requests took an eighth longer."""
-
-COST_CAP = "cost_cap"
-"""Failure code of a provider that is parked because the money is used up."""
 
 
 class Services:
@@ -117,7 +115,7 @@ class Services:
             f"{spent:.4f} US dollars are spent of the {self._max_cost_usd:g} that the batch may, and the next request "
             "would exceed that: give a larger --max-cost to go on"
         )
-        return Failure(FailureClass.CONFIG, Category.RESOURCE, COST_CAP, message)
+        return Failure(FailureClass.CONFIG, Category.RESOURCE, FailureCode.COST_CAP, message)
 
     @property
     def spent_usd(self) -> float:

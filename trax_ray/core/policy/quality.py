@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trax_ray.codes import WarningCode
+
 __all__ = [
     "LOW_CONFIDENCE",
     "QualityTotals",
@@ -166,17 +168,17 @@ def assess(
     words = len(text.split())
     warnings = set(media_warnings)
     if speech_s <= 0:
-        warnings.add("no_speech")
+        warnings.add(WarningCode.NO_SPEECH)
     elif not words:
-        warnings.add("empty_transcript")
+        warnings.add(WarningCode.EMPTY_TRANSCRIPT)
     elif speech_s >= SPARSE_MIN_SPEECH_S and words / speech_s < SPARSE_WORDS_PER_S:
-        warnings.add("sparse_transcript")
+        warnings.add(WarningCode.SPARSE_TRANSCRIPT)
     if speech_s > 0 and uncovered_s > 0:
-        warnings.add("coverage")
+        warnings.add(WarningCode.COVERAGE)
     if repeats(text):
-        warnings.add("repetition")
+        warnings.add(WarningCode.REPETITION)
     if low:
-        warnings.add("low_confidence")
+        warnings.add(WarningCode.LOW_CONFIDENCE)
     return {
         "estimated_accuracy": estimated,
         "low_confidence_segments": low,

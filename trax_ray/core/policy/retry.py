@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
 
-__all__ = ["BAD_ANSWER", "FORMAT_REFUSED", "REPEATED", "RetryDecision", "backoff_s", "decide"]
+__all__ = ["REPEATED", "RetryDecision", "backoff_s", "decide"]
 
-WORKER_DIED = "worker_died"
-"""Failure code of an attempt whose process died under it: the task is a suspect."""
-
-LOST = frozenset({"node_died", "owner_died", "result_lost"})
+LOST = frozenset({FailureCode.NODE_DIED, FailureCode.OWNER_DIED, FailureCode.RESULT_LOST})
 """Failure codes of attempts that were lost through no fault of their task."""
-
-BAD_ANSWER = "bad_answer"
-"""Failure code of a service's answer that can't be used."""
-
-FORMAT_REFUSED = "format_refused"
-"""Failure code of a request that a server wants in another form, in which it is asked from then on."""
 
 MOST_BAD_ANSWERS = 2
 """Retries of a task for bad answers, each of which was probably paid: what answers nonsense three times goes on so."""
 
-REPEATED = frozenset({BAD_ANSWER, FORMAT_REFUSED})
+REPEATED = frozenset({FailureCode.BAD_ANSWER, FailureCode.FORMAT_REFUSED})
 """Failure codes of which it counts how often a task had them."""
 
 
@@ -99,16 +91,16 @@ def decide(
     """
     if failure.code in LOST and losses <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, losses - 1, jitter), degradation=0, spends=False)
-    if failure.code == FORMAT_REFUSED and repeats <= policy.max_losses:
+    if failure.code == FailureCode.FORMAT_REFUSED and repeats <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, 0, jitter), degradation=0, spends=False)
-    if failure.code == BAD_ANSWER and repeats > MOST_BAD_ANSWERS:
+    if failure.code == FailureCode.BAD_ANSWER and repeats > MOST_BAD_ANSWERS:
         return None
     if failure.failure_class is FailureClass.PERMANENT or spent >= max_retries:
         return None
-    if failure.code == WORKER_DIED and deaths >= policy.max_deaths:
+    if failure.code == FailureCode.WORKER_DIED and deaths >= policy.max_deaths:
         return None
     memory: int | None = None
-    if failure.failure_class is FailureClass.RESOURCE and failure.code == "out_of_memory":
+    if failure.failure_class is FailureClass.RESOURCE and failure.code == FailureCode.OUT_OF_MEMORY:
         wanted = memory_mb * policy.memory_factor
         # Down to a whole step: a request is rounded up, and one that fits no node would wait for ever.
         most = largest_node_mb // MEMORY_STEP_MB * MEMORY_STEP_MB

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.state.events import Event, Known, Revived, TasksAdded
-from trax_ray.core.state.ledger import DEPENDENCY_FAILED, Ledger, TaskRecord
+from trax_ray.core.state.ledger import Ledger, TaskRecord
 from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.errors import UsageError
 
@@ -53,7 +54,7 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], spoilt: Collection[str
 def _left_undone(record: TaskRecord) -> bool:
     """It ended without an attempt of its own (cancelled, given up for one that it depends on), or by request."""
     failure = record.failure
-    given_up = failure is not None and failure.code == DEPENDENCY_FAILED
+    given_up = failure is not None and failure.code == FailureCode.DEPENDENCY_FAILED
     return record.state is TaskState.CANCELLED or given_up or record.retry_wanted
 
 
