@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import trax_ray
 from trax_ray import errors
 from trax_ray.codes import Category, FailureClass, FailureCode, WarningCode, failure_code, warning_code
+from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.core.state.events import AttemptEnded, decode_event, encode_event
 from trax_ray.core.task import Failure, Outcome
 from trax_ray.media.speech import Span
@@ -254,3 +256,37 @@ def test_a_known_code_reads_the_same_from_a_journal() -> None:
 )
 def test_a_reason_says_the_way_out_once(code: Any, message: str, expected: str) -> None:
     assert reason(Failure(FailureClass.PERMANENT, Category.FILE, code, message)) == expected
+
+
+# Names that are held once, too
+
+
+def repeated_constants() -> dict[str, list[str]]:
+    """Tuples of text that more than one module writes out as a constant, with the modules."""
+    found: dict[str, list[str]] = {}
+    for module, tree in TREES.items():
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Tuple):
+                words = [each.value for each in statement.value.elts if isinstance(each, ast.Constant)]
+                if (
+                    len(words) > 1
+                    and len(words) == len(statement.value.elts)
+                    and ast.unparse(statement.targets[0]) != "__all__"
+                ):
+                    found.setdefault(ast.unparse(statement.value), []).append(module)
+    return {value: modules for value, modules in found.items() if len(modules) > 1}
+
+
+def test_no_list_of_names_is_written_out_twice() -> None:
+    assert "OUTPUT_FORMATS" in CONSTANTS
+    assert repeated_constants() == {}
+
+
+def test_variables_with_keys_are_those_that_are_kept_from_children() -> None:
+    named = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        if "testing" not in path.relative_to(PACKAGE).parts
+        for name in re.findall(r"\b[A-Z]+_API_KEY\b", path.read_text())
+    }
+    assert named == set(SECRET_VARIABLES)

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-__all__ = ["FORMATS", "Layout", "fold", "plan_names"]
+from trax_ray.core.spec import OUTPUT_FORMATS
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
-"""File formats of a transcript, each the suffix of its file."""
+__all__ = ["Layout", "fold", "plan_names"]
 
 MAX_NAME_BYTES = 255
 """What a name may have on the file systems in use: ext4, XFS, Btrfs, APFS, NFS."""
 
 _ENHANCED = ".enhanced"
-_LONGEST_SUFFIX_BYTES = len(_ENHANCED) + 1 + max(map(len, FORMATS))
+_LONGEST_SUFFIX_BYTES = len(_ENHANCED) + 1 + max(map(len, OUTPUT_FORMATS))
 _RESERVED = ("report", ".trax")
-_SUFFIXES = tuple(f".{each}" for each in FORMATS)
+_SUFFIXES = tuple(f".{each}" for each in OUTPUT_FORMATS)
 _HASH_DIGITS = 8
 # A slash, NUL, and surrogates that don't stand for a byte: no file system takes them.
 _IMPOSSIBLE = re.compile("[\x00/\ud800-\udc7f\udd00-\udfff]")
@@ -125,7 +124,7 @@ class Layout:
 
         Args:
             stem: From `plan_names`.
-            suffix: One of FORMATS.
+            suffix: One of OUTPUT_FORMATS.
         """
         return self.output_dir / f"{stem}.{suffix}"
 
