@@ -4,8 +4,8 @@
       NetworkError                category network     time-outs, lost connections, server errors
       FileError                   category file        missing, unreadable or unwritable files
         JournalError              a journal segment that can't be trusted (a bad group before the last)
-        FencedError               a younger coordinator owns this output folder
-        BusyError                 another batch is at work in this output folder
+        FencedError               a newer coordinator owns this output folder
+        BusyError                 another batch holds this output folder
       ProcessingError             category processing  media that can't be decoded, answers that can't be used
         MediaError                no audio, no samples, not decodable
         IllegalTransition         an event that a task's state doesn't allow, with that task's story
@@ -17,8 +17,9 @@
       SetupError                  something that trax_ray needs is missing (exit code 3); says the ways out
 
 Every failure of a task has a `category` (network, file, processing, resource) and a `failure_class`
-(transient, permanent, config, unknown, resource). An error carries the pair that fits it most often; the
-place that raises it may say better. Every error survives pickling, so it can cross process borders.
+(transient, permanent, config, unknown, resource), and a code of `trax_ray.codes`. A class of errors has the values
+that fit most of its cases; the place that raises an error may give others. Every error survives pickling, so it can
+cross process borders.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class TraxRayError(Exception):
     Args:
         message: One sentence that names the thing and, where there is one, the way out.
         failure_class: Overrides the class's own: transient, permanent, config, unknown or resource.
-        code: A short, stable word for programs, such as `no_samples`. Defaults to the class's own.
+        code: A short, stable word for programs, of `FailureCode`. Defaults to the class's own.
         retry_after_s: Seconds that the other side asked to wait; None where it said nothing.
     """
 
@@ -117,7 +118,7 @@ class FencedError(FileError):
 
 
 class BusyError(FileError):
-    """Another live batch holds this output folder, or works on this head of Ray."""
+    """Another live batch holds this output folder, or uses this head of Ray."""
 
     code = FailureCode.BUSY
 

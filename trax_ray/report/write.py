@@ -95,7 +95,7 @@ def run_facts(history: History) -> dict[str, Any]:
     """What run.json holds: the batch as a whole. Versions and host are those of the process that writes it.
 
     `status` is complete, stopped or parked (what is left waits for a person); running says that the journal
-    has no end yet: the batch is at work, or its coordinator died.
+    has no end yet: the batch runs, or its coordinator died.
     """
     state, ledger = history.state, history.state.ledger
     verdicts = {

@@ -103,14 +103,14 @@ class ArtifactStore:
 
         A file that is cut short or altered counts as missing: a warning is logged, and it is set aside as
         `<key>.json.bad-…`. Not an error, because an artifact can always be made again from its input: doing
-        one task twice is a smaller loss than stopping a batch of thousands until somebody deletes a file.
-        The bytes are kept for whoever wants to know what happened.
+        one task twice is a smaller loss than stopping a batch of thousands until a person deletes a file.
+        The bytes are kept for an investigation.
 
         Args:
             key: See `key`.
-            relied_on: What is returned shall be on the disk, as after `put`, because it will count as work done:
-                whoever wrote it may have died between giving it its name and bringing the name to the disk. False
-                for a report.
+            relied_on: Whether what is returned must be on the disk, as after `put`, because it counts as work done: its
+                writer may have died between giving it its name and bringing the name to the disk. False for a
+                report.
 
         Raises:
             FileError: There is a file and it can't be read, or not be set aside, or not be brought to the disk.
@@ -128,7 +128,7 @@ class ArtifactStore:
         return payload
 
     def note(self, key: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Keep what can be made again in a moment: as `put`, but a power cut may take it, or leave a damaged file.
+        """Keep what can be made again in a moment: as `put`, but a power cut may lose or damage it.
 
         Returns:
             The payload as `get` will give it. It replaces what was there.
@@ -189,11 +189,11 @@ class ArtifactStore:
         payload = _decode(key, data)
         if payload is not None:
             files.create_exclusively(path, data)
-            with contextlib.suppress(OSError):  # in nobody's way
+            with contextlib.suppress(OSError):  # a leftover does no harm
                 system.current().unlink(aside)
             return payload
         _log.warning(
-            "artifact %s was damaged; it is kept as %s and the work will be done again",
+            "artifact %s was damaged; it is kept as %s and the work is done again",
             files.shown(path),
             files.shown(aside.name),
         )

@@ -62,7 +62,7 @@ class Layout:
         return self.private / "hashes"
 
     def claim(self, content: str) -> Path:
-        """The lock of whoever transcribes a recording.
+        """The lock of the attempt that transcribes a recording.
 
         Args:
             content: Its content hash. A few thousand locks serve all recordings: two that share one by chance
@@ -77,17 +77,17 @@ class Layout:
 
     @property
     def status(self) -> Path:
-        """What the coordinator says about itself, rewritten while it is at work."""
+        """What the coordinator says about itself, rewritten while it runs."""
         return self.private / "status.json"
 
     @property
     def lock(self) -> Path:
-        """The lock of whoever is at work here."""
+        """The lock of the batch that holds this folder."""
         return self.private / "lock"
 
     @property
     def starting(self) -> Path:
-        """The lock of a driver until its coordinator has the other one; Ray takes its time to start."""
+        """The lock of a driver until its coordinator has `lock`: Ray takes seconds to start."""
         return self.private / "lock-starting"
 
     @property

@@ -1,4 +1,4 @@
-"""Whether a failed attempt is made again, when, and with what."""
+"""Whether a failed attempt is retried, when, and with how much memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
 __all__ = ["REPEATED", "RetryDecision", "backoff_s", "decide"]
 
 LOST = frozenset({FailureCode.NODE_DIED, FailureCode.OWNER_DIED, FailureCode.RESULT_LOST})
-"""Failure codes of attempts that were lost through no fault of their task."""
+"""Failure codes of attempts that were lost and whose task isn't to blame."""
 
 MOST_BAD_ANSWERS = 2
-"""Retries of a task for bad answers, each of which was probably paid: what answers nonsense three times goes on so."""
+"""Retries of a task for bad answers: each was probably paid, and after three bad answers a fourth is likely."""
 
 REPEATED = frozenset({FailureCode.BAD_ANSWER, FailureCode.FORMAT_REFUSED})
-"""Failure codes of which it counts how often a task had them."""
+"""Failure codes for which a task's record counts how often it had them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,17 @@ def decide(
     """Decide on one failed attempt. Failures of class config never get here: they park the provider.
 
     The next attempt waits `max(retry_after_s, jitter * min(cap_s, base_s * 2 ** spent))` seconds (see `backoff_s`),
-    with its priority number `priority_step` higher. An attempt that was lost with its node costs nothing but the
-    delay, `max_losses` times; so does one that taught how to ask. Bad answers are asked for again twice at the most.
+    with its priority number `priority_step` higher. An attempt that was lost with its node costs no retry, `max_losses`
+    times; nor does one whose server asked for another format. A bad answer is retried at most `MOST_BAD_ANSWERS` times.
 
     Args:
         failure: Why the attempt failed.
         policy: The batch's policy.
         spent: Retries that the task has used.
         max_retries: Retries that it may use.
-        deaths: Processes that died of it, this time included.
+        deaths: Processes of its own that died under the task, this time included.
         losses: Attempts that were lost with their node, this time included.
-        repeats: Attempts that failed with this code, this time included; where the code is one of `REPEATED`.
+        repeats: Attempts that failed with this code, this one included; 0 where the code isn't one of `REPEATED`.
         memory_mb: What the attempt had asked for, MiB.
         largest_node_mb: The most that any node could give, MiB; 0 when unknown.
         jitter: A draw from [0, 1).
