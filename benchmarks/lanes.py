@@ -32,10 +32,13 @@ import soundfile
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
-from trax_ray.kinds import request as service
 from trax_ray.kinds.assignment import Assignment
-from trax_ray.kinds.recording import Job
+from trax_ray.kinds.codec import to_json
+from trax_ray.kinds.recording import Recording
+from trax_ray.kinds.transcribe import TRANSCRIBE
+from trax_ray.kinds.uploads import Prepared, Uploads
 from trax_ray.media.encode import opus
+from trax_ray.media.speech import Span
 from trax_ray.testing.speech_server import Entry, Limits, SpeechServer, constant
 
 MODEL = "whisper-1"
@@ -83,15 +86,16 @@ def prepare(folder: Path, out: Path, url: str, requests: int) -> list[Path]:
         path = folder / f"{number}.wav"
         soundfile.write(path, noise(1, number + 1), 16_000)
         recordings.append(path)
-        job = Job.of(Assignment(spec, BatchTask(path.name, TaskType.TRANSCRIBE, {"file_path": str(path)})))
+        task = BatchTask(path.name, TaskType.TRANSCRIBE, {"file_path": str(path)})
+        job = Recording.of(Assignment(spec, task), TRANSCRIBE.read(task))
+        uploads = Uploads(job)
         spans = [(float(at * REQUEST_S), float((at + 1) * REQUEST_S)) for at in range(requests)]
-        cuts = job.key("cuts", chunk_size_s=service.request_limit_s(job), requests=True)
+        cuts = job.key("cuts", chunk_size_s=uploads.limit_s, requests=True)
         job.store.put(cuts, {"cuts": spans, "warnings": []})
-        prepared = {"duration_s": REQUEST_S, "speech_s": REQUEST_S, "warnings": [], "sent_from_s": 0.0}
+        prepared = Prepared(REQUEST_S, REQUEST_S, 0.0, REQUEST_S, speech=(Span(0.0, REQUEST_S),))
         for span in spans:
-            service.keep_upload(job, span, upload)
-            more = {"sent_s": REQUEST_S, "speech": [[0.0, REQUEST_S]]}
-            job.store.put(service._prepared_key(job, span), prepared | more)
+            uploads.keep(span, upload)
+            job.store.put(job.key("prepared", start_s=span[0], end_s=span[1]), to_json(prepared))
     return recordings
 
 

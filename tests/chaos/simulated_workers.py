@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,12 +12,12 @@ from trax_ray.core.state.events import (
 )
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
 from trax_ray.errors import BusyError, TraxRayError
-from trax_ray.kinds.chunks import plan_chunks
 from trax_ray.store import files
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.system import AnyPath, System
+from trax_ray.testing.factories import make_parts
 from trax_ray.testing.faults import Killed
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def attempt_at(
     elif work.in_chunks(lines) and not dispatch.children and work.known(content) is None:
         cuts = [(float(number), float(number + 1)) for number in range(len(lines))]
         # Requests to a service are tasks of their own, and share a process.
-        children = tuple(replace(child, shared="service" in task.data) for child in plan_chunks(task, cuts))
+        children = make_parts(task, cuts, shared="service" in task.data)
         yield Outcome(children=children, metrics={"chunks": len(cuts)})
     else:
         yield from _whole(work, content, lines)

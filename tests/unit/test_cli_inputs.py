@@ -24,15 +24,16 @@ from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import TasksAdded, decode_task, encode
 from trax_ray.core.task import BatchTask, Outcome, ResourceRequest
-from trax_ray.kinds import transcribe as transcribing
+from trax_ray.kinds import chunk as chunking
 from trax_ray.kinds.assignment import Assignment
-from trax_ray.kinds.chunks import plan_chunks
+from trax_ray.kinds.transcribe import transcribe
 from trax_ray.media import vad
 from trax_ray.media.speech import Segment, Span
 from trax_ray.plan.tasks import InputFile, plan_file
 from trax_ray.report.result import BatchResult
 from trax_ray.report.schemas import TABLES
 from trax_ray.report.write import write_report
+from trax_ray.testing.factories import make_parts
 
 ENTRY = InputFile(path="/in/talk.mp3", name="talk.mp3", output="talk", size_bytes=1000)
 
@@ -243,7 +244,7 @@ def test_fingerprints_follow_what_the_result_follows() -> None:
 
 def test_chunks_take_what_they_need() -> None:
     own = replace(ENTRY, model="tiny", prompt="Ada.", language="de", extra={"speaker": "Ada"}, reference="/r.txt")
-    (chunk,) = plan_chunks(plan(own), [(0.0, 10.0)])
+    (chunk,) = make_parts(plan(own), [(0.0, 10.0)])
     assert (chunk.data["model"], chunk.data["prompt"], chunk.data["language"]) == ("tiny", "Ada.", "de")
     assert not {"extra", "reference"} & set(chunk.data)
 
@@ -266,7 +267,7 @@ class Echo:
 
 
 def test_an_attempt_obeys_its_row(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcribing, "_engine", lambda model, resources: Echo(model))
+    monkeypatch.setattr(chunking, "_engine", lambda model, resources: Echo(model))
     monkeypatch.setattr(vad, "speech_spans", lambda audio, **named: [Span(0.0, 0.5)])
     _write_wav(folder / "a.wav")
     spec = BatchSpec(str(tmp_path / "out"), model="base", language="en", initial_prompt="Bo.", formats=("txt",))
@@ -279,13 +280,13 @@ def test_an_attempt_obeys_its_row(folder: Path, tmp_path: Path, monkeypatch: pyt
     }
     keys = {}
     for text, each in wanted.items():
-        outcome = list(transcribing.transcribe(Assignment(spec, plan(each, spec))))[-1]
+        outcome = list(transcribe(Assignment(spec, plan(each, spec))))[-1]
         assert isinstance(outcome, Outcome)
         assert (tmp_path / "out" / "talk.txt").read_text().strip() == text
         keys[outcome.artifact_key] = text
         assert outcome.metrics["cached"] is False
     assert len(keys) == 4
-    again = list(transcribing.transcribe(Assignment(replace(spec, model="tiny"), plan(entry, spec))))[-1]
+    again = list(transcribe(Assignment(replace(spec, model="tiny"), plan(entry, spec))))[-1]
     assert isinstance(again, Outcome)
     assert keys[again.artifact_key] == "tiny en Bo.", "the same work has the same key, wherever it was asked for"
 

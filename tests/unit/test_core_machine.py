@@ -39,7 +39,7 @@ from trax_ray.core.state.events import (
 )
 from trax_ray.core.state.ledger import TRANSITIONS, Cause, Ledger, TaskRecord
 from trax_ray.core.state.machine import BatchState
-from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, Result, TaskState
 from trax_ray.errors import IllegalTransition, UsageError
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import make_task
@@ -50,6 +50,11 @@ POLICY = RetryPolicy(base_s=1.0, cap_s=8.0, aging_s=4.0)
 def failure(kind: str, code: str = "some_code", **fields: Any) -> Failure:
     """A failure of a class."""
     return Failure(FailureClass(kind), Category.NETWORK, code, f"it was {kind}", **fields)
+
+
+def artifacts(dispatch: Dispatch) -> dict[str, str]:
+    """The artifacts of a task's children."""
+    return {name: made.artifact_key for name, made in dispatch.children.items()}
 
 
 class Batch:
@@ -501,7 +506,7 @@ def test_a_failed_chunk_is_done_again_while_its_recording_goes_on() -> None:
     assert batch.is_("p") == "blocked"
     batch.end(batch.start()[0])
     (again,) = batch.start(9)
-    assert again.children == {"p/0": "key-p/0", "p/1": "key-p/1"}
+    assert artifacts(again) == {"p/0": "key-p/0", "p/1": "key-p/1"}
     assert batch.end(again) == [Finish("complete")]
 
 
@@ -563,7 +568,7 @@ def test_a_recording_waits_for_chunks_that_failed_before_they_could_start_too() 
     assert batch.state.records["p"].waiting_for == {"p/0", "p/1"}
     for _ in range(3):
         batch.end(batch.start()[0])
-    assert batch.start()[0].children == {"p/0": "key-p/0", "p/1": "key-p/1"}
+    assert artifacts(batch.start()[0]) == {"p/0": "key-p/0", "p/1": "key-p/1"}
 
 
 def test_a_failed_chunk_of_chunks_is_done_again_as_a_whole_while_its_recording_goes_on() -> None:
@@ -580,7 +585,7 @@ def test_a_failed_chunk_of_chunks_is_done_again_as_a_whole_while_its_recording_g
     batch.end(other)
     batch.end(batch.start()[0])
     batch.end(batch.start()[0])
-    assert batch.start()[0].children == {name: f"key-{name}" for name in ("p/0", "p/1", "p/2")}
+    assert artifacts(batch.start()[0]) == {name: f"key-{name}" for name in ("p/0", "p/1", "p/2")}
 
 
 # Attempts
@@ -732,7 +737,7 @@ def test_what_is_preempted_while_it_assembles_assembles_again_and_a_parked_one_i
     batch.end(batch.start()[0])
     assembling = batch.start()[0]
     batch.preempt(assembling)
-    assert batch.start()[0].children == {"p/0": "key-p/0"}
+    assert artifacts(batch.start()[0]) == {"p/0": "key-p/0"}
     batch.end(other, failure("config"))
     batch.do(Resumed())
     first, second = (dispatch for name in "pq" for dispatch in current(batch, name))
@@ -1003,7 +1008,8 @@ def test_children_run_and_then_their_parent_assembles() -> None:
     for dispatch in batch.start(9):
         batch.end(dispatch)
     (again,) = batch.start(9)
-    assert again == Dispatch(parent.task, 1, 2, {"p/0": "key-p/0", "p/1": "key-p/1"})
+    made = {name: Result(f"key-{name}", {}, "transcribe") for name in ("p/0", "p/1")}
+    assert again == Dispatch(parent.task, 1, 2, made)
     batch.end(again)
     assert batch.is_("after") == "queued"
 
@@ -1054,7 +1060,7 @@ def test_a_second_expansion_does_only_what_changed() -> None:
     batch.expand(again, [child(again.task, number, fingerprint="same") for number in range(2)])
     assert batch.states() == {"p": "blocked", "p/0": "succeeded", "p/1": "queued"}
     batch.end(batch.start()[0])
-    assert batch.start()[0].children == {"p/0": "key-p/0", "p/1": "key-p/1"}
+    assert artifacts(batch.start()[0]) == {"p/0": "key-p/0", "p/1": "key-p/1"}
 
 
 def test_a_second_expansion_with_nothing_left_to_do_goes_straight_on() -> None:

@@ -37,7 +37,7 @@ from trax_ray.core.state.events import (
     Stopped,
 )
 from trax_ray.core.state.ledger import Tally, TaskRecord
-from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, Result, TaskState
 from trax_ray.testing.factories import make_task
 
 # Times are sums of powers of two, so that the recount below is exact; rounding has tests of its own.
@@ -72,6 +72,11 @@ metrics = st.fixed_dictionaries(
 )
 
 
+def made_by(record: TaskRecord) -> Result:
+    """What others are told of a task that succeeded."""
+    return Result(record.artifact_key, record.metrics, record.task.kind)
+
+
 def rank_of(number: int) -> int:
     """A place for each task that isn't its place in the order of adding."""
     return number * 37 % 101
@@ -90,6 +95,7 @@ class Shell(RuleBasedStateMachine):
         self.revivable: set[str] = set()
         self.succeeded: set[str] = set()
         self.suspects: set[str] = set()
+        self.fingerprints: dict[str, str] = {}
         self.requests: dict[str, None] = {}
         self.paused = self.draining = False
         self.scaled: Scaled | None = None
@@ -101,6 +107,7 @@ class Shell(RuleBasedStateMachine):
         state = self.batch.state
         halted, running = self.paused or self.draining or state.finished, self.running()
         self.before = {task_id: record.state for task_id, record in state.records.items()}
+        self.fingerprints = {task_id: record.task.fingerprint for task_id, record in state.records.items()}
         self.revivable = self.revived_by(event)
         cancelled = [record for record in running if self.is_cancelled_by(event, record)]
         commands = self.batch.do(event)
@@ -156,11 +163,14 @@ class Shell(RuleBasedStateMachine):
         elif isinstance(event, Scaled):
             self.scaled = event
         elif isinstance(event, Revived):
-            self.suspects -= {task.id for task in event.tasks if task.shared}
+            self.suspects -= {task.id for task in event.tasks if self.is_another(task)}
         elif isinstance(event, Expanded):
-            records = self.batch.state.records  # one that stays as it is, because it was done already, isn't changed
-            planned = {task.id for task in event.outcome.children if task.shared and task.id in records}
-            self.suspects -= {name for name in planned if records[name].state is not TaskState.SUCCEEDED}
+            self.suspects -= {task.id for task in event.outcome.children if self.is_another(task)}
+
+    def is_another(self, task: BatchTask) -> bool:
+        """Whether a task that is planned again was something else before."""
+        ended = task.id in self.before and self.before[task.id].terminal
+        return ended and self.fingerprints[task.id] != task.fingerprint
 
     def check_dispatch(self, dispatch: Dispatch) -> None:
         records = self.batch.state.records
@@ -171,10 +181,12 @@ class Shell(RuleBasedStateMachine):
         # Once, that is: one that is being done again, while its dependents are ready already, holds nothing up.
         assert set(task.depends_on) <= self.succeeded
         assert all(records[name].state is TaskState.SUCCEEDED for name in dispatch.children)
-        assert dispatch.children == {name: records[name].artifact_key for name in records[task.id].children}
+        assert dispatch.children == {name: made_by(records[name]) for name in records[task.id].children}
+        assert dispatch.needed == {name: made_by(records[name]) for name in task.depends_on}
         assert task.resources.memory_mb <= LARGEST_NODE_MB
-        assert dispatch.alone is not task.shared
-        assert dispatch.alone or task.id not in self.suspects
+        planned = records[task.id].task
+        assert dispatch.alone is (task.id in self.suspects or not planned.shared)
+        assert task.asks_provider is planned.asks_provider, "wherever it runs it is bound to its provider"
 
     def check_changes(self) -> None:
         """Terminal states stay."""
@@ -543,7 +555,7 @@ class Shell(RuleBasedStateMachine):
             assert record.losses <= POLICY.max_losses + record.spent + 1
             assert record.degradation == record.spent * POLICY.priority_step
             assert not record.retry_wanted or record.state is TaskState.FAILED
-            assert not (record.task.shared and task_id in self.suspects)
+            assert record.suspect is (task_id in self.suspects)
             assert (record.ended_at > 0) == record.state.terminal
             if record.state is TaskState.RUNNING:
                 assert record.epoch == state.epoch

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from trax_ray.core.ids import digest, file_id_of
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
-from trax_ray.kinds.chunks import plan_chunks
 from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
-from trax_ray.testing.factories import make_task
+from trax_ray.testing.factories import make_parts, make_task
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -223,10 +222,11 @@ def test_fingerprints_of_calls() -> None:
 
 def test_chunks_of_a_recording() -> None:
     parent = plan(depends_on=("before",))
-    first, second, third = plan_chunks(parent, [(0.0, 600.0), (600.0, 1200.0), (1200.0, 1500.0)])
+    first, second, third = make_parts(parent, [(0.0, 600.0), (600.0, 1200.0), (1200.0, 1500.0)])
     assert [first.id, second.id, third.id] == [f"{parent.id}/{number}" for number in range(3)]
     for number, chunk in enumerate((first, second, third)):
-        assert (chunk.parent, chunk.chunk, chunk.depends_on, chunk.file_id) == (parent.id, number, (), parent.file_id)
+        assert (chunk.parent, chunk.chunk, chunk.file_id) == (parent.id, number, parent.file_id)
+        assert chunk.depends_on == ("before",), "what its recording was given it gets too"
         assert (chunk.priority, chunk.provider, chunk.resources) == (
             parent.priority,
             parent.provider,
@@ -240,21 +240,21 @@ def test_chunks_of_a_recording() -> None:
 
 def test_a_chunks_fingerprint_follows_its_parent_and_its_place() -> None:
     cuts = [(0.0, 10.0), (10.0, 20.0)]
-    chunks = plan_chunks(plan(), cuts)
-    assert plan_chunks(plan(), cuts) == chunks
+    chunks = make_parts(plan(), cuts)
+    assert make_parts(plan(), cuts) == chunks
     assert len({chunk.fingerprint for chunk in chunks}) == 2
-    moved = plan_chunks(plan(), [(0.0, 10.0), (10.0, 20.5)])
+    moved = make_parts(plan(), [(0.0, 10.0), (10.0, 20.5)])
     assert moved[0].fingerprint == chunks[0].fingerprint
     assert moved[1].fingerprint != chunks[1].fingerprint
-    changed = plan_chunks(plan(spec=replace(SPEC, model="base")), cuts)
+    changed = make_parts(plan(spec=replace(SPEC, model="base")), cuts)
     assert changed[0].fingerprint != chunks[0].fingerprint
     assert changed[0].id == chunks[0].id
 
 
 def test_no_cuts_no_chunks() -> None:
-    assert plan_chunks(plan(), []) == ()
-    (one,) = plan_chunks(plan(replace(ENTRY, size_bytes=0)), [(5.0, 5.0)])
-    assert one.data["size_bytes"] == 0
+    assert make_parts(plan(), []) == ()
+    (one,) = make_parts(plan(replace(ENTRY, size_bytes=0)), [(5.0, 5.0)])
+    assert "size_bytes" not in one.data
 
 
 def test_digests() -> None:
@@ -269,13 +269,13 @@ def test_digests() -> None:
 @pytest.mark.parametrize("cuts", [[(0.0, 5.0), (0.0, 9.0)], [(0.0, 5.0), (6.0, 9.0)]])
 def test_chunks_neither_overlap_nor_leave_gaps(cuts: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="gaps or overlaps"):
-        plan_chunks(make_task("t"), cuts)
+        make_parts(make_task("t"), cuts)
 
 
 # Chains
 
 
-def chain(entry: InputFile = ENTRY, spec: BatchSpec = SPEC, audio: str = ".trax/audio/x.flac") -> list[BatchTask]:
+def chain(entry: InputFile = ENTRY, spec: BatchSpec = SPEC, audio: str = "") -> list[BatchTask]:
     return list(plan_chain(entry, replace(spec, preprocess=True), "faster-whisper", ResourceRequest(2.0, 1024), audio))
 
 
@@ -286,13 +286,8 @@ def test_a_recording_that_is_converted_first_is_one_input_of_two_tasks() -> None
     assert (first.id, first.depends_on, second.depends_on) == (f"preprocess-{first.file_id}", (), (first.id,))
     size_bytes = first.data["size_bytes"]
     assert 0 < size_bytes < 1000 / 20, "it weighs little beside the transcription"
-    assert first.data == {
-        "file_path": "/in/talk.mp3",
-        "name": "talk.mp3",
-        "audio": ".trax/audio/x.flac",
-        "size_bytes": size_bytes,
-    }
-    assert second.data == {**plan().data, "audio": ".trax/audio/x.flac"}
+    assert first.data == {"file_path": "/in/talk.mp3", "name": "talk.mp3", "size_bytes": size_bytes}
+    assert second.data == plan().data, "no path is agreed beforehand"
     assert (first.priority, first.max_retries) == (second.priority, second.max_retries) == (4, 3)
     assert (first.provider, first.resources) == ("preprocess", ResourceRequest())
     assert (second.id, second.provider, second.resources) == (plan().id, "faster-whisper", ResourceRequest(2.0, 1024))
@@ -302,7 +297,8 @@ def test_a_recording_that_is_converted_first_is_one_input_of_two_tasks() -> None
 def test_a_transcript_of_converted_audio_is_another_one() -> None:
     assert chain()[1].fingerprint != plan().fingerprint
     assert chain()[1].fingerprint == plan(spec=replace(SPEC, preprocess=True)).fingerprint
-    assert chain(audio="audio/talk.flac")[1].fingerprint == chain()[1].fingerprint
+    assert chain(audio="audio/talk")[0].data["output"] == "audio/talk"
+    assert chain(audio="audio/talk")[1].fingerprint == chain()[1].fingerprint
 
 
 def test_what_matters_for_a_conversion() -> None:
@@ -316,6 +312,7 @@ def test_what_matters_for_a_conversion() -> None:
         assert chain(replace(ENTRY, **changed))[0].fingerprint == first.fingerprint  # type: ignore[arg-type]
 
 
-def test_chunks_of_a_recording_that_was_converted_decode_the_same_audio() -> None:
-    chunks = plan_chunks(chain()[1], [(0.0, 10.0), (10.0, 20.0)])
-    assert [(chunk.data["audio"], chunk.depends_on) for chunk in chunks] == [(".trax/audio/x.flac", ())] * 2
+def test_chunks_of_a_recording_that_was_converted_are_told_of_the_same_audio() -> None:
+    first, second = chain()
+    chunks = make_parts(second, [(0.0, 10.0), (10.0, 20.0)])
+    assert [chunk.depends_on for chunk in chunks] == [(first.id,)] * 2

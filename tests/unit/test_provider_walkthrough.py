@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import trax_ray.providers
 from trax_ray.cli.app import app
 from trax_ray.core.task import ResourceRequest
-from trax_ray.kinds.transcribe import _engine
+from trax_ray.kinds.chunk import _engine
 from trax_ray.providers import registry
 from trax_ray.providers.base import SpeechEngine
 

@@ -20,11 +20,11 @@ from trax_ray.core.state.events import (
 )
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskType
-from trax_ray.kinds.chunks import plan_chunks
 from trax_ray.plan.tasks import InputFile, plan_file
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal
 from trax_ray.store.layout import Layout
+from trax_ray.testing.factories import make_parts
 
 START = 1767225600.0
 """2026-01-01T00:00:00Z."""
@@ -159,7 +159,7 @@ def tell_everything(out: Path) -> Batch:
         ),
     )
 
-    chunks = plan_chunks(long, [(0.0, 600.0), (600.0, 900.0)])
+    chunks = make_parts(long, [(0.0, 600.0), (600.0, 900.0)])
     batch.start(15, long)
     batch.end(16, long, worked(children=chunks))
     batch.start(17, *chunks)

@@ -34,7 +34,6 @@ from test_report_support import (
 from trax_ray.core.state.events import InputsClosed, Preempted, Resumed, Scaled, TasksAdded
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, TaskType
 from trax_ray.errors import DiskFull, FileError, UsageError
-from trax_ray.kinds.chunks import plan_chunks
 from trax_ray.report import parquet, write
 from trax_ray.report.frames import read_table
 from trax_ray.report.result import BatchResult
@@ -43,6 +42,7 @@ from trax_ray.report.summary import summary_rows
 from trax_ray.report.write import write_report
 from trax_ray.store import files
 from trax_ray.store.layout import Layout
+from trax_ray.testing.factories import make_parts
 
 UTC = timezone.utc
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -318,7 +318,7 @@ def test_open_inputs_say_where_they_are(batch: Batch) -> None:
     parked = dataclasses.replace(parked, provider="openai")
     needy = BatchTask("needy", TaskType.ENHANCE, depends_on=(queued.id,))
     batch.add(TasksAdded((long, delayed, queued, parked, needy)), 1)
-    chunks = plan_chunks(long, [(0.0, 600.0), (600.0, 900.0)])
+    chunks = make_parts(long, [(0.0, 600.0), (600.0, 900.0)])
     batch.start(2, long, delayed, parked)
     batch.end(3, long, worked(children=chunks))
     batch.start(4, chunks[1])
@@ -344,7 +344,7 @@ def test_open_inputs_say_where_they_are(batch: Batch) -> None:
 def test_a_file_whose_chunk_failed(batch: Batch) -> None:
     long = batch.task("long.mp3")
     batch.add(TasksAdded((long,)), InputsClosed(), 1)
-    chunks = plan_chunks(long, [(0.0, 600.0), (600.0, 900.0)])
+    chunks = make_parts(long, [(0.0, 600.0), (600.0, 900.0)])
     batch.start(2, long)
     batch.end(3, long, worked(children=chunks))
     batch.start(4, *chunks)

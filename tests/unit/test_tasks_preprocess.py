@@ -15,9 +15,10 @@ import soundfile
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import DiskFull, MediaError
-from trax_ray.kinds import preprocess as preparing
+from trax_ray.kinds import conversion
 from trax_ray.kinds.assignment import Assignment
-from trax_ray.kinds.preprocess import holds, preprocess, private_audio
+from trax_ray.kinds.conversion import holds, private_audio
+from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData, preprocess
 from trax_ray.media.analysis import Analyser
 from trax_ray.store.artifacts import content_hash
 from trax_ray.store.layout import Layout
@@ -48,9 +49,9 @@ def test_a_recording_becomes_flac_with_figures(samples: Path, tmp_path: Path) ->
     assert not list((tmp_path / "out").rglob(".tmp-*"))
 
 
-def chained(path: Path, out: Path, audio: str = ".trax/audio/f.flac") -> dict[str, Any]:
+def chained(path: Path, out: Path, output: str = "") -> dict[str, Any]:
     """As the first of the two steps of a chain."""
-    task = BatchTask("p", TaskType.PREPROCESS, {"file_path": str(path), "audio": audio}, file_id="f")
+    task = PREPROCESS.task(PreprocessData(str(path), output=output), id="p", file_id="f")
     *_, outcome = preprocess(Assignment(BatchSpec(str(out)), task))
     assert isinstance(outcome, Outcome)
     return dict(outcome.metrics)
@@ -60,6 +61,7 @@ def test_audio_that_nobody_keeps_is_private_and_no_output(samples: Path, tmp_pat
     out = tmp_path / "out"
     metrics = chained(samples / "talks" / "weather.ogg", out)
     assert (metrics["outputs"], metrics["cached"]) == ([], False)
+    assert metrics["audio"] == ".trax/audio/f.flac", "what depends on it is told of it all the same"
     audio = private_audio(Layout(out), "f")
     assert audio == out / ".trax" / "audio" / "f.flac"
     assert soundfile.info(audio).duration == pytest.approx(metrics["duration_s"], abs=0.001)
@@ -70,11 +72,11 @@ def test_audio_that_nobody_keeps_is_private_and_no_output(samples: Path, tmp_pat
 
 def test_audio_that_is_kept_is_an_output_and_comes_back(samples: Path, tmp_path: Path) -> None:
     out, source = tmp_path / "out", samples / "talks" / "weather.ogg"
-    assert chained(source, out, "audio/talks/weather.flac")["outputs"] == ["audio/talks/weather.flac"]
+    assert chained(source, out, "audio/talks/weather")["outputs"] == ["audio/talks/weather.flac"]
     audio = out / "audio" / "talks" / "weather.flac"
     first = audio.read_bytes()
     audio.unlink()
-    assert chained(source, out, "audio/talks/weather.flac")["cached"]
+    assert chained(source, out, "audio/talks/weather")["cached"]
     assert audio.read_bytes() == first
 
 
@@ -111,7 +113,7 @@ def test_names_need_not_be_utf_8(samples: Path, tmp_path: Path) -> None:
         folder.mkdir()
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
-    assert chained(samples / "talks" / "weather.ogg", folder, "audio/w.flac")["duration_s"] > 0
+    assert chained(samples / "talks" / "weather.ogg", folder, "audio/w")["duration_s"] > 0
     assert (folder / "audio" / "w.flac").is_file()
 
 
@@ -148,13 +150,13 @@ def test_a_full_disk_is_called_so_and_leaves_nothing(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     out, source = tmp_path / "out", samples / "talks" / "weather.ogg"
-    sink = preparing._Sink
-    monkeypatch.setattr(preparing, "_Sink", lambda file: sink(Full(file, room)))  # type: ignore[arg-type]
+    sink = conversion._Sink
+    monkeypatch.setattr(conversion, "_Sink", lambda file: sink(Full(file, room)))  # type: ignore[arg-type]
     with pytest.raises(DiskFull, match=r"can't write .*weather\.flac: No space left"):
-        chained(source, out, "audio/weather.flac")
+        chained(source, out, "audio/weather")
     assert not list((out / "audio").iterdir())
     monkeypatch.undo()
-    assert chained(source, out, "audio/weather.flac")["duration_s"] > 0
+    assert chained(source, out, "audio/weather")["duration_s"] > 0
 
 
 def analysed(audio: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from trax_ray.core.state.events import decode_task, encode
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
 from trax_ray.errors import NetworkError
 from trax_ray.kinds import run as run_module
 from trax_ray.kinds.assignment import Assignment, Progress
-from trax_ray.kinds.run import IMPLEMENTED, call, make_attempt, make_call, run
+from trax_ray.kinds.run import call, make_attempt, make_call, run
+from trax_ray.kinds.table import KINDS
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import make_spec, make_task
 
@@ -145,7 +147,7 @@ def test_the_first_outcome_is_the_last_word() -> None:
     assert (outcome.artifact_key, outcome.failure) == ("first", None)
 
 
-@pytest.mark.parametrize("kind", sorted(set(TaskType) - set(IMPLEMENTED)))
+@pytest.mark.parametrize("kind", sorted(each for each in TaskType if each.value not in KINDS))
 def test_a_kind_that_this_version_can_not_do_parks_and_says_so(kind: TaskType) -> None:
     spec = make_spec("/out", runner=f"{run.__module__}:run", caller=f"{call.__module__}:call")
     given = Assignment(spec, make_task("t", kind))
@@ -158,9 +160,18 @@ def test_a_kind_that_this_version_can_not_do_parks_and_says_so(kind: TaskType) -
         assert f"tasks of the kind {kind.value}" in outcome.failure.message
 
 
-@pytest.mark.parametrize("kind", list(IMPLEMENTED))
-def test_the_function_of_each_kind_is_there(kind: TaskType) -> None:
-    assert callable(run_module.load(IMPLEMENTED[kind]))
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_kind_is_what_its_name_says(name: str) -> None:
+    kind = KINDS[name]
+    assert kind.name == name
+    assert not kind.needs or kind.needs in kind.data.__dataclass_fields__
+    data = kind.data(
+        **dict.fromkeys(("file_path", *(("start_s", "end_s") if "start_s" in kind.data.__slots__ else ())), 1)
+    )
+    made = kind.task(data, id="t")
+    assert (made.kind, made.task_type, made.shared) == (name, kind.task_type, kind.calls is not None)
+    assert made.asks_provider is kind.asks
+    assert decode_task(encode(made)) == made
 
 
 # Attempts that share a process

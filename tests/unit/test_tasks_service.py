@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -22,17 +22,20 @@ import soundfile
 
 from trax_ray.core.limits.signals import SignalKind
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask, Outcome, TaskType
+from trax_ray.core.task import BatchTask, Outcome, Result, TaskType
 from trax_ray.errors import FileError
 from trax_ray.kinds import request as service
+from trax_ray.kinds import uploads as preparing
 from trax_ray.kinds.assignment import Assignment
-from trax_ray.kinds.recording import Job
-from trax_ray.kinds.transcribe import transcribe
+from trax_ray.kinds.recording import Recording
+from trax_ray.kinds.run import run
+from trax_ray.kinds.transcribe import TRANSCRIBE
 from trax_ray.media import chunking, decode, vad
 from trax_ray.media.encode import wav
 from trax_ray.media.speech import Word
 from trax_ray.media.vad import speech_spans
 from trax_ray.providers.credentials import hand_over
+from trax_ray.store.artifacts import content_hash
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.system import System
@@ -94,9 +97,10 @@ def task(path: Path, name: str = "talk", **data: Any) -> BatchTask:
     return BatchTask(name, TaskType.TRANSCRIBE, more, provider="openai")
 
 
-def attempt(spec: BatchSpec, one: BatchTask, **more: Any) -> Outcome:
+def attempt(spec: BatchSpec, one: BatchTask, *, children: Mapping[str, str] | None = None, **more: Any) -> Outcome:
     """An attempt in a process of its own."""
-    *_, outcome = transcribe(Assignment(spec, one, **more))
+    made = {name: Result(key, {}, "request") for name, key in (children or {}).items()}
+    *_, outcome = run(Assignment(spec, one, children=made, **more))
     assert isinstance(outcome, Outcome)
     return outcome
 
@@ -128,6 +132,10 @@ def through(spec: BatchSpec, one: BatchTask) -> tuple[Outcome, list[Outcome]]:
     done = attempt(spec, one, attempt=2, children=keys)
     assert not done.children
     return done, asked
+
+
+def job_of(spec: BatchSpec, one: BatchTask) -> Recording:
+    return Recording.of(Assignment(spec, one), TRANSCRIBE.read(one))
 
 
 def uploads(spec: BatchSpec) -> list[Path]:
@@ -299,7 +307,7 @@ def test_after_a_loss_only_the_missing_requests_are_planned(start: Start, river:
     spec = spec_of(server, tmp_path / "out", chunk_size_s=10)
     planned = attempt(spec, task(river))
     done = ask(spec, planned.children)
-    job = Job.of(Assignment(spec, task(river)))
+    job = job_of(spec, task(river))
     job.store.path(done[1].artifact_key).unlink()
     keys = {child.id: outcome.artifact_key for child, outcome in zip(planned.children, done, strict=True)}
     again = attempt(spec, task(river), attempt=2, children=keys)
@@ -399,8 +407,8 @@ def test_what_was_prepared_is_not_prepared_again(
     made = {path: path.stat().st_mtime_ns for path in uploads(spec)}
     uploads(spec)[0].unlink()
     encoded: list[Any] = []
-    encode = service._encode
-    monkeypatch.setattr(service, "_encode", lambda *given: encoded.append(given) or encode(*given))
+    encode = preparing.Uploads._encode
+    monkeypatch.setattr(preparing.Uploads, "_encode", lambda *given: encoded.append(given) or encode(*given))
     second = attempt(spec, task(river), attempt=2)
     assert second.children == first.children
     assert len(encoded) == 1
@@ -409,14 +417,18 @@ def test_what_was_prepared_is_not_prepared_again(
 
 def test_converted_audio_that_is_gone_is_made_again_too(start: Start, samples: Path, tmp_path: Path) -> None:
     spec = spec_of(start(), tmp_path / "out", preprocess=True)
-    one = task(samples / "first_test.wav", audio=".trax/audio/talk.flac")
-    planned = attempt(spec, one)
+    one = replace(task(samples / "first_test.wav"), depends_on=("p",))
+    made = {"audio": ".trax/audio/talk.flac", "content": content_hash(samples / "first_test.wav")}
+    needed = {"p": Result("", made, "preprocess")}
+    planned = attempt(spec, one, needed=needed)
+    assert planned.children[0].depends_on == ("p",)
     audio = Path(spec.output_dir) / ".trax/audio/talk.flac"
     assert audio.exists()
     audio.unlink()
     uploads(spec)[0].unlink()
-    (asked,) = ask(spec, planned.children)
+    asked = asyncio.run(service.call(Assignment(spec, planned.children[0], needed=needed)))
     assert asked.failure is None
+    assert audio.exists()
 
 
 def test_a_recording_that_is_gone_fails_where_its_upload_is_too(start: Start, samples: Path, tmp_path: Path) -> None:
@@ -529,6 +541,7 @@ def test_who_gives_no_answer_is_waited_for_so_long_and_no_longer(
     assert late.signal is not None
     assert late.signal.kind is SignalKind.CONNECTION
     assert late.metrics["cost_usd"] > 0, "it may have been worked on"
+    monkeypatch.setattr(service, "DEADLINE_S", 60.0)
     assert ask(spec, planned.children)[0].failure is None
 
 
@@ -643,7 +656,7 @@ def test_a_suspect_is_asked_for_alone_one_after_another_in_the_same_process(
     server = start()
     spec = spec_of(server, tmp_path / "out", chunk_size_s=10)
     planned = attempt(spec, task(river))
-    outcomes = [attempt(spec, replace(child, shared=False)) for child in planned.children[:3]]
+    outcomes = [attempt(spec, child.alone()) for child in planned.children[:3]]
     assert [outcome.failure for outcome in outcomes] == [None] * 3
     assert server.ledger.sums.paid == 3
 
@@ -759,7 +772,7 @@ def test_a_longer_one_is_cut_where_it_always_was(
 
 def heard(upload: Path) -> bytes:
     """What is in an upload; the bytes themselves hold a number that is drawn."""
-    return wav(upload.read_bytes()[: -service._SEAL_BYTES])
+    return wav(upload.read_bytes()[: -preparing._SEAL_BYTES])
 
 
 def test_what_is_sent_is_the_same_whether_a_recording_was_decoded_once_or_twice(
@@ -810,7 +823,7 @@ def test_only_what_is_paid_or_cut_is_waited_for(
     assert len(written) == 1, "where the cuts are"
     synced.clear()
     (asked,) = ask(spec, planned.children)
-    job = Job.of(Assignment(spec, task(samples / "first_test.wav")))
+    job = job_of(spec, task(samples / "first_test.wav"))
     assert len([name for name in synced if ".tmp-" in name]) == 1, "what was paid for"
     assert str(job.store.path(asked.artifact_key).parent) in synced
 

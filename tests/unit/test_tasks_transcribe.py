@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask, Outcome, TaskType
+from trax_ray.core.task import BatchTask, Outcome, Result, TaskType
 from trax_ray.errors import FileError, MediaError
-from trax_ray.kinds import preprocess as preparing
-from trax_ray.kinds import recording as job_module
-from trax_ray.kinds import transcribe as module
+from trax_ray.kinds import chunk as chunking
+from trax_ray.kinds import conversion, recording
 from trax_ray.kinds.assignment import Assignment, Progress
-from trax_ray.kinds.recording import Job
+from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
+from trax_ray.kinds.recording import Recording
+from trax_ray.kinds.run import run
+from trax_ray.kinds.transcribe import TRANSCRIBE
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
+from trax_ray.store.artifacts import content_hash
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 
@@ -45,7 +48,7 @@ class Echo:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Echo:
     echo = Echo()
-    monkeypatch.setattr(module, "_engine", lambda model, resources: echo)
+    monkeypatch.setattr(chunking, "_engine", lambda model, resources: echo)
     return echo
 
 
@@ -58,10 +61,22 @@ def task(path: Path, name: str = "talk", **data: Any) -> BatchTask:
     return BatchTask(name, TaskType.TRANSCRIBE, {"file_path": str(path), "name": path.name, "output": name, **data})
 
 
-def attempt(spec: BatchSpec, one: BatchTask, **more: Any) -> Outcome:
-    *_, outcome = module.transcribe(Assignment(spec, one, **more))
+def assignment(spec: BatchSpec, one: BatchTask, children: Mapping[str, str] | None = None) -> Assignment:
+    """With what the tasks made that it depends on: audio."""
+    made = {"content": content_hash(Path(one.data["file_path"]))} if one.depends_on else {}
+    needed = {name: Result("", made | {"audio": name.partition(":")[2]}, "preprocess") for name in one.depends_on}
+    parts = {name: Result(key, {}, "chunk") for name, key in (children or {}).items()}
+    return Assignment(spec, one, children=parts, needed=needed)
+
+
+def attempt(spec: BatchSpec, one: BatchTask, children: Mapping[str, str] | None = None) -> Outcome:
+    *_, outcome = run(assignment(spec, one, children))
     assert isinstance(outcome, Outcome)
     return outcome
+
+
+def job_of(spec: BatchSpec, one: BatchTask) -> Recording:
+    return Recording.of(assignment(spec, one), TRANSCRIBE.read(one))
 
 
 def written(spec: BatchSpec, name: str) -> str:
@@ -113,12 +128,12 @@ def test_a_copy_is_transcribed_once_and_called_a_copy(
 def test_whoever_comes_second_waits_for_the_first(
     engine: Echo, spec: BatchSpec, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "CLAIM_PERIOD_S", 0.0)
+    monkeypatch.setattr(recording, "CLAIM_PERIOD_S", 0.0)
     one = task(samples / "first_test.wav")
-    job = Job.of(Assignment(spec, one))
+    job = job_of(spec, one)
     lease = Lease(job.layout.claim(job.content))
     lease.acquire("somebody else")
-    working = module.transcribe(Assignment(spec, one))
+    working = run(assignment(spec, one))
     assert [type(next(working)) for _ in range(5)] == [Progress] * 5
     assert engine.calls == 0
     lease.release()
@@ -158,7 +173,7 @@ def test_a_chunk_whose_artifact_is_gone_is_made_again(engine: Echo, spec: BatchS
     children = attempt(spec, whole).children
     keys = {child.id: attempt(spec, child).artifact_key for child in children}
     calls = engine.calls
-    job = Job.of(Assignment(spec, whole))
+    job = job_of(spec, whole)
     job.store.path(next(iter(keys.values()))).unlink()
     assert attempt(spec, whole, children=keys).failure is None
     assert engine.calls == calls + 1
@@ -229,27 +244,28 @@ def test_an_output_that_is_gone_is_written_from_the_artifact(engine: Echo, spec:
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The sources of all conversions, in order."""
     made: list[Path] = []
-    convert = preparing._convert
+    convert = conversion._convert
 
     def counted(source: Path, target: Path, content: str) -> Any:
         made.append(source)
         return convert(source, target, content)
 
-    monkeypatch.setattr(preparing, "_convert", counted)
+    monkeypatch.setattr(conversion, "_convert", counted)
     return made
 
 
 def audio_of(spec: BatchSpec, name: str = "talk") -> Path:
-    return preparing.private_audio(Layout(Path(spec.output_dir)), name)
+    return conversion.private_audio(Layout(Path(spec.output_dir)), name)
 
 
-def converted(spec: BatchSpec, path: Path, name: str = "talk", **data: Any) -> BatchTask:
-    return task(path, name, audio=f".trax/audio/{name}.flac", **data)
+def converted(spec: BatchSpec, path: Path, name: str = "talk", audio: str = "") -> BatchTask:
+    """A task that depends on one that left audio there."""
+    return replace(task(path, name), depends_on=(f"p-{name}:{audio or f'.trax/audio/{name}.flac'}",))
 
 
 def prepare(spec: BatchSpec, one: BatchTask) -> Outcome:
-    first = BatchTask(f"p-{one.id}", TaskType.PREPROCESS, one.data, file_id=one.file_id)
-    *_, outcome = preparing.preprocess(Assignment(spec, first))
+    first = PREPROCESS.task(PreprocessData(one.data["file_path"]), id=f"p-{one.id}", file_id=one.file_id)
+    *_, outcome = run(Assignment(spec, first))
     assert isinstance(outcome, Outcome)
     return outcome
 
@@ -278,7 +294,7 @@ def test_a_transcript_of_converted_audio_has_a_key_of_its_own_that_starts_from_t
     assert through_flac.artifact_key != direct.artifact_key
     copy = tmp_path / "copy.wav"
     shutil.copy(samples / "first_test.wav", copy)
-    kept = task(copy, "copy", audio="audio/copy.flac")
+    kept = converted(spec, copy, "copy", audio="audio/copy.flac")
     assert attempt(spec, kept).artifact_key == through_flac.artifact_key
     assert engine.calls == 2
 
@@ -324,7 +340,7 @@ def test_a_chunk_that_is_gone_with_the_audio_is_made_from_the_recording_again(
     children = attempt(spec, whole).children
     keys = {child.id: attempt(spec, child).artifact_key for child in children}
     first = attempt(spec, whole, children=keys)
-    store = Job.of(Assignment(spec, whole)).store
+    store = job_of(spec, whole).store
     for key in (first.artifact_key, keys[children[0].id]):
         store.path(key).unlink()
     calls = engine.calls
@@ -334,7 +350,7 @@ def test_a_chunk_that_is_gone_with_the_audio_is_made_from_the_recording_again(
 
 
 def test_audio_that_is_kept_and_audio_that_a_user_asked_for_stay(engine: Echo, spec: BatchSpec, samples: Path) -> None:
-    kept = task(samples / "first_test.wav", audio="audio/talk.flac")
+    kept = converted(spec, samples / "first_test.wav", audio="audio/talk.flac")
     left_behind = audio_of(spec)
     left_behind.parent.mkdir(parents=True)
     left_behind.write_bytes(b"of an earlier run that kept no audio")
@@ -343,7 +359,7 @@ def test_audio_that_is_kept_and_audio_that_a_user_asked_for_stay(engine: Echo, s
     assert (folder / "audio" / "talk.flac").is_file()
     assert not left_behind.exists()
     own = BatchTask("own", TaskType.PREPROCESS, {"file_path": str(samples / "first_test.wav"), "output": "audio/own"})
-    assert list(preparing.preprocess(Assignment(spec, own)))
+    assert list(run(Assignment(spec, own)))
     attempt(spec, task(folder / "audio" / "own.flac", "own"))
     assert (folder / "audio" / "own.flac").is_file()
 
@@ -372,14 +388,14 @@ def test_what_the_decoder_said_of_the_recording_is_said_of_its_transcript(
 def test_whoever_needs_audio_that_another_is_making_waits_for_it(
     engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "CLAIM_PERIOD_S", 0.0)
+    monkeypatch.setattr(recording, "CLAIM_PERIOD_S", 0.0)
     spec = replace(spec, chunk_size_s=10)
     whole = converted(spec, samples / "long_pause.ogg")
     children = attempt(spec, whole).children
     audio_of(spec).unlink()
     lease = Lease(Layout(Path(spec.output_dir)).claim(f"-{whole.file_id}"))
     lease.acquire("another chunk")
-    working = module.transcribe(Assignment(spec, children[0]))
+    working = run(assignment(spec, children[0]))
     assert [type(next(working)) for _ in range(5)] == [Progress] * 5
     assert len(conversions) == 1
     lease.release()

@@ -26,7 +26,6 @@ from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.kinds.preprocess import private_audio
 from trax_ray.plan.disk import bytes_needed, format_bytes
 from trax_ray.plan.inputs import STDIN, Found, Scan, describe, scan
 from trax_ray.plan.manifest import read_bytes_of
@@ -438,18 +437,18 @@ def _plan(found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec)
 
 
 def _audio_names(entries: Sequence[InputFile], spec: BatchSpec) -> dict[str, str]:
-    """Where the converted audio of each recording goes: a path below the output folder, by the recording's path."""
+    """Where converted audio that is kept goes: paths below the output folder, without suffix, by the recording's."""
     layout = Layout(Path(spec.output_dir))
     ids = {entry.path: file_id_of(entry.path) for entry in entries}
     if not spec.keep_audio:
-        return {path: str(private_audio(layout, each).relative_to(layout.output_dir)) for path, each in ids.items()}
+        return dict.fromkeys(ids, "")
     # By the id of the task that makes it: audio that was asked for from Python keeps its name and isn't overwritten.
     wanted = [
         (f"{TaskType.PREPROCESS.value}-{ids[entry.path]}", PurePath("audio", f"{entry.output}.flac"))
         for entry in entries
     ]
     names = plan_names(wanted, known_outputs(str(layout.output_dir)))
-    return {entry.path: f"{names[each]}.flac" for entry, (each, _) in zip(entries, wanted, strict=True)}
+    return {entry.path: names[each] for entry, (each, _) in zip(entries, wanted, strict=True)}
 
 
 def _provider(model: str, spec: BatchSpec, entry: InputFile, where: str) -> tuple[str, ResourceRequest]:

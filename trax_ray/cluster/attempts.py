@@ -20,7 +20,6 @@ from trax_ray.core.task import BatchTask, Failure, Outcome
 from trax_ray.heads import lives
 from trax_ray.kinds.failures import failure_of
 from trax_ray.kinds.run import timed_out
-from trax_ray.providers.registry import is_service
 
 __all__ = ["Attempts", "Running"]
 
@@ -95,13 +94,12 @@ class Attempts:
         if dispatch.alone:
             running = Running(dispatch, remote.submit(dispatch, packed, self._keys_for(dispatch.task)), now, now)
         else:
-            running = Running(dispatch, self._lanes.submit(packed), now, now, at_work_at=now)
+            running = Running(dispatch, self._lanes.submit(dispatch.task.kind, packed), now, now, at_work_at=now)
         self._running[running.key] = running
 
     def _keys_for(self, task: BatchTask) -> Mapping[str, str]:
-        """The keys for an attempt in a process of its own: of those only a request, which has it for itself, asks."""
-        model = task.data.get("model") or self._spec.model
-        return self._keys if task.chunk is not None and is_service(model, self._spec.base_url) else {}
+        """The keys for an attempt in a process of its own; those that ask nobody get none."""
+        return self._keys if task.asks_provider else {}
 
     def cancel(self, task_id: str, attempt: int) -> None:
         """End an attempt; nobody waits for its outcome any more. Unknown ones are passed over."""

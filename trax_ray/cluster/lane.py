@@ -85,14 +85,19 @@ class Lanes:
     _open: list[_Open] = field(default_factory=list)
     _carrier: dict[Any, _Open] = field(default_factory=dict)
 
-    def submit(self, packed: Mapping[str, Any]) -> Any:
+    def submit(self, kind: str, packed: Mapping[str, Any]) -> Any:
         """Start an attempt on the first lane that has room.
+
+        Args:
+            kind: Name of the kind of its task, which the dashboard shows.
+            packed: The attempt, from `remote.pack`.
 
         Returns:
             A reference to its outcome.
         """
         lane = next((each for each in self._open if each.in_flight < LANE_WIDTH), None) or self._another()
-        reference = lane.actor.attempt.remote(packed, dict(self.keys))
+        attempt = lane.actor.attempt.options(name=kind)
+        reference = attempt.remote(packed, dict(self.keys))
         lane.in_flight += 1
         self._carrier[reference] = lane
         return reference

@@ -1,7 +1,8 @@
-"""The five kinds of task as Ray remote functions, and the one that writes the report.
+"""The kinds of task as Ray remote functions, and the one that writes the report.
 
-Each wraps the same plain function; Ray never retries anything (`max_retries=0`), because the coordinator does.
-Kinds that last over about five seconds are streaming generators: at most one sign of life a second, then the outcome.
+There is one body for all kinds, around the same plain function, under a name for each kind, which the dashboard shows:
+a streaming generator that gives at most one sign of life a second, then the outcome. (The other body is a lane's, in
+`trax_ray.cluster.lane`.) Ray never retries anything (`max_retries=0`), because the coordinator does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import psutil
@@ -20,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch, decode_outcome, decode_task, encode
-from trax_ray.core.task import Outcome, ResourceRequest, TaskType
+from trax_ray.core.task import Outcome, ResourceRequest, Result
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.run import make_attempt
 from trax_ray.providers.credentials import hand_over
@@ -53,7 +54,8 @@ def pack(dispatch: Dispatch, spec: Mapping[str, Any]) -> dict[str, Any]:
         "task": encode(dispatch.task),
         "epoch": dispatch.epoch,
         "attempt": dispatch.attempt,
-        "children": dict(dispatch.children),
+        "children": {name: encode(result) for name, result in dispatch.children.items()},
+        "needed": {name: encode(result) for name, result in dispatch.needed.items()},
     }
 
 
@@ -82,7 +84,8 @@ def assignment_of(packed: Mapping[str, Any]) -> Assignment:
         task=decode_task(packed["task"]),
         epoch=packed["epoch"],
         attempt=packed["attempt"],
-        children=packed["children"],
+        children={name: Result(**result) for name, result in packed["children"].items()},
+        needed={name: Result(**result) for name, result in packed["needed"].items()},
     )
 
 
@@ -131,53 +134,16 @@ def _stream(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, 
             yield alive(item.fraction)
 
 
-def _single(packed: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
-    be_nice()
-    hand_over(keys)
-    *_, outcome = make_attempt(assignment_of(packed))
-    return {"outcome": encode(outcome)}
+@cache
+def _function(kind: str) -> Any:
+    """The remote function of a kind: the same body for all, under the kind's name."""
 
+    def attempt(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
+        yield from _stream(packed, keys)
 
-# max_calls=0 keeps a worker, and the model in it, for the next task, on GPUs too. The dashboard shows the names.
-
-
-@ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
-def transcribe(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """An attempt at a TRANSCRIBE task."""
-    yield from _stream(packed, keys)
-
-
-@ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
-def preprocess(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """An attempt at a PREPROCESS task."""
-    yield from _stream(packed, keys)
-
-
-@ray.remote(max_retries=0, max_calls=0, num_returns="streaming")
-def download(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """An attempt at a DOWNLOAD task."""
-    yield from _stream(packed, keys)
-
-
-@ray.remote(max_retries=0, max_calls=0)
-def youtube(packed: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
-    """An attempt at a YOUTUBE task."""
-    return _single(packed, keys)
-
-
-@ray.remote(max_retries=0, max_calls=0)
-def enhance(packed: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
-    """An attempt at an ENHANCE task."""
-    return _single(packed, keys)
-
-
-_FUNCTIONS: Mapping[TaskType, Any] = {
-    TaskType.TRANSCRIBE: transcribe,
-    TaskType.PREPROCESS: preprocess,
-    TaskType.DOWNLOAD: download,
-    TaskType.YOUTUBE: youtube,
-    TaskType.ENHANCE: enhance,
-}
+    attempt.__name__ = attempt.__qualname__ = kind
+    # max_calls=0 keeps a worker, and the model in it, for the next task, on GPUs too.
+    return ray.remote(max_retries=0, max_calls=0, num_returns="streaming")(attempt)
 
 
 def _resources(request: ResourceRequest) -> dict[str, Any]:
@@ -196,10 +162,10 @@ def submit(dispatch: Dispatch, packed: Mapping[str, Any], keys: Mapping[str, str
         keys: Keys of services that it may need, by variable; empty for attempts that ask none.
 
     Returns:
-        A generator of references for kinds that stream, else one reference.
+        A generator of references.
     """
     options = _resources(dispatch.task.resources)
-    return _FUNCTIONS[dispatch.task.task_type].options(**options).remote(packed, dict(keys))
+    return _function(dispatch.task.kind).options(**options).remote(packed, dict(keys))
 
 
 @ray.remote(max_retries=0, num_cpus=0)

@@ -154,7 +154,7 @@ class BatchSpec:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     log_level: str = "WARNING"
     runner: str = "trax_ray.kinds.run:run"
-    caller: str = "trax_ray.kinds.request:call"
+    caller: str = "trax_ray.kinds.run:call"
     task_timeout_s: float | None = None
     grace_s: float = 2.0
     start_at: float = 0.0

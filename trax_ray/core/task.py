@@ -18,6 +18,7 @@ __all__ = [
     "FailureClass",
     "Outcome",
     "ResourceRequest",
+    "Result",
     "TaskState",
     "TaskType",
 ]
@@ -125,6 +126,9 @@ class BatchTask:
         provider: The service or model that does the work; what a failure of class config parks.
         resources: What an attempt in a process of its own asks of a node.
         shared: Its attempts wait more than they compute, so that many of them run in one process.
+        asks: Whether its attempts ask a provider, and so are bound to its rates, its breaker and the batch's money,
+            wherever they run; None means where they are shared.
+        kind: Name of what does the work, of the table `trax_ray.kinds.KINDS`; defaults to the task type's.
         fingerprint: Changes when the input or a parameter that matters changes; a task that ended is
             done again only when it differs.
     """
@@ -142,6 +146,8 @@ class BatchTask:
     resources: ResourceRequest = ResourceRequest()
     shared: bool = False
     fingerprint: str = ""
+    asks: bool | None = None
+    kind: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -152,12 +158,38 @@ class BatchTask:
             raise UsageError(f"expected max_retries of 0 or more, got {self.max_retries} (task {self.id})")
         object.__setattr__(self, "task_type", TaskType(self.task_type))
         object.__setattr__(self, "depends_on", tuple(self.depends_on))
+        if not self.kind:
+            object.__setattr__(self, "kind", self.task_type.value)
         if not self.file_id:
             object.__setattr__(self, "file_id", self.id)
+
+    @property
+    def asks_provider(self) -> bool:
+        """Whether an attempt asks a provider."""
+        return self.shared if self.asks is None else self.asks
+
+    def alone(self) -> BatchTask:
+        """The same task, for attempts in a process of their own."""
+        return replace(self, shared=False, asks=self.asks_provider) if self.shared else self
 
     def with_memory(self, memory_mb: int) -> BatchTask:
         """The same task with another memory request."""
         return replace(self, resources=replace(self.resources, memory_mb=memory_mb))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a task made, for those that depend on it and for the one that planned it.
+
+    Args:
+        artifact_key: Key of the committed result, empty where there is none.
+        figures: The metrics of its outcome, JSON types; `outputs` are paths below the output folder.
+        kind: Name of the kind of task that made it.
+    """
+
+    artifact_key: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask, Outcome
+from trax_ray.core.task import BatchTask, Outcome, Result
 
 __all__ = ["Assignment", "Progress", "TaskCaller", "TaskRunner"]
 
@@ -31,14 +31,16 @@ class Assignment:
         task: What to do.
         epoch: Of the coordinator that dispatched it.
         attempt: From 1.
-        children: Ids and artifact keys of the chunks to assemble, in order; empty for everything else.
+        children: What the tasks made that an earlier attempt planned, by their ids, in order; empty where none did.
+        needed: What the tasks made that this one depends on, by their ids, in order.
     """
 
     spec: BatchSpec
     task: BatchTask
     epoch: int = 0
     attempt: int = 1
-    children: Mapping[str, str] = field(default_factory=dict)
+    children: Mapping[str, Result] = field(default_factory=dict)
+    needed: Mapping[str, Result] = field(default_factory=dict)
 
 
 TaskRunner = Callable[[Assignment], Iterator[Progress | Outcome]]

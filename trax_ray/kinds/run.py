@@ -16,20 +16,15 @@ from importlib import import_module
 from typing import Any
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.task import Outcome, TaskType
+from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import ResourceError, SetupError
 from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.base import Kind
 from trax_ray.kinds.failures import failure_of
 
-__all__ = ["IMPLEMENTED", "call", "make_attempt", "make_call", "run", "timed_out"]
+__all__ = ["call", "kind_of", "make_attempt", "make_call", "run", "timed_out"]
 
 logger = logging.getLogger(__name__)
-
-IMPLEMENTED = {
-    TaskType.TRANSCRIBE: "trax_ray.kinds.transcribe:transcribe",
-    TaskType.PREPROCESS: "trax_ray.kinds.preprocess:preprocess",
-}
-"""The function of each kind, imported in the worker that runs it and nowhere else."""
 
 
 def load(path: str) -> Any:
@@ -38,19 +33,45 @@ def load(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def kind_of(task: BatchTask) -> Kind[Any]:
+    """What does a task's work.
+
+    Raises:
+        SetupError: This version has no such kind.
+    """
+    # Imported in the worker that runs it and nowhere else.
+    from trax_ray.kinds.table import KINDS
+
+    kind = KINDS.get(task.kind)
+    if kind is None:
+        raise SetupError(f"this version of trax_ray can't do tasks of the kind {task.kind} yet")
+    return kind
+
+
 def run(assignment: Assignment) -> Iterator[Progress | Outcome]:
-    """Make an attempt at a task of any kind."""
-    path = IMPLEMENTED.get(assignment.task.task_type)
-    if path is None:
-        raise SetupError(f"this version of trax_ray can't do tasks of the kind {assignment.task.task_type.value} yet")
-    yield from load(path)(assignment)
+    """Make an attempt at a task of any kind, in a process that makes no other at the same time."""
+    kind = kind_of(assignment.task)
+    if kind.runs is not None:
+        yield from kind.runs(assignment)
+    else:  # its lane died under it and others, and it has this process for itself
+        yield asyncio.run(_alone(kind, assignment))
 
 
 async def call(assignment: Assignment) -> Outcome:
     """Make an attempt at a task whose attempts share a process."""
-    raise SetupError(
-        f"this version of trax_ray can't do tasks of the kind {assignment.task.task_type.value} in a shared process yet"
-    )
+    kind = kind_of(assignment.task)
+    if kind.calls is None:
+        raise SetupError(f"tasks of the kind {kind.name} need a process of their own")
+    return await kind.calls(assignment)
+
+
+async def _alone(kind: Kind[Any], assignment: Assignment) -> Outcome:
+    assert kind.calls is not None
+    try:
+        return await kind.calls(assignment)
+    finally:
+        if kind.closes is not None:
+            await kind.closes()
 
 
 def make_attempt(assignment: Assignment) -> Iterator[Progress | Outcome]:

@@ -1,56 +1,84 @@
 """TRANSCRIBE: from a recording to a committed transcript and the files made from it.
 
-A recording of up to one chunk is done in one attempt. A longer one is read once to find where to cut it; its
-chunks become tasks of their own, and when they have all succeeded the recording's task runs again and assembles
-them. Everything that took work is an artifact: the content hash, the cuts, each chunk, the whole.
+A recording that a model of this machine can take in one attempt is done in one. A longer one is read once to find where
+to cut it; its parts become tasks of their own, and when they have all succeeded the recording's task runs again and
+joins them. A service is asked by tasks of their own whatever the length. Everything that took work or was paid for is
+an artifact before it counts: the content hash, the cuts, each part, the whole.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Generator, Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.task import Outcome, ResourceRequest
+from trax_ray.core.ids import digest
+from trax_ray.core.task import BatchTask, Outcome, TaskType
+from trax_ray.errors import FileError
 from trax_ray.kinds.assignment import Assignment, Progress
-from trax_ray.kinds.chunks import plan_chunks
-from trax_ray.kinds.recording import (
-    Job,
-    Payload,
-    assembled,
-    audio_of,
-    bare,
-    claim,
-    figures_of,
-    find_whole,
-    finished,
-    kept_segment,
-    source_of,
-)
-from trax_ray.kinds.request import call_alone, transcribe_by_service
+from trax_ray.kinds.base import Kind
+from trax_ray.kinds.chunk import CHUNK, chunk_of, recognise
+from trax_ray.kinds.codec import to_json
+from trax_ray.kinds.parts import plan_parts
+from trax_ray.kinds.recording import Part, Recording, Stretch, audio_of, claim, find_whole, finished
+from trax_ray.kinds.request import REQUEST
+from trax_ray.kinds.transcript import Transcript
+from trax_ray.kinds.uploads import Uploads
 from trax_ray.providers.registry import is_service
 
 if TYPE_CHECKING:
     from trax_ray.media.decode import Audio
-    from trax_ray.providers.base import SpeechEngine
 
-__all__ = ["transcribe"]
+__all__ = ["TRANSCRIBE", "TranscribeData", "transcribe"]
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeData:
+    """What a TRANSCRIBE task is given.
+
+    Args:
+        file_path: Absolute path of the recording.
+        name: What people see.
+        output: Path of its transcripts below the output folder, without suffix; empty writes no files.
+        size_bytes: Its size, for the estimate of the time still to go.
+        language: ISO 639-1 code; None takes the batch's.
+        reference: Path of its reference transcript; empty where there is none.
+        model: Speech model; None takes the batch's.
+        prompt: Text that primes the model; None takes the batch's.
+        extra: What a manifest says besides; the report passes it on.
+    """
+
+    file_path: str
+    name: str = ""
+    output: str = ""
+    size_bytes: int = 0
+    language: str | None = None
+    reference: str = ""
+    model: str | None = None
+    prompt: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> Part:
+        """The whole recording as one part, of which nobody knows yet how long it is."""
+        return Part(
+            file_path=self.file_path,
+            start_s=0.0,
+            end_s=0.0,
+            name=self.name,
+            language=self.language,
+            model=self.model,
+            prompt=self.prompt,
+            size_bytes=self.size_bytes,
+        )
 
 
 def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
-    """Make one attempt at a recording, a chunk of one, or the assembly of its chunks.
-
-    Args:
-        assignment: Its task's `data`: `file_path`; optionally `output` (path below the output folder without
-            suffix; none writes no files), `language`, `model` and `prompt` (none: the batch's), `reference` (path),
-            `start_s` and `end_s` (of a chunk), `audio` (path below the output folder: what is decoded in place of
-            the recording, made from it where it is missing).
+    """Make one attempt at a recording: transcribe it, plan its parts, or join what they brought.
 
     Yields:
-        Progress, then one Outcome: the artifact and its figures, or the chunks to be done first.
+        Progress, then one Outcome: the transcript's key and `Figures`, or the parts to be done first.
 
     Raises:
         FileError: The recording or its reference can't be read, or a transcript can't be written; permanent.
@@ -59,77 +87,115 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """
     started = time.monotonic()
     yield Progress(0.0)
-    job = Job.of(assignment)
-    if is_service(job.model, assignment.spec.base_url):
-        if job.task.chunk is None:
-            yield from transcribe_by_service(job, started)
-        else:  # a request whose process died under it and others, and which has this one for itself
-            yield asyncio.run(call_alone(assignment))
-    elif job.task.chunk is not None:
-        yield from _transcribe_chunk(job, started)
-    else:
-        yield from _transcribe_whole(job, assignment, started)
+    data = TRANSCRIBE.read(assignment.task)
+    recording = Recording.of(assignment, data)
+    key, transcript = find_whole(recording)
+    cached = transcript is not None
+    if transcript is None:
+        way = _by_service if is_service(recording.model, assignment.spec.base_url) else _by_model
+        made = yield from way(recording, data, started)
+        if not isinstance(made, _Made):
+            yield Outcome(children=made, metrics={"chunks": len(made)})
+            return
+        key, transcript, cached = made.key, made.transcript, made.cached
+    figures = finished(recording, transcript, output=data.output, reference=data.reference, cached=cached)
+    yield Outcome(artifact_key=key, metrics=to_json(figures))
 
 
-def _transcribe_chunk(job: Job, started: float) -> Iterator[Progress | Outcome]:
-    span = float(job.task.data["start_s"]), float(job.task.data["end_s"])
-    key, payload = yield from _chunk(job, span, started)
-    yield Outcome(artifact_key=key, metrics=figures_of(payload))
+TRANSCRIBE = Kind(
+    name="transcribe",
+    task_type=TaskType.TRANSCRIBE,
+    data=TranscribeData,
+    runs=transcribe,
+    needs="file_path",
+)
 
 
-def _chunk(job: Job, span: tuple[float, float], started: float) -> Generator[Progress, None, tuple[str, Payload]]:
-    """The artifact of one chunk: the one that is there, else a new one."""
-    start_s, end_s = span
-    key = job.key("chunk", start_s=start_s, end_s=end_s)
-    payload = job.store.get(key)
-    if payload is None:
-        lease = yield from claim(job, key)
-        try:
-            payload = job.store.get(key)
-            if payload is None:
-                path, _ = yield from audio_of(job)
-                audio, warnings = _decode(path, start_s, end_s)
-                payload = yield from _recognise(job, audio, warnings, start_s, started)
-                payload = job.store.put(key, payload)[1]
-        finally:
-            lease.release()
-    return key, payload
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A transcript of a whole recording, its key, and whether another one's was there meanwhile."""
+
+    key: str
+    transcript: Transcript
+    cached: bool = False
 
 
-def _transcribe_whole(job: Job, assignment: Assignment, started: float) -> Iterator[Progress | Outcome]:
-    key, payload = find_whole(job)
-    cached = payload is not None
-    if payload is None and assignment.children:
-        key = job.key("transcript", chunk_size_s=assignment.spec.chunk_size_s)
-        payload = yield from _assemble(job, started)
-        payload = job.store.put(key, payload)[1]
-    elif payload is None:
-        lease = yield from claim(job, job.content)
-        try:
-            key, payload = find_whole(job)
-            cached = payload is not None
-            if payload is None:
-                samples, warnings, cuts = yield from _read(job)
-                if samples is None:
-                    yield Outcome(children=plan_chunks(job.task, cuts), metrics={"chunks": len(cuts)})
-                    return
-                key = job.key("transcript")
-                payload = yield from _recognise(job, samples, warnings, 0.0, started)
-                payload = job.store.put(key, payload)[1]
-        finally:
-            lease.release()
-    yield Outcome(artifact_key=key, metrics=finished(job, payload, cached=cached))
+_Way = Generator[Progress, None, "_Made | tuple[BatchTask, ...]"]
 
 
-def _decode(path: Path, start_s: float, end_s: float) -> tuple[Audio, tuple[str, ...]]:
-    """One chunk's samples, and what the decoder has to say of them."""
-    from trax_ray.media.decode import stream
-
-    with stream(path, start_s=start_s, end_s=end_s) as blocks:
-        return blocks.rest(), blocks.warnings
+# By a service
 
 
-def _read(job: Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str, ...], list[tuple[float, float]]]]:
+def _by_service(recording: Recording, data: TranscribeData, started: float) -> _Way:
+    uploads = Uploads(recording)
+    lease = yield from claim(recording, recording.content)
+    try:
+        cuts, warnings, heard = yield from uploads.cuts()
+        wanted = []
+        for span in (each for each in cuts if recording.kept(recording.part_key(each)) is None):
+            yield Progress(span[0] / cuts[-1][1])
+            if (yield from uploads.prepare(span, heard)):
+                wanted.append(span)
+    finally:
+        lease.release()
+    if wanted:
+        return _requests(recording, data, cuts, wanted)
+    parts = [_committed(recording, span) for span in cuts]
+    key = recording.key("transcript", chunk_size_s=recording.assignment.spec.chunk_size_s)
+    transcript = recording.keep(key, _joined(recording, parts, warnings, cuts[-1][1]))
+    uploads.forget(cuts)
+    return _Made(key, transcript)
+
+
+def _requests(
+    recording: Recording, data: TranscribeData, cuts: list[Stretch], wanted: list[Stretch]
+) -> tuple[BatchTask, ...]:
+    """The tasks of the requests. Those that are planned once more, because their results are gone, are other ones."""
+    again = {"again": recording.assignment.attempt} if recording.assignment.children else {}
+    prices = [Uploads(recording).price_usd(span) for span in cuts]
+    children = zip(plan_parts(REQUEST, recording.task, data.whole, cuts, prices_usd=prices), cuts, strict=True)
+    return tuple(
+        replace(child, fingerprint=digest([child.fingerprint, again])) if again else child
+        for child, span in children
+        if span in wanted
+    )
+
+
+def _committed(recording: Recording, span: Stretch) -> Transcript:
+    part = recording.kept(recording.part_key(span))
+    if part is None:
+        raise FileError("the result of a request has vanished: run the same command again", failure_class="transient")
+    return part
+
+
+# By a model of this machine
+
+
+def _by_model(recording: Recording, data: TranscribeData, started: float) -> _Way:
+    limit_s = recording.assignment.spec.chunk_size_s
+    if recording.assignment.children:
+        _, warnings, cuts = yield from _read(recording)
+        parts = []
+        for span in cuts:  # a chunk whose artifact is gone is made here
+            parts.append((yield from chunk_of(recording, span, started))[1])
+        key = recording.key("transcript", chunk_size_s=limit_s)
+        return _Made(key, recording.keep(key, _joined(recording, parts, warnings, cuts[-1][1])))
+    lease = yield from claim(recording, recording.content)
+    try:
+        key, transcript = find_whole(recording)
+        if transcript is not None:
+            return _Made(key, transcript, cached=True)
+        samples, warnings, cuts = yield from _read(recording)
+        if samples is None:
+            return plan_parts(CHUNK, recording.task, data.whole, cuts)
+        key = recording.key("transcript")
+        transcript = yield from recognise(recording, samples, warnings, 0.0, started)
+        return _Made(key, recording.keep(key, transcript))
+    finally:
+        lease.release()
+
+
+def _read(recording: Recording) -> Generator[Progress, None, tuple[Audio | None, tuple[str, ...], list[Stretch]]]:
     """Read a recording once, from end to end.
 
     Returns:
@@ -140,76 +206,37 @@ def _read(job: Job) -> Generator[Progress, None, tuple[Audio | None, tuple[str, 
     from trax_ray.media.chunking import ChunkPlanner
     from trax_ray.media.decode import stream
 
-    limit_s = job.assignment.spec.chunk_size_s
-    key = job.key("cuts", chunk_size_s=limit_s)
-    known = job.store.get(key)
+    limit_s = recording.assignment.spec.chunk_size_s
+    key = recording.key("cuts", chunk_size_s=limit_s)
+    known = recording.store.get(key)
     if known is not None:
         return None, tuple(known["warnings"]), [(start, end) for start, end in known["cuts"]]
-    path, remarks = yield from audio_of(job)
+    path, remarks = yield from audio_of(recording)
     planner = ChunkPlanner(limit_s)
-    parts: list[Audio] = []
+    blocks_so_far: list[Audio] = []
     with stream(path) as blocks:
         for block in blocks:
-            parts.append(block)
+            blocks_so_far.append(block)
             if blocks.duration_s > limit_s:  # until then there may be nothing to cut, and then nothing to look at
-                for part in parts:
-                    planner.feed(part)
-                parts.clear()
+                for each in blocks_so_far:
+                    planner.feed(each)
+                blocks_so_far.clear()
             yield Progress(0.0)
         warnings, duration_s = (*remarks, *blocks.warnings), blocks.duration_s
     if duration_s <= limit_s:
-        return np.concatenate(parts), warnings, []
-    for part in parts:
-        planner.feed(part)
+        return np.concatenate(blocks_so_far), warnings, []
+    for each in blocks_so_far:
+        planner.feed(each)
     cuts = [(span.start_s, span.end_s) for span in planner.finish()]
-    job.store.put(key, {"cuts": cuts, "warnings": list(warnings), "duration_s": duration_s})
+    recording.store.put(key, {"cuts": cuts, "warnings": list(warnings), "duration_s": duration_s})
     return None, warnings, cuts
 
 
-@lru_cache(maxsize=1)
-def _engine(model: str, resources: ResourceRequest) -> SpeechEngine:
-    """The model, loaded once per process and kept for the next task."""
-    from trax_ray.providers.registry import load_engine
-
-    return load_engine(model, resources)
-
-
-def _recognise(
-    job: Job, audio: Audio, warnings: Sequence[str], offset_s: float, started: float
-) -> Generator[Progress, None, Payload]:
-    """Find the speech in `audio` and recognise it; times are counted from the recording's beginning."""
-    from trax_ray.media.vad import speech_spans, total_s
-    from trax_ray.providers.base import SAMPLE_RATE_HZ, EngineOptions
-
-    engine = _engine(job.model, job.task.resources)
-    duration_s = len(audio) / SAMPLE_RATE_HZ
-    yield Progress(0.05)
-    speech = speech_spans(audio, sensitivity=job.assignment.spec.vad)
-    options = EngineOptions(job.language, job.prompt, job.assignment.spec.word_timestamps)
-    segments = []
-    if speech:
-        for segment in engine.transcribe(audio, speech, options):
-            segments.append(kept_segment(segment, offset_s))
-            yield Progress(min(1.0, segment.end_s / duration_s))
-    return {
-        "text": " ".join(segment["text"] for segment in segments),
-        "language": (engine.language if speech else None) or job.language,
-        "model": engine.model,
-        "provider": engine.name,
-        "duration_s": round(duration_s, 3),
-        "speech_s": round(total_s(speech), 3),
-        "processing_s": round(time.monotonic() - started, 3),
-        "media_warnings": list(warnings),
-        "uncovered": bare(speech, offset_s, segments),
-        "segments": segments,
-        "source": source_of(job),
-    }
-
-
-def _assemble(job: Job, started: float) -> Generator[Progress, None, Payload]:
-    """One transcript from those of the chunks, in order. A chunk whose artifact is gone is made here."""
-    _, warnings, cuts = yield from _read(job)
-    chunks = []
-    for span in cuts:
-        chunks.append((yield from _chunk(job, span, started))[1])
-    return assembled(job, chunks, warnings, cuts[-1][1])
+def _joined(recording: Recording, parts: list[Transcript], warnings: tuple[str, ...], duration_s: float) -> Transcript:
+    return Transcript.join(
+        parts,
+        language=recording.language,
+        duration_s=duration_s,
+        warnings=warnings,
+        source=recording.source,
+    )

@@ -257,9 +257,10 @@ def known_outputs(output_dir: str) -> dict[str, str]:
                 if task.get("parent"):
                     continue
                 data = task.get("data", {})
+                converts = task["task_type"] == TaskType.PREPROCESS.value
                 if data.get("output"):
-                    names[task.get("file_id") or task["id"]] = data["output"]
-                audio = str(data.get("audio", ""))
-                if task["task_type"] == TaskType.PREPROCESS.value and audio.startswith("audio/"):
+                    names[task["id"] if converts else task.get("file_id") or task["id"]] = data["output"]
+                audio = str(data.get("audio", ""))  # version 0.1's
+                if converts and audio.startswith("audio/"):
                     names[task["id"]] = audio.removesuffix(".flac")
     return names

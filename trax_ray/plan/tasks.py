@@ -7,12 +7,14 @@ same batch again gives the same tasks, and planning a changed one says which of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from trax_ray.core.ids import digest, file_id_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
+from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
 
 __all__ = [
     "MAX_PRIORITY",
@@ -109,28 +111,27 @@ def plan_file(
     """
     language = entry.language or spec.language
     identity = [entry.size_bytes, entry.mtime_ns, entry.inode, entry.reference, entry.reference_mtime_ns]
-    data: dict[str, Any] = {
-        "file_path": entry.path,
-        "name": entry.name,
-        "output": entry.output,
-        "size_bytes": entry.size_bytes,
-    }
-    own = {"language": language, "reference": entry.reference, "model": entry.model, "prompt": entry.prompt}
-    data |= {name: value for name, value in own.items() if value}
-    if entry.extra:
-        data["extra"] = dict(entry.extra)
     file_id = file_id_of(entry.path, repeat)
-    return BatchTask(
-        id=f"transcribe-{file_id}",
-        task_type=TaskType.TRANSCRIBE,
-        data=data,
+    return TRANSCRIBE.task(
+        TranscribeData(
+            file_path=entry.path,
+            name=entry.name,
+            output=entry.output,
+            size_bytes=entry.size_bytes,
+            language=language,
+            reference=entry.reference,
+            model=entry.model,
+            prompt=entry.prompt,
+            extra=dict(entry.extra or {}),
+        ),
+        id=f"{TRANSCRIBE.name}-{file_id}",
+        file_id=file_id,
+        fingerprint=digest([identity, entry.output, _parameters(spec, language, entry.model, entry.prompt)]),
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
-        depends_on=tuple(depends_on),
-        file_id=file_id,
+        depends_on=depends_on,
         provider=provider,
         resources=resources,
-        fingerprint=digest([identity, entry.output, _parameters(spec, language, entry.model, entry.prompt)]),
     )
 
 
@@ -147,27 +148,23 @@ def plan_chain(
         spec: The batch.
         provider: Name of the speech provider that has the recording's model, else the batch's.
         resources: What an attempt with that model asks of a node.
-        audio: Path of the converted audio below the output folder.
+        audio: Path of converted audio that is kept, below the output folder and without suffix; empty where it isn't.
     """
     file_id = file_id_of(entry.path)
-    kind = TaskType.PREPROCESS
-    first = BatchTask(
-        id=f"{kind.value}-{file_id}",
-        task_type=kind,
-        data={
-            "file_path": entry.path,
-            "name": entry.name,
-            "audio": audio,
-            "size_bytes": entry.size_bytes // CONVERSIONS_PER_TRANSCRIPTION,
-        },
+    first = PREPROCESS.task(
+        PreprocessData(
+            file_path=entry.path,
+            name=entry.name,
+            output=audio,
+            size_bytes=entry.size_bytes // CONVERSIONS_PER_TRANSCRIPTION,
+        ),
+        id=f"{PREPROCESS.name}-{file_id}",
+        file_id=file_id,
+        fingerprint=digest([PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, spec.keep_audio]),
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
-        file_id=file_id,
-        provider=kind.value,
-        fingerprint=digest([kind.value, entry.size_bytes, entry.mtime_ns, entry.inode, spec.keep_audio]),
     )
-    second = plan_file(entry, spec, provider, resources, depends_on=(first.id,))
-    return first, replace(second, data={**second.data, "audio": audio})
+    return first, plan_file(entry, spec, provider, resources, depends_on=(first.id,))
 
 
 def plan_call(

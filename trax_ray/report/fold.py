@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.policy.retry import UNANSWERED
 from trax_ray.core.state.events import (
     AttemptEnded,
     Command,
@@ -56,7 +57,8 @@ class Attempt:
         node: Where it ran; empty when unknown.
         pid: The process that ran it; 0 when unknown.
         memory_peak_mb: Peak resident memory of that process, MiB; 0.0 when unknown.
-        cost_usd: What the provider charged for it; None when unknown.
+        cost_usd: What the provider charged for it, or may have, where nobody heard of it again; None when unknown.
+        estimate_usd: What it was expected to cost; None where it asks nobody, or no price is known.
     """
 
     task_id: str
@@ -74,6 +76,11 @@ class Attempt:
     pid: int = 0
     memory_peak_mb: float = 0.0
     cost_usd: float | None = None
+    estimate_usd: float | None = None
+
+    def lose(self) -> None:
+        """Nobody hears of it again: it counts as paid, as in `core.limits`."""
+        self.cost_usd = self.estimate_usd
 
 
 @dataclass(slots=True)
@@ -171,6 +178,7 @@ class History:
             limit=record.attempt + max(0, record.task.max_retries - record.spent),
             priority=record.task.priority + record.degradation,
             started_at=record.started_at,
+            estimate_usd=record.task.data.get("estimate_usd") if record.task.asks_provider else None,
         )
         self._open[record.task.id] = attempt
         self.attempts.append(attempt)
@@ -186,6 +194,7 @@ class History:
         attempt = self._take_open(event)
         if attempt is not None:
             attempt.outcome, attempt.ended_at = "preempted", now
+            attempt.lose()
 
     def _end_attempt(self, event: AttemptEnded | Expanded, spent: int) -> None:
         attempt = self._take_open(event)
@@ -197,6 +206,8 @@ class History:
             attempt.started_at, attempt.ended_at = outcome.started_at, outcome.ended_at
         attempt.node, attempt.pid, attempt.memory_peak_mb = outcome.node, outcome.pid, outcome.memory_peak_mb
         attempt.cost_usd = outcome.metrics.get("cost_usd")
+        if outcome.failure is not None and outcome.failure.code in UNANSWERED and outcome.signal is None:
+            attempt.lose()
         if isinstance(event, Expanded):
             attempt.outcome = "expanded"
         elif outcome.failure is None:
@@ -210,6 +221,7 @@ class History:
     def _close_all(self, outcome: str, at: float | None) -> None:
         for attempt in self._open.values():
             attempt.outcome, attempt.ended_at = outcome, at
+            attempt.lose()
         self._open.clear()
 
 

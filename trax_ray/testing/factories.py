@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+from trax_ray.kinds.chunk import CHUNK
+from trax_ray.kinds.codec import from_json
+from trax_ray.kinds.parts import plan_parts
+from trax_ray.kinds.request import REQUEST
+from trax_ray.kinds.transcribe import TranscribeData
 from trax_ray.testing.scripted import SCRIPTED
 
-__all__ = ["make_spec", "make_task"]
+__all__ = ["make_parts", "make_spec", "make_task"]
 
 SMALL = ResourceRequest(num_cpus=0.5, memory_mb=256)
 
@@ -26,6 +32,18 @@ def make_task(task_id: str = "t", task_type: TaskType = TaskType.TRANSCRIBE, **f
     own.setdefault("resources", SMALL)
     own.setdefault("provider", "scripted")
     return BatchTask(id=task_id, task_type=task_type, data=own.pop("data", {}) | fields, **own)
+
+
+def make_parts(task: BatchTask, cuts: Sequence[tuple[float, float]], *, shared: bool = False) -> tuple[BatchTask, ...]:
+    """The parts of a TRANSCRIBE task's recording.
+
+    Args:
+        task: The recording's.
+        cuts: Start and end of each part, seconds.
+        shared: Whether they are requests to a service, else chunks for a model of this machine.
+    """
+    data = from_json(TranscribeData, {"file_path": "", **task.data})
+    return plan_parts(REQUEST if shared else CHUNK, task, data.whole, cuts)
 
 
 def make_spec(output_dir: Path | str, *, limits: Limits | None = None, **fields: Any) -> BatchSpec:

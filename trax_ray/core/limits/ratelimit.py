@@ -20,7 +20,7 @@ from trax_ray.core.limits.window import INITIAL_WINDOW, Window
 __all__ = ["FREE_RETRIES", "ProviderLimits"]
 
 FREE_RETRIES = 100
-"""Retries of a task that cost it none of its own; later ones do."""
+"""Free retries of a task, for answers that say nothing of it; those beyond cost retries of its own."""
 
 SHORT_S, PARKS_ABOVE_S = 10.0, 120.0
 """Of Retry-After: up to the first it may be noise; above the second the provider is parked."""
@@ -39,7 +39,7 @@ class ProviderLimits:
         first_window: Requests at the same time that are tried at first.
 
     Attributes:
-        spent_usd: What the answers so far have cost, as far as they tell.
+        spent_usd: What the answers so far have cost, as far as they tell, and lost ones by their estimates.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ProviderLimits:
             estimate_usd: What it will cost, about; None where no price is known.
         """
         now = self._at(now)
-        self.on_lost(task_id, now)
+        self._release(task_id)
         estimate = round(estimate_usd * _NANO) if usable(estimate_usd) else 0
         self._running[task_id] = self._breaker.resumes, estimate
         self._reserved += estimate
@@ -90,12 +90,26 @@ class ProviderLimits:
         if not retry:
             self._retries.earn()
 
-    def on_lost(self, task_id: str, now: float) -> None:
-        """An attempt ended without an answer of the provider: cancelled, preempted, or its process died."""
+    def on_unasked(self, task_id: str, now: float) -> None:
+        """An attempt ended that asked the provider nothing: its result was there, or its recording wasn't."""
         self._at(now)
-        self._reserved -= self._running.pop(task_id, (0, 0))[1]
+        self._release(task_id)
+
+    def on_lost(self, task_id: str, now: float) -> None:
+        """Nobody hears of an attempt again: it was cancelled or preempted, or its process died.
+
+        A service charges for work and not for delivery, so the estimate counts as spent.
+        """
+        self._at(now)
+        self._spent += self._release(task_id)
+
+    def _release(self, task_id: str) -> int:
+        """An attempt isn't under way any more; what was reserved for it."""
+        _, estimate = self._running.pop(task_id, (0, 0))
+        self._reserved -= estimate
         if self._breaker.probe == task_id:
             self._breaker.probe = ""
+        return estimate
 
     def on_all_lost(self, now: float) -> None:
         """No attempt is in flight any more, as after the death of the coordinator."""
@@ -114,7 +128,7 @@ class ProviderLimits:
         resumes, _ = self._running.get(task_id, (self._breaker.resumes, 0))
         probed = task_id == self._breaker.probe
         closes = self._breaker.on_signal(task_id, signal, resumes, now)
-        self.on_lost(task_id, now)
+        self._release(task_id)
         if usable(signal.cost_usd):
             self._spent += round(signal.cost_usd * _NANO)
         self._read_headers(signal, now)
@@ -189,7 +203,7 @@ class ProviderLimits:
 
     @property
     def spent_usd(self) -> float:
-        """What the answers have cost so far."""
+        """What the answers have cost so far, and lost ones by their estimates."""
         return self._spent / _NANO
 
     @property

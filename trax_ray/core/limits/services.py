@@ -20,7 +20,7 @@ means it, and being turned away costs nothing. Starting at 8, a thousand request
 
 
 class Services:
-    """All providers that are asked over a network. Only tasks that share a process ask one."""
+    """All providers that are asked over a network, by whatever process: what counts is whether a task asks one."""
 
     def __init__(self) -> None:
         self._limits: dict[str, ProviderLimits] = {}
@@ -32,7 +32,7 @@ class Services:
         self._unasked = self._new()
 
     def begin(self, spec: BatchSpec, now: float) -> None:
-        """A coordinator takes over: nothing is under way, and who had refused is tried again."""
+        """A coordinator takes over: what was in flight is lost, and providers that refused are tried again."""
         self._max_workers, self._max_cost_usd = spec.limits.max_workers, spec.max_cost_usd
         self._unasked = self._new()
         self._under_way.clear()
@@ -53,28 +53,39 @@ class Services:
 
     def on_started(self, task: BatchTask, now: float, *, retry: bool) -> None:
         """A task's attempt starts."""
-        if task.shared:
+        if task.asks_provider:
             self._under_way[task.id] = task.provider
             self._count[task.provider] += 1
             self._of(task.provider).on_started(task.id, now, retry=retry, estimate_usd=_estimate(task))
 
     def on_ended(self, task: BatchTask, signal: ProviderSignal | None, now: float) -> Verdict | None:
-        """A task's attempt ended, with an answer or without one; what the answer means for the task."""
-        provider = self._under_way.pop(task.id, None)
+        """A task's attempt ended: what the provider's answer means for the task; None where it wasn't asked."""
+        provider = self._ended(task)
         if provider is None:
             return None
-        self._count[provider] -= 1
         if signal is not None:
             return self._of(provider).on_signal(task.id, signal, now)
-        self._of(provider).on_lost(task.id, now)
+        self._of(provider).on_unasked(task.id, now)
         return None
+
+    def on_lost(self, task: BatchTask, now: float) -> None:
+        """Nobody hears of a task's attempt again: what it may have asked for counts as paid."""
+        provider = self._ended(task)
+        if provider is not None:
+            self._of(provider).on_lost(task.id, now)
+
+    def _ended(self, task: BatchTask) -> str | None:
+        provider = self._under_way.pop(task.id, None)
+        if provider is not None:
+            self._count[provider] -= 1
+        return provider
 
     def startable(self, tasks: Iterable[BatchTask], now: float) -> Iterator[BatchTask]:
         """Those of the tasks, in their order, that their providers let start now. Tasks that ask none always may."""
         room: dict[str, int] = {}
         planned_usd: dict[str, float] = {}
         for task in tasks:
-            if task.shared:
+            if task.asks_provider:
                 # A question changes nothing: a provider is only known from its first request on.
                 limits, provider = self._limits.get(task.provider) or self._unasked, task.provider
                 if provider not in room:
@@ -104,7 +115,7 @@ class Services:
         """
         short: dict[str, bool] = {}
         for task in waiting:
-            if task.shared and not self._count[task.provider]:
+            if task.asks_provider and not self._count[task.provider]:
                 limits = self._limits.get(task.provider) or self._unasked
                 short[task.provider] = short.get(task.provider, True) and not limits.may_start(_estimate(task))
         return {provider: self._cost_cap(provider) for provider, is_short in short.items() if is_short}
@@ -119,7 +130,7 @@ class Services:
 
     @property
     def spent_usd(self) -> float:
-        """What all answers so far have cost, US dollars, as far as they tell."""
+        """What all answers so far have cost, as far as they tell, and lost ones by their estimates; US dollars."""
         return sum(limits.spent_usd for limits in self._limits.values())
 
     def why(self, now: float) -> dict[str, str]:

@@ -294,7 +294,7 @@ def to_give_back(allowance: Allowance, uses: Sequence[Use]) -> tuple[Use, bool] 
 
     Returns:
         What it uses, and whether it is to blame: it uses far more than it asked for. Else it is the youngest one,
-        whose work costs least to do again; never the only one. None where nothing is to be ended.
+            whose work costs least to do again; never the only one. None where nothing is to be ended.
     """
     if allowance.memory is not Memory.SHED:
         return None

@@ -8,10 +8,20 @@ from trax_ray.codes import FailureCode
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
 
-__all__ = ["REPEATED", "RetryDecision", "backoff_s", "decide"]
+__all__ = ["REPEATED", "UNANSWERED", "RetryDecision", "backoff_s", "decide"]
 
 LOST = frozenset({FailureCode.NODE_DIED, FailureCode.OWNER_DIED, FailureCode.RESULT_LOST})
 """Failure codes of attempts that were lost and whose task isn't to blame."""
+
+UNANSWERED = LOST | {
+    FailureCode.WORKER_DIED,
+    FailureCode.STALLED,
+    FailureCode.TIMED_OUT,
+    FailureCode.CANCELLED,
+    FailureCode.OUT_OF_MEMORY,
+    FailureCode.RAY,
+}
+"""Failure codes of attempts whose answer is lost: what they asked of a provider may have been answered, and charged."""
 
 MOST_BAD_ANSWERS = 2
 """Retries of a task for bad answers: each was probably paid, and after three bad answers a fourth is likely."""

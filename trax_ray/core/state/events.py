@@ -7,12 +7,12 @@ that some was drawn. So a journal replays to the same state even under a later v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from typing import Any, get_args
 
 from trax_ray.core.limits.signals import ProviderSignal
-from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskType
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, Result, TaskType
 
 __all__ = [
     "AttemptEnded",
@@ -196,15 +196,20 @@ class Dispatch:
         task: What to do.
         epoch: Of the coordinator.
         attempt: Its number, from 1.
-        children: Ids of the task's children and their artifacts, in order.
-        alone: In a process of its own: what it does to its process must harm nobody else.
+        children: What the task's children made, by their ids, in order.
+        needed: What the tasks made that it depends on, by their ids, in order.
     """
 
     task: BatchTask
     epoch: int
     attempt: int
-    children: Mapping[str, str]
-    alone: bool = True
+    children: Mapping[str, Result] = field(default_factory=dict)
+    needed: Mapping[str, Result] = field(default_factory=dict)
+
+    @property
+    def alone(self) -> bool:
+        """In a process of its own: what it does to its process must harm nobody else."""
+        return not self.task.shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +248,18 @@ def encode(value: Any) -> Any:
             default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
             if content != default:
                 encoded[entry.name] = encode(content)
+        if isinstance(value, BatchTask) and value.kind == value.task_type.value and not _is_part(encoded):
+            del encoded["kind"]
         return encoded
     return value
+
+
+_KINDS_OF_CHUNKS = {False: "chunk", True: "request"}
+"""What version 0.1, whose journals name no kinds, did with a part of a recording, by whether it was shared."""
+
+
+def _is_part(data: Mapping[str, Any]) -> bool:
+    return bool(data.get("parent")) and data.get("chunk") is not None
 
 
 def decode_task(data: Mapping[str, Any]) -> BatchTask:
@@ -254,6 +269,8 @@ def decode_task(data: Mapping[str, Any]) -> BatchTask:
     values["depends_on"] = tuple(values.get("depends_on", ()))
     if "resources" in values:
         values["resources"] = ResourceRequest(**values["resources"])
+    if "kind" not in values and _is_part(values):
+        values["kind"] = _KINDS_OF_CHUNKS[bool(values.get("shared"))]
     return BatchTask(**values)
 
 

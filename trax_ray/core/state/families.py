@@ -11,7 +11,7 @@ from dataclasses import replace
 from trax_ray.codes import FailureCode
 from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.state.waiting import Waiting
-from trax_ray.core.task import BatchTask, FailureClass, TaskState
+from trax_ray.core.task import BatchTask, FailureClass, Result, TaskState
 from trax_ray.errors import IllegalTransition
 
 __all__ = ["Families"]
@@ -71,10 +71,14 @@ class Families:
         record.waiting_for = {name for name in record.children if not self._ledger.records[name].state.terminal}
         self._check_parent(record)
 
-    def start(self, record: TaskRecord) -> dict[str, str]:
-        """A task starts: its children's artifacts by their ids, in order."""
+    def start(self, record: TaskRecord) -> tuple[dict[str, Result], dict[str, Result]]:
+        """A task starts: what its children made and what the tasks made that it depends on, by their ids, in order."""
         self.expanded.pop(record.task.id, None)
-        return {name: self._ledger.records[name].artifact_key for name in record.children}
+        return self._results(record.children), self._results(record.task.depends_on)
+
+    def _results(self, names: Iterable[str]) -> dict[str, Result]:
+        made = {name: self._ledger.records[name] for name in names}
+        return {name: Result(each.artifact_key, each.metrics, each.task.kind) for name, each in made.items()}
 
     def failed(self) -> tuple[list[TaskRecord], list[TaskRecord]]:
         """What has failed and nobody else will do again.
@@ -96,6 +100,8 @@ class Families:
         record = self._ledger.records[task.id]
         self._ledger.move(record, Cause.REVIVE)
         self._ledger.give(record)
+        # A changed input is another matter.
+        record.suspect = record.suspect and record.task.fingerprint == task.fingerprint
         self._ledger.replace_task(record, task)
         self._note_dependencies(task)
         record.spent = record.deaths = record.losses = record.degradation = record.turned_away = 0

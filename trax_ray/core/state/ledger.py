@@ -62,7 +62,7 @@ class TaskRecord:
 
     `deaths` counts processes that died of it alone, `losses` attempts that were lost with their node, `repeats`
     failures by their code, where how often matters (`retry.REPEATED`). What retries have changed in `task`: more
-    memory; no longer `shared` where it was there when a shared process died.
+    memory. `suspect`: it was in a shared process that died, so from now on its attempts have one of their own.
     """
 
     task: BatchTask
@@ -77,6 +77,7 @@ class TaskRecord:
     turned_away: int = 0
     repeats: dict[str, int] = field(default_factory=dict)
     retry_wanted: bool = False
+    suspect: bool = False
     degradation: int = 0
     recovered: bool = False
     waiting_for: set[str] = field(default_factory=set)
@@ -88,6 +89,11 @@ class TaskRecord:
     started_at: float = 0.0
     ended_at: float = 0.0
     story: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH))
+
+    @property
+    def to_run(self) -> BatchTask:
+        """The task as its next attempt runs it: alone where it is a suspect."""
+        return self.task.alone() if self.suspect else self.task
 
     @property
     def work(self) -> float:

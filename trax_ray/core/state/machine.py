@@ -13,7 +13,7 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import FREE_RETRIES
 from trax_ray.core.limits.services import Services
-from trax_ray.core.policy.retry import LOST, REPEATED, backoff_s, decide
+from trax_ray.core.policy.retry import LOST, REPEATED, UNANSWERED, backoff_s, decide
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -120,7 +120,7 @@ class BatchState:
         self._waiting.pass_time(now)
         if self.paused or self.draining or self.finished:
             return iter(())
-        tasks = (record.task for record in self._waiting.best(count))
+        tasks = (record.to_run for record in self._waiting.best(count))
         return self.services.startable(tasks, now)
 
     def next_attempt(self, task_id: str) -> int:
@@ -242,16 +242,16 @@ class BatchState:
         if attempt != record.attempt + 1:
             raise IllegalTransition(f"task {task_id} can't start attempt {attempt}: {record.tell()}")
         self._waiting.start(record)
-        children = self._families.start(record)
+        children, needed = self._families.start(record)
         record.epoch, record.attempt, record.started_at = self.epoch, attempt, self.now
         self.services.on_started(record.task, self.now, retry=record.spent + record.turned_away > 0)
-        return Dispatch(record.task, self.epoch, attempt, children, alone=not record.task.shared)
+        return Dispatch(record.to_run, self.epoch, attempt, children, needed)
 
     def _preempt(self, event: Preempted) -> list[Command]:
         record = self._current(event)
         if record is None:
             return []
-        self.services.on_ended(record.task, None, self.now)
+        self.services.on_lost(record.task, self.now)
         self._waiting.requeue(record)
         return [Cancel(event.task_id, event.epoch, event.attempt)]
 
@@ -274,7 +274,11 @@ class BatchState:
         if record is None:
             return
         outcome = event.outcome
-        verdict = self.services.on_ended(record.task, outcome.signal, self.now)
+        verdict = None
+        if outcome.failure is not None and outcome.failure.code in UNANSWERED and outcome.signal is None:
+            self.services.on_lost(record.task, self.now)
+        else:
+            verdict = self.services.on_ended(record.task, outcome.signal, self.now)
         if outcome.failure is None:
             record.artifact_key, record.metrics, record.failure = outcome.artifact_key, outcome.metrics, None
             self._families.end(record, Cause.SUCCEED)
@@ -296,9 +300,9 @@ class BatchState:
         self._on_failure(record, failure, event.jitter)
 
     def _on_failure(self, record: TaskRecord, failure: Failure, jitter: float) -> None:
-        if failure.code == FailureCode.WORKER_DIED and record.task.shared:
+        if failure.code == FailureCode.WORKER_DIED and record.to_run.shared:
             # It was one of many in its process, and who killed that nobody knows: the next attempt, alone, will tell.
-            record.task = replace(record.task, shared=False)
+            record.suspect = True
             self._waiting.requeue(record)
             return
         record.deaths += failure.code == FailureCode.WORKER_DIED
@@ -347,7 +351,7 @@ class BatchState:
         commands: list[Command] = []
         for record in self.records.values():
             if record.state is TaskState.RUNNING:
-                self.services.on_ended(record.task, None, self.now)
+                self.services.on_lost(record.task, self.now)
                 commands.append(Cancel(record.task.id, record.epoch, record.attempt))
             if not record.state.terminal:
                 self._waiting.cancel(record)
