@@ -21,6 +21,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.progress import (
     BatchStatus,
     Expected,
@@ -252,7 +253,7 @@ def no_batch(layout: Layout) -> FileError:
     return FileError(
         f"there is no batch in {shown(layout.output_dir)}: "
         "give the output folder of one, or start one with `trax-ray batch INPUT -o OUT`",
-        code="not_found",
+        code=FailureCode.NOT_FOUND,
     )
 
 

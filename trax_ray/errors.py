@@ -4,8 +4,8 @@
       NetworkError                category network     time-outs, lost connections, server errors
       FileError                   category file        missing, unreadable or unwritable files
         JournalError              a journal segment that can't be trusted (a bad group before the last)
-        FencedError               a younger coordinator owns this output folder
-        BusyError                 another batch is at work in this output folder
+        FencedError               a newer coordinator owns this output folder
+        BusyError                 another batch holds this output folder
       ProcessingError             category processing  media that can't be decoded, answers that can't be used
         MediaError                no audio, no samples, not decodable
         IllegalTransition         an event that a task's state doesn't allow, with that task's story
@@ -17,13 +17,16 @@
       SetupError                  something that trax_ray needs is missing (exit code 3); says the ways out
 
 Every failure of a task has a `category` (network, file, processing, resource) and a `failure_class`
-(transient, permanent, config, unknown, resource). An error carries the pair that fits it most often; the
-place that raises it may say better. Every error survives pickling, so it can cross process borders.
+(transient, permanent, config, unknown, resource), and a code of `trax_ray.codes`. A class of errors has the values
+that fit most of its cases; the place that raises an error may give others. Every error survives pickling, so it can
+cross process borders.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from trax_ray.codes import FailureCode
 
 __all__ = [
     "BusyError",
@@ -50,13 +53,13 @@ class TraxRayError(Exception):
     Args:
         message: One sentence that names the thing and, where there is one, the way out.
         failure_class: Overrides the class's own: transient, permanent, config, unknown or resource.
-        code: A short, stable word for programs, such as `no_samples`. Defaults to the class's own.
+        code: A short, stable word for programs, of `FailureCode`. Defaults to the class's own.
         retry_after_s: Seconds that the other side asked to wait; None where it said nothing.
     """
 
     category: str = "processing"
     failure_class: str = "permanent"
-    code: str = "error"
+    code: str = FailureCode.ERROR
 
     def __init__(
         self,
@@ -92,56 +95,56 @@ class NetworkError(TraxRayError):
 
     category = "network"
     failure_class = "transient"
-    code = "network"
+    code = FailureCode.NETWORK
 
 
 class FileError(TraxRayError):
     """A file that is missing, unreadable or unwritable."""
 
     category = "file"
-    code = "file"
+    code = FailureCode.FILE
 
 
 class JournalError(FileError):
     """A journal segment that can't be trusted: a bad group with good ones after it."""
 
-    code = "journal_corrupt"
+    code = FailureCode.JOURNAL_CORRUPT
 
 
 class FencedError(FileError):
     """A coordinator with a higher epoch owns this output folder; this one must stop."""
 
-    code = "fenced"
+    code = FailureCode.FENCED
 
 
 class BusyError(FileError):
-    """Another live batch holds this output folder, or works on this head of Ray."""
+    """Another live batch holds this output folder, or uses this head of Ray."""
 
-    code = "busy"
+    code = FailureCode.BUSY
 
 
 class ProcessingError(TraxRayError):
     """Media that can't be decoded, or an answer that can't be used."""
 
-    code = "processing"
+    code = FailureCode.PROCESSING
 
 
 class MediaError(ProcessingError):
     """No audio stream, no samples, or bytes that no decoder accepts."""
 
-    code = "not_decodable"
+    code = FailureCode.NOT_DECODABLE
 
 
 class IllegalTransition(ProcessingError):
     """An event that the task's present state doesn't allow. The message tells the task's story."""
 
-    code = "illegal_transition"
+    code = FailureCode.ILLEGAL_TRANSITION
 
 
 class TaskCancelled(ProcessingError):
     """The attempt was cancelled. Not a failure: nothing is retried and nothing is counted."""
 
-    code = "cancelled"
+    code = FailureCode.CANCELLED
 
 
 class ResourceError(TraxRayError):
@@ -149,31 +152,31 @@ class ResourceError(TraxRayError):
 
     category = "resource"
     failure_class = "resource"
-    code = "resource"
+    code = FailureCode.RESOURCE
 
 
 class QueueFull(ResourceError):
     """`add_task` before `start`, beyond `queue_size`."""
 
     failure_class = "permanent"
-    code = "queue_full"
+    code = FailureCode.QUEUE_FULL
 
 
 class DiskFull(ResourceError):
     """Nothing more can be written. The batch stops, loses nothing, and continues when there is room."""
 
     failure_class = "config"
-    code = "disk_full"
+    code = FailureCode.DISK_FULL
 
 
 class UsageError(TraxRayError):
     """A bad value or flags that contradict each other; the command line exits with 2."""
 
-    code = "usage"
+    code = FailureCode.USAGE
 
 
 class SetupError(TraxRayError):
     """Something that trax_ray needs is missing; the command line exits with 3 and says the ways out."""
 
     failure_class = "config"
-    code = "setup"
+    code = FailureCode.SETUP

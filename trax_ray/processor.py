@@ -24,6 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
@@ -43,7 +44,7 @@ from trax_ray.plan.planner import TaskPlanner, find_keys, pin_model, resolve_mod
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.registry import provider_of
 from trax_ray.report.result import BatchResult, result_of
-from trax_ray.store.batch_journal import read_state, spoilt
+from trax_ray.store.batch_journal import missing_results, read_state
 from trax_ray.store.inbox import waiting
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease, expect_nobody
@@ -356,7 +357,7 @@ class BatchProcessor:
             return None
         state = read_state(layout)
         state.handle(CoordinatorStarted(state.epoch, self.spec.to_dict(), run=uuid.uuid4().hex), state.now)
-        events = additions(state.ledger, given, spoilt(layout, state.records, given))
+        events = additions(state.ledger, given, missing_results(layout, state.records, given))
         if not all(isinstance(event, Known) for event in events):
             return None
         for event in [*events, InputsClosed()]:
@@ -445,7 +446,7 @@ def _starting(spec: BatchSpec) -> Iterator[Callable[[], None]]:
     try:
         lease.acquire(f"batch {spec.name}, which is starting")
     except FileError as error:
-        if error.code != "no_locks":  # there the coordinator's heartbeat has to do
+        if error.code != FailureCode.NO_LOCKS:  # there the coordinator's heartbeat has to do
             raise
     try:
         yield lease.release

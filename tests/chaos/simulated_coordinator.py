@@ -35,7 +35,7 @@ from trax_ray.core.state.events import (
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
 from trax_ray.store import inbox
-from trax_ray.store.batch_journal import BatchJournal, spoilt
+from trax_ray.store.batch_journal import BatchJournal, missing_results
 
 if TYPE_CHECKING:
     from simulated_world import World
@@ -169,7 +169,7 @@ class Coordinator:
             if isinstance(message, str):
                 events.append(_COMMANDS[message]())
                 continue
-            gone = spoilt(self.layout, self.state.records, message.tasks)
+            gone = missing_results(self.layout, self.state.records, message.tasks)
             try:
                 given = additions(self.state.ledger, message.tasks, gone)
             except TraxRayError as error:

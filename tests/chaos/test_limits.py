@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from batch_program import Batch, artifacts, outputs, until
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.services import FIRST_WINDOW
-from trax_ray.core.policy.retry import WORKER_DIED
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import ResourceRequest, TaskState
 from trax_ray.testing.factories import make_task
@@ -98,7 +98,9 @@ def test_one_that_crashes_among_many_in_a_process_is_the_only_one_blamed(
         others = [each for name, each in records.items() if name != "crash"]
         assert {(each.state, each.deaths, each.spent) for each in others} == {(TaskState.SUCCEEDED, 0, 0)}
         assert len(others) == len(artifacts(batch.out)) == len(outputs(batch.out)) == BEFORE + LANE - 1
-        died = Counter(each.task_id for each in history.attempts if each.failure and each.failure.code == WORKER_DIED)
+        died = Counter(
+            each.task_id for each in history.attempts if each.failure and each.failure.code == FailureCode.WORKER_DIED
+        )
         assert died.pop("crash") == 2, "once among others, once alone; the second time alone quarantined it"
         assert died == {task.id: 1 for task in tasks[BEFORE + 1 :]}
     found = f"{LANE - 1} succeeded, none of them blamed and no retry spent; 1 quarantined after 2 deaths alone"

@@ -217,9 +217,9 @@ def test_a_journal_that_is_not_synced_is_noticed() -> None:
 
 
 def test_finished_work_that_is_given_again_is_noticed() -> None:
-    def again(ledger: Ledger, tasks: list[BatchTask], spoilt: Collection[str] = ()) -> list[Event]:
+    def again(ledger: Ledger, tasks: list[BatchTask], missing: Collection[str] = ()) -> list[Event]:
         ended = [task for task in tasks if task.id in ledger.records and ledger.records[task.id].state.terminal]
-        rest = additions(ledger, [task for task in tasks if task not in ended], spoilt)
+        rest = additions(ledger, [task for task in tasks if task not in ended], missing)
         return [Revived(tuple(ended)), *rest] if ended else rest
 
     with patch.object(simulated_coordinator, "additions", again):

@@ -284,7 +284,9 @@ def test_the_key_is_nowhere_but_where_requests_are_made(samples: Path, tmp_path:
             assert CANARY not in pd.read_parquet(out / "report" / f"{table}.parquet").to_csv()
 
         (refused,) = [row for row in files(out).values() if row["status"] == "failed"]
-        assert refused["error"] == "HTTP 400: can't read what *** has sent"
+        assert refused["error"] == (
+            "HTTP 400: can't read what *** has sent: convert the file, or take another `--model`"
+        )
         assert server.ledger.sums.paid == 3
         assert list(Path(session, "logs").glob("*")), "there are logs, in which it isn't"
     if not remembered:

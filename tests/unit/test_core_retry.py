@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.policy.retry import BAD_ANSWER, FORMAT_REFUSED, LOST, RetryDecision, backoff_s, decide
+from trax_ray.codes import FailureCode
+from trax_ray.core.policy.retry import LOST, RetryDecision, backoff_s, decide
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Category, Failure, FailureClass, ResourceRequest
 
@@ -172,7 +173,7 @@ def test_memory_grows_and_always_fits_some_node(policy: RetryPolicy, memory_mb: 
 
 @pytest.mark.parametrize(("max_retries", "retries"), [(0, 0), (1, 1), (3, 2), (9, 2)])
 def test_a_bad_answer_is_asked_for_again_twice_at_the_most(max_retries: int, retries: int) -> None:
-    what = failure(code=BAD_ANSWER)
+    what = failure(code=FailureCode.BAD_ANSWER)
     made = [decided(what, spent=n, repeats=n + 1, max_retries=max_retries) is not None for n in range(max_retries + 1)]
     assert sum(made) == retries
     assert made == [True] * retries + [False] * (max_retries + 1 - retries)
@@ -181,10 +182,10 @@ def test_a_bad_answer_is_asked_for_again_twice_at_the_most(max_retries: int, ret
 
 def test_to_learn_how_a_server_wants_to_be_asked_costs_no_retry() -> None:
     policy = RetryPolicy(max_losses=4)
-    assert decided(failure(code=FORMAT_REFUSED), policy, max_retries=0, repeats=4) == RetryDecision(
+    assert decided(failure(code=FailureCode.FORMAT_REFUSED), policy, max_retries=0, repeats=4) == RetryDecision(
         delay_s=0.5, degradation=0, spends=False
     )
-    assert decided(failure(code=FORMAT_REFUSED), policy, max_retries=0, repeats=5) is None
-    spent = decided(failure(code=FORMAT_REFUSED), policy, max_retries=1, repeats=5)
+    assert decided(failure(code=FailureCode.FORMAT_REFUSED), policy, max_retries=0, repeats=5) is None
+    spent = decided(failure(code=FailureCode.FORMAT_REFUSED), policy, max_retries=1, repeats=5)
     assert spent is not None
     assert spent.spends

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trax_ray.core.limits.services import COST_CAP
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.policy.admission import Allowance, admit
 from trax_ray.core.spec import BatchSpec, Limits
@@ -127,7 +127,7 @@ def test_money_stops_new_requests_and_what_was_paid_is_brought_to_its_end() -> N
         batch.end(dispatch, ProviderSignal(status=200, latency_s=1.0, cost_usd=0.10))
     assert batch.start() == []
     assert batch.state.finished == "parked"
-    assert batch.state.parked["openai"].code == COST_CAP
+    assert batch.state.parked["openai"].code == FailureCode.COST_CAP
     assert "--max-cost" in batch.state.parked["openai"].message
     assert batch.state.services.spent_usd == pytest.approx(0.3)
     batch.begin(epoch=2, max_cost_usd=1.0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ import trax_ray
 from trax_ray.cli import app as cli
 from trax_ray.cli import batch as cli_batch
 from trax_ray.cli import doctor as cli_doctor
-from trax_ray.core.task import FailureClass
+from trax_ray.codes import FailureClass, FailureCode, WarningCode
 from trax_ray.providers import choice
 from trax_ray.providers.openai_models import COMPATIBLE, MODELS, model_of
 from trax_ray.providers.prices import PRICES
@@ -174,13 +175,6 @@ def test_the_founding_options() -> None:
 # Codes
 
 
-def codes_of_table(text: str, heading: str) -> set[str]:
-    """The words in backquotes in the first column of the tables below a heading."""
-    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    cells = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)
-    return {code for cell in cells for code in re.findall(r"`(\w+)`", cell)}
-
-
 def test_exit_codes() -> None:
     known = {0, cli.EXIT_USAGE, cli.EXIT_SETUP, cli.EXIT_DEFECT, cli_doctor.EXIT_MISSING}
     known |= {cli_batch.EXIT_FAILED, cli_batch.EXIT_SETUP, cli_batch.EXIT_STOPPED}
@@ -198,63 +192,24 @@ def test_failure_classes() -> None:
     assert set(rows) - {"class"} == {each.value for each in FailureClass}
 
 
-def words_in(node: ast.AST, constants: dict[str, str]) -> Iterator[str]:
-    """The text constants in an expression, by value or by the name of a constant."""
-    for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield part.value
-        elif isinstance(part, ast.Name) and part.id in constants:
-            yield constants[part.id]
+def test_the_tables_of_codes_are_those_of_the_program() -> None:
+    """A new code needs no more than its row in `trax_ray.codes`, and this script run."""
+    script = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))
+    assert script["with_tables"](TROUBLESHOOTING) == TROUBLESHOOTING, "run python docs/make_tables.py"
+    for code in (*FailureCode, *WarningCode):
+        assert TROUBLESHOOTING.count(f"\n| `{code}` | ") == 1, code
 
 
-def codes_of_the_package() -> set[str]:
-    """Every failure code in the source: `code=`, class attributes, `Failure(...)`, and tables of codes."""
-    trees = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py") if "testing" not in path.parts}
-    constants = {
-        target.id: statement.value.value
-        for tree in trees.values()
-        for statement in tree.body
-        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
-        for target in statement.targets
-        if isinstance(target, ast.Name) and isinstance(statement.value.value, str) and target.id.isupper()
-    }
-    found: set[str] = set()
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.keyword) and node.arg == "code":
-                found |= set(words_in(node.value, constants))
-            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Failure", "failure"):
-                found |= set(words_in(node.args[2], constants)) if len(node.args) > 2 else set()
-            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "_lost":
-                found |= set(words_in(node.args[1], constants))
-            elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                names = {target.id for target in targets if isinstance(target, ast.Name)}
-                if "code" in names and path.name == "errors.py":
-                    found |= set(words_in(node.value, constants))
-                elif names & {"_READ_CODES", "_SCARCE"}:
-                    assert isinstance(node.value, ast.Dict)
-                    found |= {word for value in node.value.values for word in words_in(value, constants)}
-                elif names == {"_UNKNOWN"} and path.parent.name == "cluster":
-                    assert isinstance(node.value, ast.Tuple)
-                    rows = [row for row in node.value.elts if isinstance(row, ast.Tuple)]
-                    found |= {word for row in rows for word in words_in(row.elts[3], constants)}
-    return found
+def test_sections_that_a_code_points_to_are_there() -> None:
+    named = {name for code in FailureCode for name in re.findall(r"\(see (.*?)\)", code.way_out)}
+    assert named
+    assert named <= set(re.findall(r"^## (.*)$", TROUBLESHOOTING, re.MULTILINE))
 
 
-def test_every_failure_code_has_a_way_out() -> None:
-    """A new code needs a row in docs/troubleshooting.md."""
-    section = TROUBLESHOOTING.split("\n## Failure codes\n")[1].split("\n## ")[0]
-    general = {"usage", "setup", "file", "network", "processing", "resource", "error"} | {
-        "illegal_transition",
-        "closed",
-    }
-    assert all(f"`{code}`" in section for code in general)
-    documented = codes_of_table(TROUBLESHOOTING, "Failure codes") | general
-    package = codes_of_the_package()
-    assert {"worker_died", "dependency_failed", "too_many_open_files", "stalled"} <= package, "the search is blind"
-    assert package - documented == set(), "no row for these"
-    assert documented - package == set(), "nobody uses these"
+def test_options_that_a_code_names_are_there() -> None:
+    sentences = [sentence for code in (*FailureCode, *WarningCode) for sentence in (code.meaning, code.way_out)]
+    named = {flag for sentence in sentences for flag in re.findall(r"`(--[a-z-]+)", sentence)}
+    assert {"--chunk-size", "--vad"} <= named <= set(options("batch"))
 
 
 # Services

@@ -16,7 +16,20 @@ from trax_ray.store.layout import Layout
 
 PACKAGE = Path(trax_ray.__file__).parent
 
-ORDER = ("errors", "core", "media", "store", "providers", "kinds", "plan", "report", "cluster", "processor", "cli")
+ORDER = (
+    "codes",
+    "errors",
+    "core",
+    "media",
+    "store",
+    "providers",
+    "kinds",
+    "plan",
+    "report",
+    "cluster",
+    "processor",
+    "cli",
+)
 """Each may import those before it, but for what stands below."""
 
 APART = {"media": {"store"}, "store": {"media"}, "providers": {"store"}, "report": {"kinds", "media", "providers"}}
@@ -24,8 +37,8 @@ APART = {"media": {"store"}, "store": {"media"}, "providers": {"store"}, "report
 
 ROOMS: dict[str, set[str]] = {
     **{name: set(ORDER[:number]) - APART.get(name, set()) for number, name in enumerate(ORDER)},
-    "heads": {"errors", "core", "store"},
-    "control": {"errors", "core", "store"},
+    "heads": {"codes", "errors", "core", "store"},
+    "control": {"codes", "errors", "core", "store"},
     "testing": {*ORDER},
     "__main__": {"cli"},
 }
@@ -129,12 +142,12 @@ def test_ray_is_looked_for_where_it_is() -> None:
     assert found == RAY
 
 
-@pytest.mark.parametrize("module", [module for module in ALL if room(module) in ("core", "errors")])
+@pytest.mark.parametrize("module", [module for module in ALL if room(module) in ("codes", "core", "errors")])
 def test_core_imports_the_standard_library_and_itself(module: str) -> None:
     assert {name.split(".")[0] for _, name in imports(module)} <= {*sys.stdlib_module_names, "trax_ray"}
 
 
-@pytest.mark.parametrize("module", [module for module in ALL if room(module) in ("core", "errors")])
+@pytest.mark.parametrize("module", [module for module in ALL if room(module) in ("codes", "core", "errors")])
 def test_core_imports_nothing_by_name(module: str) -> None:
     """What is imported by name, none of the tests above sees."""
     assert "importlib" not in {name.split(".")[0] for _, name in imports(module)}
@@ -167,7 +180,7 @@ def bare() -> set[str]:
 
 
 def test_core_loads_the_standard_library_only(bare: set[str]) -> None:
-    names = [module for module in ALL if room(module) in ("core", "errors")]
+    names = [module for module in ALL if room(module) in ("codes", "core", "errors")]
     assert len(names) > 10
     loaded = loaded_by("\n".join(f"import {name}" for name in names))
     assert loaded - bare - set(sys.stdlib_module_names) == {"trax_ray"}
@@ -178,7 +191,7 @@ def test_core_pulls_in_no_other_room() -> None:
     code = "\n".join(f"import {name}" for name in names)
     code += "\nimport sys; print(*[name for name in sys.modules if name.startswith('trax_ray.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {room(name) for name in done.stdout.split()} == {"core", "errors"}
+    assert {room(name) for name in done.stdout.split()} == {"codes", "core", "errors"}
 
 
 def test_importing_trax_ray_loads_nothing_heavy(bare: set[str]) -> None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trax_ray.core.spec import OUTPUT_FORMATS
 from trax_ray.media.speech import Segment, Word
-from trax_ray.media.subtitles import FORMATS, MAX_CUE_S, MAX_LINE_CHARS, MAX_LINES, render, to_cues, wrapped
+from trax_ray.media.subtitles import MAX_CUE_S, MAX_LINE_CHARS, MAX_LINES, render, to_cues, wrapped
 
 TWO = [Segment(0.0, 1.5, "Hello there.", confidence=0.9), Segment(3661.25, 3663.0, "Good bye!")]
 
@@ -60,7 +61,7 @@ class TestFormats:
         with pytest.raises(ValueError, match=r"'doc'.*txt, srt, vtt, tsv, json"):
             render("doc", [])
 
-    @pytest.mark.parametrize("fmt", FORMATS)
+    @pytest.mark.parametrize("fmt", OUTPUT_FORMATS)
     def test_times_must_be_numbers(self, fmt: str) -> None:
         with pytest.raises(ValueError, match="times in seconds"):
             render(fmt, [Segment(float("nan"), 1.0, "x")])
@@ -85,7 +86,7 @@ class TestText:
     def test_srt_keeps_what_it_can(self) -> None:
         assert "\nAT&T <b> {x} \\N\n" in render("srt", [Segment(0, 1, "AT&T <b> {x} \\N")])
 
-    @pytest.mark.parametrize("fmt", FORMATS)
+    @pytest.mark.parametrize("fmt", OUTPUT_FORMATS)
     def test_breaks_and_tabs_become_spaces(self, fmt: str) -> None:
         content = render(fmt, [Segment(0.0, 1.0, "\ta\r\nb\x0bc\x00d\u2028e\ud800f ")])
         assert "a b c d e?f" in content

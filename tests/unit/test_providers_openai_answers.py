@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.policy.retry import BAD_ANSWER
+from trax_ray.codes import FailureCode
 from trax_ray.errors import ProcessingError, UsageError
 from trax_ray.media.speech import Span
 from trax_ray.providers.openai_answers import Answer, read_answer
@@ -91,7 +91,7 @@ def test_speakers_are_named() -> None:
 def test_what_can_not_be_right_is_no_transcript(content: Any, why: str) -> None:
     with pytest.raises(ProcessingError, match=why) as caught:
         read(content)
-    assert (caught.value.code, caught.value.failure_class) == (BAD_ANSWER, "transient")
+    assert (caught.value.code, caught.value.failure_class) == (FailureCode.BAD_ANSWER, "transient")
 
 
 def test_hardly_any_speech_may_have_been_a_cough() -> None:

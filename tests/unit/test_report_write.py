@@ -227,7 +227,7 @@ def test_a_failed_file(told: Path) -> None:
         "permanent",
         "processing",
         "no_samples",
-        NO_SAMPLES.message,
+        f"{NO_SAMPLES.message}: leave the file out",
         None,
     ]
 
@@ -355,7 +355,10 @@ def test_a_file_whose_chunk_failed(batch: Batch) -> None:
     assert (row["status"], row["failed_step"], row["code"]) == ("failed", "transcribe", "no_samples")
     first, second = batch.layout.errors_log.read_text().splitlines()
     assert first.split("\t")[1:3] == ["long.mp3", "transcribe chunk 1"]
-    assert second.split("\t")[-2:] == ["failed for good", r"1 of 2 chunks failed: no samples\nin \tit \x1b[31m"]
+    assert second.split("\t")[-2:] == [
+        "failed for good",
+        r"1 of 2 chunks failed: no samples\nin \tit \x1b[31m: leave the file out",
+    ]
 
 
 def test_attempts(told: Path) -> None:
@@ -443,9 +446,10 @@ def test_errors_log_has_a_line_per_failed_attempt_or_input(told: Path) -> None:
     assert [line.split("\t")[0] for line in lines] == sorted(line.split("\t")[0] for line in lines)
     assert lines[:2] == [
         "2026-01-01T00:00:31.000000Z\tflaky.mp3\ttranscribe\ttransient\tnetwork\ttimeout\t"
-        "attempt 1 of 4, again in 5.0 s\tthe server said nothing",
+        "attempt 1 of 4, again in 5.0 s\t"
+        "the server said nothing: check the network, then `trax-ray retry-failed`",
         "2026-01-01T00:00:52.000000Z\tbroken.mp3\ttranscribe\tpermanent\tprocessing\tno_samples\t"
-        r"attempt 1 of 4, failed for good" + "\t" + r"no samples\nin \tit \x1b[31m",
+        r"attempt 1 of 4, failed for good" + "\t" + r"no samples\nin \tit \x1b[31m: leave the file out",
     ]
     assert [(line.split("\t")[1], line.split("\t")[-2]) for line in lines[2:]] == [
         ("talk.mp3", "attempt 1 of 4, failed for good"),
@@ -463,6 +467,8 @@ def test_run_json(told: Path) -> None:
     quality = run["quality_metrics"]
     assert (quality["measured_accuracy"], quality["no_speech_count"], quality["recovered_count"]) == (90.0, 1, 1)
     assert quality["x_realtime"] == pytest.approx(quality["audio_s"] / 70)
+    assert set(run["warnings"]) == {"low_confidence", "no_speech"} == set(quality["warnings"])
+    assert "segments.parquet" in run["warnings"]["low_confidence"]
     assert [epoch["epoch"] for epoch in run["epochs"]] == [1, 2]
     assert run["spec"]["retry"]["max_retries"] == 3
     assert all(run[name] for name in ("trax_ray_version", "python_version", "ray_version", "host"))
@@ -544,7 +550,7 @@ def test_summary_rows(told: Path) -> None:
     good, broken = found["good.mp3"], found["broken.mp3"]
     assert (good["status"], good["duration_s"], good["processing_s"]) == ("succeeded", 60.0, 12.0)
     assert (good["measured_accuracy"], good["estimated_accuracy"], good["warnings"]) == (90.0, 80.0, "low_confidence")
-    assert (broken["failed_step"], broken["error"]) == ("transcribe", NO_SAMPLES.message)
+    assert (broken["failed_step"], broken["error"]) == ("transcribe", f"{NO_SAMPLES.message}: leave the file out")
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trax_ray.core.spec import OUTPUT_FORMATS
 from trax_ray.store import files
-from trax_ray.store.layout import FORMATS, Layout, fold, plan_names
+from trax_ray.store.layout import Layout, fold, plan_names
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 
@@ -187,7 +188,7 @@ def test_names_can_be_written(tmp_path: Path) -> None:
     paths = ["é" * 125 + ".mp3", os.fsdecode(b"\xff" * 251 + b".mp3"), "x/" + "y" * 255, "talk.mp3", "talk.srt/a.mp3"]
     layout = Layout(tmp_path)
     for name in plan(*paths).values():
-        for each in FORMATS:
+        for each in OUTPUT_FORMATS:
             for path in (layout.transcript(name, each), layout.enhanced(name, each)):
                 files.ensure_folder(path.parent)
                 files.write_atomically(path, b"")
@@ -216,7 +217,9 @@ def test_never_two_alike_whatever_the_order(inputs: list[str], order: random.Ran
     shuffled = order.sample(inputs, len(inputs))
     assert plan(*shuffled) == names
 
-    outputs = [f"{name}{ending}.{each}" for name in names.values() for each in FORMATS for ending in ("", ".enhanced")]
+    outputs = [
+        f"{name}{ending}.{each}" for name in names.values() for each in OUTPUT_FORMATS for ending in ("", ".enhanced")
+    ]
     assert len({folded(output) for output in outputs}) == len(outputs)
     above = {folded(str(folder)) for output in outputs for folder in PurePosixPath(output).parents}
     assert not above & {folded(output) for output in outputs}, "a file where a folder has to be"

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.policy.admission import cpu_slots
 from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
 from trax_ray.errors import SetupError, TraxRayError
@@ -292,7 +293,7 @@ def _default_model() -> tuple[str | None, str]:
     try:
         model = choose_model()
     except SetupError as error:
-        return None, "" if error.code == "no_model" else error.message
+        return None, "" if error.code == FailureCode.NO_MODEL else error.message
     try:
         provider_of(model).check(language=None)
     except TraxRayError as error:

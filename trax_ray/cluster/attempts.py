@@ -12,8 +12,8 @@ import ray
 from trax_ray.cluster import failures, remote
 from trax_ray.cluster.lane import Lanes
 from trax_ray.cluster.sampling import WorkerReport
+from trax_ray.codes import FailureCode
 from trax_ray.core.policy.admission import Use
-from trax_ray.core.policy.retry import WORKER_DIED
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import BatchTask, Failure, Outcome
@@ -246,8 +246,8 @@ class Attempts:
     def _failure(self, running: Running, error: ray.exceptions.RayError, alive: set[str]) -> Failure:
         failure = failures.failure_of_ray(error)
         if not running.dispatch.alone:
-            self._lanes.ended(running.handle, died=failure.code == WORKER_DIED)
-        elif failure.code == WORKER_DIED and running.worker is not None:
+            self._lanes.ended(running.handle, died=failure.code == FailureCode.WORKER_DIED)
+        elif failure.code == FailureCode.WORKER_DIED and running.worker is not None:
             if running.worker.node_id not in alive:
                 return failures.lost_with_node(failure)
             if self._lives(running.worker):

@@ -58,7 +58,7 @@ from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store import inbox
-from trax_ray.store.batch_journal import BatchJournal, spoilt
+from trax_ray.store.batch_journal import BatchJournal, missing_results
 from trax_ray.store.layout import Layout
 
 __all__ = ["Coordinator", "Opened", "create"]
@@ -253,7 +253,7 @@ class Coordinator:
                 if isinstance(message, str):
                     events.append(_COMMANDS[message]())
                     continue
-                gone = spoilt(self._layout, self._state.records, message.tasks)
+                gone = missing_results(self._layout, self._state.records, message.tasks)
                 try:
                     given = additions(self._state.ledger, message.tasks, gone)
                 except TraxRayError as error:

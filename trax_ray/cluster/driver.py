@@ -16,6 +16,7 @@ import ray
 
 from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
+from trax_ray.codes import FailureCode
 from trax_ray.core.progress import BatchProgress, Expected
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import encode
@@ -287,7 +288,7 @@ class Driver:
                 f"the batch's coordinator died {self._coordinators} times ({type(error).__name__}: {_said(error)}): "
                 "the same command continues; look at memory and at Ray's logs first",
                 failure_class="config",
-                code="coordinator_died",
+                code=FailureCode.COORDINATOR_DIED,
             ) from error
 
     def _check_node(self) -> None:
@@ -296,7 +297,7 @@ class Driver:
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         if self.connection.node_id not in alive:
             raise SetupError(
-                "Ray on this machine has died under the batch: the same command continues", code="ray_died"
+                "Ray on this machine has died under the batch: the same command continues", code=FailureCode.RAY_DIED
             )
 
     def _check_fits(self, request: ResourceRequest) -> None:

@@ -4,43 +4,42 @@ from __future__ import annotations
 
 import ray.exceptions as rex
 
-from trax_ray.core.policy.retry import WORKER_DIED
+from trax_ray.codes import FailureCode
 from trax_ray.core.task import Category, Failure, FailureClass
 
 __all__ = ["answer_lost", "failure_of_ray", "greedy", "lost_with_node", "stalled"]
 
-_UNKNOWN = (
-    (rex.OutOfMemoryError, FailureClass.RESOURCE, Category.RESOURCE, "out_of_memory", "ran out of memory on its node"),
-    (rex.NodeDiedError, FailureClass.UNKNOWN, Category.RESOURCE, "node_died", "was lost with its node"),
-    (rex.WorkerCrashedError, FailureClass.UNKNOWN, Category.PROCESSING, WORKER_DIED, "ended its worker process"),
+_MEANINGS = (
+    (rex.OutOfMemoryError, FailureCode.OUT_OF_MEMORY, "ran out of memory on its node"),
+    (rex.NodeDiedError, FailureCode.NODE_DIED, "was lost with its node"),
+    (rex.WorkerCrashedError, FailureCode.WORKER_DIED, "ended its worker process"),
     # A lane: its calls are all of it that is ever lost.
-    (rex.RayActorError, FailureClass.UNKNOWN, Category.PROCESSING, WORKER_DIED, "was in a process that died"),
-    (rex.TaskUnschedulableError, FailureClass.CONFIG, Category.RESOURCE, "unschedulable", "fits on no node"),
-    (rex.RuntimeEnvSetupError, FailureClass.CONFIG, Category.RESOURCE, "runtime_env", "has no environment to run in"),
-    (rex.AuthenticationError, FailureClass.CONFIG, Category.NETWORK, "authentication", "was refused by the cluster"),
-    (rex.TaskCancelledError, FailureClass.UNKNOWN, Category.PROCESSING, "cancelled", "was cancelled from outside"),
-    (rex.ObjectLostError, FailureClass.UNKNOWN, Category.RESOURCE, "result_lost", "lost its result"),
-    (rex.OwnerDiedError, FailureClass.UNKNOWN, Category.RESOURCE, "owner_died", "lost its owner"),
+    (rex.RayActorError, FailureCode.WORKER_DIED, "was in a process that died"),
+    (rex.TaskUnschedulableError, FailureCode.UNSCHEDULABLE, "fits on no node"),
+    (rex.RuntimeEnvSetupError, FailureCode.RUNTIME_ENV, "has no environment to run in"),
+    (rex.AuthenticationError, FailureCode.AUTHENTICATION, "was refused by the cluster"),
+    (rex.TaskCancelledError, FailureCode.CANCELLED, "was cancelled from outside"),
+    (rex.ObjectLostError, FailureCode.RESULT_LOST, "lost its result"),
+    (rex.OwnerDiedError, FailureCode.OWNER_DIED, "lost its owner"),
 )
+
+_WITH_DETAILS = (FailureCode.OUT_OF_MEMORY, FailureCode.UNSCHEDULABLE, FailureCode.RUNTIME_ENV)
+"""Where Ray's own sentence says more than ours."""
 
 
 def failure_of_ray(error: BaseException) -> Failure:
     """The failure that an error from Ray means: FACTS of Ray's error types, one row each."""
-    for kind, failure_class, category, code, what in _UNKNOWN:
+    for kind, code, what in _MEANINGS:
         if isinstance(error, kind):
-            return Failure(failure_class, category, code, f"the attempt {what}{_detail(error, code)}")
-    return Failure(
-        FailureClass.UNKNOWN,
-        Category.PROCESSING,
-        "ray",
-        f"the attempt ended with {type(error).__name__}: {_first_line(error)}",
-    )
+            details = f": {_first_line(error)}" if code in _WITH_DETAILS else ""
+            return _failure(code, f"the attempt {what}{details}")
+    return _failure(FailureCode.RAY, f"the attempt ended with {type(error).__name__}: {_first_line(error)}")
 
 
 def stalled(silent_s: float) -> Failure:
     """The failure of an attempt that gave no sign of life for so long that it was ended."""
     message = f"the attempt gave no sign of life for {silent_s:.0f} s and was ended"
-    return Failure(FailureClass.TRANSIENT, Category.RESOURCE, "stalled", message)
+    return _failure(FailureCode.STALLED, message)
 
 
 def greedy(used_mb: float, requested_mb: int, limit_mb: int) -> Failure:
@@ -49,22 +48,23 @@ def greedy(used_mb: float, requested_mb: int, limit_mb: int) -> Failure:
         f"the attempt used {used_mb:.0f} MB of memory where it had asked for {requested_mb} MB and the batch may use "
         f"{limit_mb} MB: give a larger --memory-limit if it needs as much"
     )
-    return Failure(FailureClass.RESOURCE, Category.RESOURCE, "out_of_memory", message)
+    return _failure(FailureCode.OUT_OF_MEMORY, message)
 
 
 def lost_with_node(failure: Failure) -> Failure:
     """The same failure where the node was lost too: then the worker died of that, and not of its task."""
-    return Failure(FailureClass.UNKNOWN, Category.RESOURCE, "node_died", f"{failure.message}, whose node was lost")
+    return _failure(FailureCode.NODE_DIED, f"{failure.message}, whose node was lost")
 
 
 def answer_lost() -> Failure:
     """The failure of an attempt of which nothing more was heard, though its process lives."""
     message = "the attempt's answer got lost on its way; its process lives"
-    return Failure(FailureClass.UNKNOWN, Category.NETWORK, "result_lost", message)
+    return _failure(FailureCode.RESULT_LOST, message, Category.NETWORK)
 
 
-def _detail(error: BaseException, code: str) -> str:
-    return f": {_first_line(error)}" if code in ("out_of_memory", "unschedulable", "runtime_env") else ""
+def _failure(code: FailureCode, message: str, category: Category = Category.RESOURCE) -> Failure:
+    """A failure of the code's class and category; where the code leaves them open, unknown and this category."""
+    return Failure(code.failure_class or FailureClass.UNKNOWN, code.category or category, code, message)
 
 
 def _first_line(error: BaseException) -> str:

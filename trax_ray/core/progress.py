@@ -12,7 +12,8 @@ from enum import Enum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trax_ray.core.state.ledger import DEPENDENCY_FAILED, TaskRecord, work_of
+from trax_ray.codes import FailureCode
+from trax_ray.core.state.ledger import TaskRecord, work_of
 from trax_ray.core.task import BatchTask, TaskState
 
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ def failures_of(state: BatchState) -> list[dict[str, Any]]:
 
 
 def _is_consequence(record: TaskRecord) -> bool:
-    return record.failure is not None and record.failure.code == DEPENDENCY_FAILED
+    return record.failure is not None and record.failure.code == FailureCode.DEPENDENCY_FAILED
 
 
 def _failure_of(record: TaskRecord) -> dict[str, Any]:

@@ -35,6 +35,7 @@ SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY")
 VAD_LEVELS = ("off", "low", "normal", "high")
 
 OUTPUT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+"""Formats of a transcript, each the suffix of its file, in the order of openai-whisper."""
 
 
 def _require(condition: bool, message: str) -> None:

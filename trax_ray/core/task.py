@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from trax_ray.codes import Category, FailureClass
 from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.errors import TraxRayError, UsageError
 
@@ -53,25 +54,6 @@ class TaskState(str, Enum):
         return self in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
 
-class FailureClass(str, Enum):
-    """What a failure means for the next attempt."""
-
-    TRANSIENT = "transient"
-    PERMANENT = "permanent"
-    CONFIG = "config"
-    UNKNOWN = "unknown"
-    RESOURCE = "resource"
-
-
-class Category(str, Enum):
-    """What a failure is about, in the founding document's four words."""
-
-    NETWORK = "network"
-    FILE = "file"
-    PROCESSING = "processing"
-    RESOURCE = "resource"
-
-
 @dataclass(frozen=True, slots=True)
 class ResourceRequest:
     """What one attempt asks of a node.
@@ -100,7 +82,7 @@ class Failure:
     Args:
         failure_class: What it means for the next attempt.
         category: What it is about.
-        code: A short, stable word, such as `no_samples`.
+        code: A short, stable word: one of `FailureCode`, or one from outside the package or of another version.
         message: One sentence for a person.
         retry_after_s: Seconds that the other side asked to wait; None where it said nothing.
         parks: For the class config: the provider to park; empty means the task's own, `*` means all.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from trax_ray.codes import WarningCode
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.store.artifacts import ArtifactStore
@@ -167,7 +168,7 @@ def _convert(source: Path, target: Path, content: str) -> Generator[Progress, No
     probabilities.append(detector.finish())
     speech_s = total_s(spans_of(np.concatenate(probabilities), samples))
     figures = analyser.figures()
-    found = {*warnings, *figures.pop("warnings"), *(() if speech_s > 0 else ("no_speech",))}
+    found = {*warnings, *figures.pop("warnings"), *(() if speech_s > 0 else (WarningCode.NO_SPEECH,))}
     return Converted(
         duration_s=round(samples / SAMPLE_RATE_HZ, 3),
         speech_s=round(speech_s, 3),

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import DiskFull, TraxRayError
 from trax_ray.store.files import explain
@@ -30,7 +31,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError) or (
         isinstance(error, OSError) and error.errno in _NETWORK
     ):
-        return Failure(FailureClass.TRANSIENT, Category.NETWORK, "connection", _sentence(error))
+        return Failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.CONNECTION, _sentence(error))
     if isinstance(error, OSError) and error.errno is not None:
         name = error.filename if isinstance(error.filename, str | bytes) else "a file"
         error = explain(error, os.fsdecode(name), "read")
@@ -38,9 +39,12 @@ def failure_of(error: BaseException) -> Failure:
         return Failure.of(error, parks="*" if isinstance(error, DiskFull) else "")
     if isinstance(error, MemoryError):
         return Failure(
-            FailureClass.RESOURCE, Category.RESOURCE, "out_of_memory", "the attempt ran out of memory in its process"
+            FailureClass.RESOURCE,
+            Category.RESOURCE,
+            FailureCode.OUT_OF_MEMORY,
+            "the attempt ran out of memory in its process",
         )
-    return Failure(FailureClass.UNKNOWN, Category.PROCESSING, "unexpected", _sentence(error))
+    return Failure(FailureClass.UNKNOWN, Category.PROCESSING, FailureCode.UNEXPECTED, _sentence(error))
 
 
 _NETWORK = {errno.ENETUNREACH, errno.EHOSTUNREACH}

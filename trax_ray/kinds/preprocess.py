@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trax_ray.codes import WarningCode
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
@@ -58,7 +59,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     key, converted = yield from convert(store, content, source, target, needed=bool(data.output))
     warnings = converted.warnings
     if task.file_id != task.id:
-        said_later = {*converted.media_warnings, "no_speech"}
+        said_later = {*converted.media_warnings, WarningCode.NO_SPEECH}
         warnings = tuple(name for name in warnings if name not in said_later)
     audio = str(target.relative_to(layout.output_dir))
     outputs = (audio,) if data.output else ()

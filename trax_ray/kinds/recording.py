@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.policy.quality import accuracy_percent
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
@@ -200,7 +201,7 @@ def _lock(recording: Recording, path: Path) -> Generator[Progress, None, Lease]:
             yield Progress(0.0)
             continue
         except FileError as error:
-            if error.code != "no_locks":
+            if error.code != FailureCode.NO_LOCKS:
                 raise
         return lease
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
 from trax_ray.errors import BusyError, FileError
@@ -22,7 +23,7 @@ from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.recording import CLAIM_PERIOD_S, Part, Recording, Stretch
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.kinds.uploads import Prepared, Uploads
-from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, SpeechService
+from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
 from trax_ray.providers.prices import cost_usd
@@ -58,7 +59,7 @@ async def call(assignment: Assignment) -> Outcome:
         if isinstance(look, Transcript):  # a copy of the recording was faster, and has paid
             return part.outcome(look, cached=True)
         reply = None if look.halved else await _ask(part, look, began)
-        if reply is None or (reply.failure is not None and reply.failure.code == TOO_LARGE):
+        if reply is None or (reply.failure is not None and reply.failure.code == FailureCode.TOO_LARGE):
             transcript, reply = await _ask_in_halves(part, look.prepared, began)
         elif reply.failure is None:
             transcript = part.uploads.transcript(part.span, look.prepared, reply, began)
@@ -167,7 +168,7 @@ async def _ask(part: _Part, ready: _Ready, began: float) -> Reply:
         except asyncio.TimeoutError:
             way_out = "" if spec.task_timeout_s is None else ": give a larger --task-timeout"
             message = f"the server gave no answer within {deadline_s:.3g} s{way_out}"
-            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, "deadline", message)
+            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.DEADLINE, message)
             # It may have been worked on, and then it is charged for.
             price = cost_usd(recording.model, {}, prepared.sent_s, time.time()) if part.uploads.priced else None
             signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s, cost_usd=price)
@@ -275,7 +276,7 @@ async def _claimed(recording: Recording, what: str) -> AsyncIterator[None]:
         except BusyError:
             await asyncio.sleep(CLAIM_PERIOD_S)
         except FileError as error:
-            if error.code != "no_locks":
+            if error.code != FailureCode.NO_LOCKS:
                 raise
             break
     try:

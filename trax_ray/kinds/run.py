@@ -15,18 +15,16 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import ResourceError, SetupError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.failures import failure_of
 
-__all__ = ["TIMED_OUT", "call", "kind_of", "make_attempt", "make_call", "run", "timed_out"]
+__all__ = ["call", "kind_of", "make_attempt", "make_call", "run", "timed_out"]
 
 logger = logging.getLogger(__name__)
-
-TIMED_OUT = "timed_out"
-"""Failure code of an attempt that took longer than the batch allows."""
 
 
 def load(path: str) -> Any:
@@ -136,7 +134,7 @@ def timed_out(timeout_s: float) -> ResourceError:
     return ResourceError(
         f"the attempt took longer than {timeout_s:g} s: give a larger --task-timeout, or a smaller --chunk-size",
         failure_class="transient",
-        code=TIMED_OUT,
+        code=FailureCode.TIMED_OUT,
     )
 
 

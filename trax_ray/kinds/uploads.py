@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.kinds.assignment import Progress
 from trax_ray.kinds.codec import from_json, to_json
@@ -270,7 +271,7 @@ class Uploads:
         return sealed if sealed and data[-_SEAL_BYTES:] == _seal(sealed) else None
 
     def _changed(self) -> FileError:
-        return FileError(f"{self.recording.name} holds no speech any more: was it changed?", code="changed")
+        return FileError(f"{self.recording.name} holds no speech any more: was it changed?", code=FailureCode.CHANGED)
 
 
 def _seal(data: bytes) -> bytes:

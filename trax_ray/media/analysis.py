@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trax_ray.codes import WarningCode
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 
 __all__ = ["Analyser"]
@@ -110,13 +111,13 @@ def _dbfs(amplitude: float) -> float:
     return round(max(FLOOR_DBFS, 20.0 * float(np.log10(max(amplitude, 1e-12)))), 1)
 
 
-def _judge(figures: dict[str, float]) -> list[str]:
+def _judge(figures: dict[str, float]) -> list[WarningCode]:
     if figures["peak_dbfs"] <= FLOOR_DBFS:
-        return ["silence"]
+        return [WarningCode.SILENCE]
     found = {
-        "clipping": figures["clipped_share"] > CLIPPING_SHARE,
-        "quiet": figures["peak_dbfs"] < QUIET_PEAK_DBFS,
-        "noisy": figures["snr_db"] < NOISY_SNR_DB,
-        "telephone_band": figures["bandwidth_hz"] < TELEPHONE_HZ,
+        WarningCode.CLIPPING: figures["clipped_share"] > CLIPPING_SHARE,
+        WarningCode.QUIET: figures["peak_dbfs"] < QUIET_PEAK_DBFS,
+        WarningCode.NOISY: figures["snr_db"] < NOISY_SNR_DB,
+        WarningCode.TELEPHONE_BAND: figures["bandwidth_hz"] < TELEPHONE_HZ,
     }
     return sorted(name for name, holds in found.items() if holds)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.errors import MediaError, TraxRayError
 from trax_ray.media.source import MediaInfo, open_audio, probe, read_info, translated, undecodable
 from trax_ray.media.speech import SAMPLE_RATE_HZ
@@ -124,9 +125,9 @@ class AudioStream(Iterator[Audio]):
         return self._delivered / SAMPLE_RATE_HZ
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[WarningCode, ...]:
         """Codes of what was wrong and survived: `damaged_frames`, `truncated`. Complete after the last block."""
-        found = [("damaged_frames", self.damaged_frames > 0), ("truncated", self.missing_s > 0)]
+        found = [(WarningCode.DAMAGED_FRAMES, self.damaged_frames > 0), (WarningCode.TRUNCATED, self.missing_s > 0)]
         return tuple(code for code, true in found if true)
 
     def __iter__(self) -> AudioStream:
@@ -226,7 +227,9 @@ class AudioStream(Iterator[Audio]):
         if whole and empty:
             if self.info.sample_rate_hz == 0:
                 raise undecodable(self._path, "no decodable frame")
-            raise MediaError(f"{os.fspath(self._path)} has an audio stream without a single sample", code="no_samples")
+            raise MediaError(
+                f"{os.fspath(self._path)} has an audio stream without a single sample", code=FailureCode.NO_SAMPLES
+            )
         declared_s = self.info.declared_s
         if declared_s is not None and (not empty or whole):
             missing_s = declared_s - position / SAMPLE_RATE_HZ

@@ -14,6 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, MediaError, ProcessingError, ResourceError, TraxRayError
 
 __all__ = ["FORMATS", "MediaInfo", "open_audio", "probe", "read_info", "translated", "undecodable"]
@@ -89,7 +90,7 @@ def open_audio(path: str | os.PathLike[str]) -> tuple[Any, Any, int]:
     try:
         status = os.stat(name)  # noqa: PTH116
         if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{path} is a folder or a device, not a media file", code="not_a_file")
+            raise FileError(f"{path} is a folder or a device, not a media file", code=FailureCode.NOT_A_FILE)
         with open(name, "rb"):  # noqa: PTH123 - only to learn whether it may be read
             pass
     except OSError as error:
@@ -107,7 +108,7 @@ def open_audio(path: str | os.PathLike[str]) -> tuple[Any, Any, int]:
     if audio is None:
         kinds = sorted({str(other.type) for other in container.streams}) or ["nothing"]
         container.close()
-        raise MediaError(f"{path} has no audio stream, only {', '.join(kinds)}", code="no_audio_stream")
+        raise MediaError(f"{path} has no audio stream, only {', '.join(kinds)}", code=FailureCode.NO_AUDIO_STREAM)
     if audio.codec_context is None:
         container.close()
         raise undecodable(path, "no decoder for its audio codec")
@@ -210,7 +211,7 @@ def _has_frame_count(path: str | os.PathLike[str]) -> bool:
 def undecodable(path: str | os.PathLike[str], why: str) -> MediaError:
     return MediaError(
         f"{os.fspath(path)} is no audio that can be decoded ({why}): is it complete and really a media file?",
-        code="not_decodable",
+        code=FailureCode.NOT_DECODABLE,
     )
 
 
@@ -227,11 +228,11 @@ def translated(error: Exception, path: str | os.PathLike[str]) -> TraxRayError:
     if isinstance(error, TraxRayError):
         return error
     if isinstance(error, FileNotFoundError):
-        return FileError(f"{name} doesn't exist", code="not_found")
+        return FileError(f"{name} doesn't exist", code=FailureCode.NOT_FOUND)
     if isinstance(error, PermissionError):
-        return FileError(f"{name} can't be read: permission denied", code="permission_denied")
+        return FileError(f"{name} can't be read: permission denied", code=FailureCode.PERMISSION_DENIED)
     if isinstance(error, IsADirectoryError):
-        return FileError(f"{name} is a folder, not a media file", code="not_a_file")
+        return FileError(f"{name} is a folder, not a media file", code=FailureCode.NOT_A_FILE)
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return ResourceError(f"{name} can't be opened: {error.strerror}")
     internal = (MemoryError, av.error.BugError, av.error.UnknownError)
@@ -242,10 +243,10 @@ def translated(error: Exception, path: str | os.PathLike[str]) -> TraxRayError:
         return FileError(
             f"{name} can't be read: {error.strerror}",
             failure_class="transient" if transient else "permanent",
-            code="unreadable",
+            code=FailureCode.UNREADABLE,
         )
     return ProcessingError(
         f"the decoder failed on {name}: {type(error).__name__}: {error}",
         failure_class="transient",
-        code="decoder_bug",
+        code=FailureCode.DECODER_BUG,
     )

@@ -16,12 +16,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from trax_ray.core.spec import OUTPUT_FORMATS
 from trax_ray.media.speech import Segment, Word
 
-__all__ = ["FORMATS", "MAX_CUE_S", "MAX_LINES", "MAX_LINE_CHARS", "render", "to_cues", "wrapped"]
-
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
-"""What `render` knows, in the order of openai-whisper."""
+__all__ = ["MAX_CUE_S", "MAX_LINES", "MAX_LINE_CHARS", "render", "to_cues", "wrapped"]
 
 MAX_LINE_CHARS = 42
 """Characters in a line. Source: Netflix Timed Text Style Guide, English, 2.1; BBC uses 37, EBU 40."""
@@ -55,8 +53,8 @@ def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | N
     Raises:
         ValueError: An unknown format, or a time that is no number.
     """
-    if fmt not in FORMATS:
-        raise ValueError(f"unknown transcript format {fmt!r}: expected one of {', '.join(FORMATS)}")
+    if fmt not in OUTPUT_FORMATS:
+        raise ValueError(f"unknown transcript format {fmt!r}: expected one of {', '.join(OUTPUT_FORMATS)}")
     kept = [segment for segment in segments if _plain(segment.text)]
     for segment in kept:
         if not (math.isfinite(segment.start_s) and math.isfinite(segment.end_s)):

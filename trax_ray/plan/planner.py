@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.ids import file_id_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
@@ -204,7 +205,7 @@ def provider_for(
         raise SetupError(
             f"the model {model} needs a key: set {provider.key_variable}, or {provider.key_variable}_FILE to a file "
             "that holds it; a server of your own needs --base-url; --model tiny.en needs neither",
-            code="no_key",
+            code=FailureCode.NO_KEY,
         )
     if model in EMBEDDED and not provider.service:
         local_weights(model)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAMPLE_RATE_HZ",
-    "TOO_LARGE",
     "EngineOptions",
     "Reply",
     "Segment",
@@ -32,9 +31,6 @@ __all__ = [
     "SpeechService",
     "Word",
 ]
-
-TOO_LARGE = "too_large"
-"""Failure code of a request of which a service says that it is too large; it is cut smaller once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import SetupError
 from trax_ray.providers.keys import find_key
 from trax_ray.providers.weights import (
@@ -43,11 +44,12 @@ def choose_model(language: str | None = None) -> str:
         return LOCAL_DEFAULT
     if language is not None and not is_english(language):
         raise SetupError(
-            f"no speech model for the language {language} is at hand: {NO_WEIGHTS_OF_OTHER_LANGUAGES}", code="no_model"
+            f"no speech model for the language {language} is at hand: {NO_WEIGHTS_OF_OTHER_LANGUAGES}",
+            code=FailureCode.NO_MODEL,
         )
     if weights_at_hand(ENGLISH_DEFAULT):
         return ENGLISH_DEFAULT
-    raise SetupError(f"no speech model is at hand: {NO_WEIGHTS}", code="no_model")
+    raise SetupError(f"no speech model is at hand: {NO_WEIGHTS}", code=FailureCode.NO_MODEL)
 
 
 def notice(model: str) -> str:

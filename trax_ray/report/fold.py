@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.policy.retry import UNANSWERED
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -243,7 +244,7 @@ def read_history(output_dir: str | Path) -> History:
         raise FileError(
             f"there is no batch in {shown(layout.output_dir)}: "
             "give the output folder of one, or start one with `trax-ray batch INPUT -o OUT`",
-            code="not_found",
+            code=FailureCode.NOT_FOUND,
         )
     holders = {opening.epoch: opening.holder for opening in openings(layout.journal)}
     for run in history.runs:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.report.schemas import schema
 from trax_ray.report.text import clean_all
@@ -126,10 +127,10 @@ def read_columns(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
         with path.open("rb") as stream:
             return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
     except FileNotFoundError as error:
-        raise FileError(f"there is no table {files.shown(path)}: {way_out}", code="not_found") from error
+        raise FileError(f"there is no table {files.shown(path)}: {way_out}", code=FailureCode.NOT_FOUND) from error
     except pa.ArrowInvalid as error:
-        raise FileError(f"{files.shown(path)} is no Parquet file: {way_out}", code="unreadable") from error
+        raise FileError(f"{files.shown(path)} is no Parquet file: {way_out}", code=FailureCode.UNREADABLE) from error
     except OSError as error:
         if error.errno is None:  # Arrow's own: the file is damaged
-            raise FileError(f"{files.shown(path)} is damaged: {way_out}", code="unreadable") from error
+            raise FileError(f"{files.shown(path)} is damaged: {way_out}", code=FailureCode.UNREADABLE) from error
         raise files.explain(error, path, "read") from error

@@ -139,6 +139,6 @@ def schema(table: str, extra: Iterable[str] = ()) -> pa.Schema:
     )
 
 
-def join_warnings(codes: set[str]) -> str:
+def join_warnings(codes: Iterable[str]) -> str:
     """Warning codes as they stand in a table."""
     return ",".join(sorted(codes))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.core.policy.quality import (
     LOW_CONFIDENCE,
     REPETITION_MIN_CHARACTERS,
@@ -25,7 +26,7 @@ from trax_ray.core.state.ledger import Ledger, TaskRecord
 from trax_ray.core.task import Failure, TaskState, TaskType
 from trax_ray.report.fold import History
 from trax_ray.report.schemas import TABLES, join_warnings
-from trax_ray.report.text import clean
+from trax_ray.report.text import clean, reason
 
 __all__ = [
     "Entry",
@@ -38,9 +39,6 @@ __all__ = [
     "task_rows",
     "total_cost",
 ]
-
-ARTIFACT_MISSING = "artifact_missing"
-"""Warning of a file whose transcript should be among the artifacts and is not, or is damaged."""
 
 _OPEN_STATES = (TaskState.RUNNING, TaskState.QUEUED, TaskState.DELAYED, TaskState.BLOCKED)
 
@@ -243,9 +241,9 @@ def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str,
             judged = compression_ratio(clean(text)) if len(text) >= REPETITION_MIN_CHARACTERS else 0.0
         warnings = set()
         if confidence is not None and confidence < LOW_CONFIDENCE:
-            warnings.add("low_confidence")
+            warnings.add(WarningCode.LOW_CONFIDENCE)
         if judged > REPETITION_RATIO:
-            warnings.add("repetition")
+            warnings.add(WarningCode.REPETITION)
         yield {
             "file_id": file_id,
             "segment": number,
@@ -275,7 +273,7 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         for code in step.metrics.get("warnings") or ()
     }
     if missing and entry.transcript is not None and entry.transcript.artifact_key:
-        warnings.add(ARTIFACT_MISSING)
+        warnings.add(WarningCode.ARTIFACT_MISSING)
     errors, words = _whole(metrics.get("wer_errors")) or 0, _whole(metrics.get("wer_words")) or 0
     measured = _number(metrics.get("measured_accuracy"))
     enhanced = entry.result(TaskType.ENHANCE)
@@ -321,12 +319,12 @@ def _failure_columns(failure: Failure | None) -> dict[str, Any]:
         "failure_class": failure.failure_class.value,
         "category": failure.category.value,
         "code": failure.code,
-        "error": failure.message,
+        "error": reason(failure),
     }
 
 
 def _is_consequence(failure: Failure | None) -> bool:
-    return failure is not None and failure.code == "dependency_failed"
+    return failure is not None and failure.code == FailureCode.DEPENDENCY_FAILED
 
 
 def _origin(record: TaskRecord, ledger: Ledger) -> TaskRecord:

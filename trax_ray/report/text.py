@@ -3,14 +3,57 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = ["clean", "clean_all", "iso_utc", "one_line"]
+from trax_ray.codes import FailureCode, failure_code, warning_code
+from trax_ray.core.task import Failure
+
+__all__ = ["clean", "clean_all", "explained", "iso_utc", "one_line", "reason"]
 
 # What ends a line somewhere, moves a terminal's cursor or starts a column of errors.log.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_LEFT_TO_THE_REPORT = frozenset(
+    {
+        FailureCode.CHANGED,
+        FailureCode.CONNECTION,
+        FailureCode.DECODER_BUG,
+        FailureCode.DOWNLOAD,
+        FailureCode.ENGINE,
+        FailureCode.ENGINE_FAILED,
+        FailureCode.FILE_BUSY,
+        FailureCode.IS_A_DIRECTORY,
+        FailureCode.NAME_TOO_LONG,
+        FailureCode.NOT_A_FILE,
+        FailureCode.NOT_FOUND,
+        FailureCode.NO_AUDIO_STREAM,
+        FailureCode.NO_SAMPLES,
+        FailureCode.PERMISSION_DENIED,
+        FailureCode.QUARANTINED,
+        FailureCode.RATE_LIMITED,
+        FailureCode.REJECTED,
+        FailureCode.SERVER_ERROR,
+        FailureCode.STALLED,
+        FailureCode.TIMEOUT,
+        FailureCode.TOO_MANY_OPEN_FILES,
+        FailureCode.UNREADABLE,
+    }
+)
+"""Codes whose messages say what happened and no way out; those of the others say one themselves, or there is none."""
+
+
+def reason(failure: Failure) -> str:
+    """Why something failed, and the way out: once, whether the message says it or only its code."""
+    code = failure_code(failure.code)
+    return f"{failure.message}: {code.way_out}" if code in _LEFT_TO_THE_REPORT and code else failure.message
+
+
+def explained(warnings: Iterable[str]) -> dict[str, str]:
+    """What warnings mean and what to do about them, by code; without codes from outside the package."""
+    known = (warning_code(code) for code in warnings)
+    return {code.value: f"{code.meaning}: {code.way_out}" for code in known if code is not None}
 
 
 def clean(text: str) -> str:

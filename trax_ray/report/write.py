@@ -25,7 +25,7 @@ from trax_ray.report.tables import (
     task_rows,
     total_cost,
 )
-from trax_ray.report.text import clean_all, iso_utc, one_line
+from trax_ray.report.text import clean_all, explained, iso_utc, one_line, reason
 from trax_ray.report.transcripts import EarlierTexts, read_payload, text_of
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.files import ensure_folder, shown, write_atomically
@@ -95,13 +95,16 @@ def run_facts(history: History) -> dict[str, Any]:
     """What run.json holds: the batch as a whole. Versions and host are those of the process that writes it.
 
     `status` is complete, stopped or parked (what is left waits for a person); running says that the journal
-    has no end yet: the batch is at work, or its coordinator died.
+    has no end yet: the batch runs, or its coordinator died.
     """
     state, ledger = history.state, history.state.ledger
     verdicts = {
         kind: ledger.total.verdicts[kind] for kind in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
     }
     total = len(ledger.total.inputs)
+    quality = ledger.total.quality.metrics(
+        succeeded=verdicts[TaskState.SUCCEEDED], failed=verdicts[TaskState.FAILED], elapsed_s=history.worked_s
+    )
     facts = {
         "schema_version": SCHEMA_VERSION,
         "name": history.spec.get("name", ""),
@@ -125,9 +128,8 @@ def run_facts(history: History) -> dict[str, Any]:
             for at, decision in history.decisions[-MAX_DECISIONS:]
         ],
         "scaling_count": len(history.decisions),
-        "quality_metrics": ledger.total.quality.metrics(
-            succeeded=verdicts[TaskState.SUCCEEDED], failed=verdicts[TaskState.FAILED], elapsed_s=history.worked_s
-        ),
+        "quality_metrics": quality,
+        "warnings": explained(quality["warnings"]),
         "spec": history.spec,
         "epochs": [
             {
@@ -204,7 +206,7 @@ def _error_lines(history: History, inputs: list[Entry]) -> Iterator[str]:
 
 
 def _line(at: float, name: str, step: str, failure: Failure, number: str) -> str:
-    parts = (name, step, failure.failure_class.value, failure.category.value, failure.code, number, failure.message)
+    parts = (name, step, failure.failure_class.value, failure.category.value, failure.code, number, reason(failure))
     return "\t".join([iso_utc(at) or "", *map(one_line, parts)])
 
 

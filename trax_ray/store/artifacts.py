@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.store import files, system
 
@@ -102,14 +103,14 @@ class ArtifactStore:
 
         A file that is cut short or altered counts as missing: a warning is logged, and it is set aside as
         `<key>.json.bad-…`. Not an error, because an artifact can always be made again from its input: doing
-        one task twice is a smaller loss than stopping a batch of thousands until somebody deletes a file.
-        The bytes are kept for whoever wants to know what happened.
+        one task twice is a smaller loss than stopping a batch of thousands until a person deletes a file.
+        The bytes are kept for an investigation.
 
         Args:
             key: See `key`.
-            relied_on: What is returned shall be on the disk, as after `put`, because it will count as work done:
-                whoever wrote it may have died between giving it its name and bringing the name to the disk. False
-                for a report.
+            relied_on: Whether what is returned must be on the disk, as after `put`, because it counts as work done: its
+                writer may have died between giving it its name and bringing the name to the disk. False for a
+                report.
 
         Raises:
             FileError: There is a file and it can't be read, or not be set aside, or not be brought to the disk.
@@ -127,7 +128,7 @@ class ArtifactStore:
         return payload
 
     def note(self, key: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Keep what can be made again in a moment: as `put`, but a power cut may take it, or leave a damaged file.
+        """Keep what can be made again in a moment: as `put`, but a power cut may lose or damage it.
 
         Returns:
             The payload as `get` will give it. It replaces what was there.
@@ -169,7 +170,9 @@ class ArtifactStore:
             if stored is not None:
                 return False, stored
             # What was there was damaged and has been set aside; the name is free again.
-        raise FileError(f"artifact {files.shown(path)} can neither be written nor read: delete it", code="not_writable")
+        raise FileError(
+            f"artifact {files.shown(path)} can neither be written nor read: delete it", code=FailureCode.NOT_WRITABLE
+        )
 
     def _set_aside(self, key: str, path: Path) -> dict[str, Any] | None:
         """Move a damaged file out of the way. Returns a good payload if there was one after all."""
@@ -186,11 +189,11 @@ class ArtifactStore:
         payload = _decode(key, data)
         if payload is not None:
             files.create_exclusively(path, data)
-            with contextlib.suppress(OSError):  # in nobody's way
+            with contextlib.suppress(OSError):  # a leftover does no harm
                 system.current().unlink(aside)
             return payload
         _log.warning(
-            "artifact %s was damaged; it is kept as %s and the work will be done again",
+            "artifact %s was damaged; it is kept as %s and the work is done again",
             files.shown(path),
             files.shown(aside.name),
         )
@@ -233,7 +236,7 @@ def content_hash(path: Path, memo: Path | None = None, *, now: float | None = No
                 raise FileError(
                     f"{files.shown(path)} changed while it was read: is it still being copied? Try again later",
                     failure_class="transient",
-                    code="changed_while_read",
+                    code=FailureCode.CHANGED_WHILE_READ,
                 )
         finally:
             os.close(fd)
@@ -305,9 +308,9 @@ def _keep_name(path: Path) -> None:
 
 def _expect_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(f"{files.shown(path)} is a folder, not a file", code="is_a_directory")
+        raise FileError(f"{files.shown(path)} is a folder, not a file", code=FailureCode.IS_A_DIRECTORY)
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(f"{files.shown(path)} is a pipe or a device, not a file", code="not_a_file")
+        raise FileError(f"{files.shown(path)} is a pipe or a device, not a file", code=FailureCode.NOT_A_FILE)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:

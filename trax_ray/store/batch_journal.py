@@ -1,4 +1,4 @@
-"""A batch's state with the journal that it follows from: nothing is done before its event is on the disk."""
+"""A batch's state with the journal that it follows from: no command runs before its event is on the disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 
-__all__ = ["BatchJournal", "events_of", "read_state", "spoilt"]
+__all__ = ["BatchJournal", "events_of", "missing_results", "read_state"]
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class BatchJournal:
 
     Args:
         journal: The own segment, and what came before.
-        lease: Says who is at work here.
+        lease: Says which batch holds the folder.
         state: What the journal says has happened. Changed by `commit` alone.
     """
 
@@ -44,8 +44,8 @@ class BatchJournal:
             now: Seconds since the epoch.
 
         Raises:
-            BusyError: Another one is at work there.
-            FencedError: Somebody took a higher epoch in the meantime.
+            BusyError: Another batch holds the folder.
+            FencedError: Another coordinator took a higher epoch in the meantime.
             JournalError: The journal is damaged, or of another version.
             DiskFull: No space, no quota, read-only.
             FileError: The folder can't be read or written.
@@ -80,10 +80,10 @@ class BatchJournal:
                 into the same group.
 
         Returns:
-            What is to be done now. Nothing of it may be done where this raises.
+            The commands to run now. Where this raises, none may run.
 
         Raises:
-            FencedError: It is somebody else's turn.
+            FencedError: Another coordinator took a higher epoch.
             IllegalTransition: An event doesn't fit the state.
             DiskFull: No space, no quota, read-only; the journal takes no more.
             FileError: Any other failure to write; the journal takes no more.
@@ -105,7 +105,7 @@ class BatchJournal:
 
 
 def read_state(layout: Layout) -> BatchState:
-    """What a batch's journal says, whoever is at work there: takes nothing, writes nothing.
+    """The state that a batch's journal leads to. Takes no lock and no epoch, so a batch may be running there.
 
     Raises:
         JournalError: The journal is damaged, or of another version.
@@ -134,8 +134,8 @@ def events_of(layout: Layout, records: Iterable[Mapping[str, Any]]) -> Iterator[
         yield decoded
 
 
-def spoilt(layout: Layout, records: Mapping[str, TaskRecord], tasks: Iterable[BatchTask]) -> set[str]:
-    """Ids of tasks that succeeded, but whose artifact or output files are gone.
+def missing_results(layout: Layout, records: Mapping[str, TaskRecord], tasks: Iterable[BatchTask]) -> set[str]:
+    """Ids of tasks that succeeded, but whose artifact or output files are missing.
 
     Args:
         layout: The output folder.

@@ -1,4 +1,4 @@
-"""Taking away what an output folder can do without."""
+"""Removing what an output folder doesn't need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DAMAGED = re.compile(r".+\.bad-[0-9a-f]{8}")
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What was taken away.
+    """What was removed.
 
     Args:
         file_count: Files.
@@ -38,7 +38,7 @@ class Cleaned:
 
 
 def clean(layout: Layout, now: float) -> Cleaned:
-    """Take away what no later run needs: leftovers of crashes, damaged artifacts, and what can be made again soon.
+    """Remove what no later run needs: leftovers of crashes, damaged artifacts, and what can be made again soon.
 
     Converted audio, what was prepared to be sent, remembered hashes and the locks of recordings go too. Journal,
     artifacts, transcripts and report stay.
@@ -48,7 +48,7 @@ def clean(layout: Layout, now: float) -> Cleaned:
         now: Seconds since the epoch.
 
     Raises:
-        BusyError: A batch is at work there.
+        BusyError: A batch holds the folder.
         DiskFull: The file system is read-only.
         FileError: The folder can't be read, or not be written; permanent.
     """
@@ -57,7 +57,7 @@ def clean(layout: Layout, now: float) -> Cleaned:
 
 
 def clean_everything(layout: Layout, now: float) -> Cleaned:
-    """Take away all of `.trax`, the journal and the artifacts too: a later run begins anew.
+    """Remove all of `.trax`, the journal and the artifacts too: a later run begins anew.
 
     Transcripts and report stay.
 
@@ -66,7 +66,7 @@ def clean_everything(layout: Layout, now: float) -> Cleaned:
         now: Seconds since the epoch.
 
     Raises:
-        BusyError: A batch is at work there.
+        BusyError: A batch holds the folder.
         DiskFull: The file system is read-only.
         FileError: The folder can't be read, or not be written; permanent.
     """
@@ -75,7 +75,7 @@ def clean_everything(layout: Layout, now: float) -> Cleaned:
         # The journal first and its end first: what a crash leaves of it is still a journal.
         cleaned += _remove(layout.journal, lambda path: True)
         cleaned += _remove(layout.private, lambda path: not _is_lock(path, layout))
-        # The lock last: whoever finds it gone makes a new one, and begins with nothing of what was here.
+        # The lock last: a process that finds it gone makes a new one, in a folder that is empty by then.
         _remove(layout.private, lambda path: True)
         _remove_folders(layout.private)
     return cleaned
@@ -105,7 +105,7 @@ def _held(layout: Layout) -> Iterator[None]:
 
 
 def _is_lock(path: Path, layout: Layout) -> bool:
-    """Whether a file says who is at work: the lock, or a heartbeat where there are no locks."""
+    """Whether a file says who holds the folder: the lock, or a heartbeat where there are no locks."""
     return path.parent == layout.private and path.name.startswith(layout.lock.name)
 
 
@@ -121,14 +121,14 @@ def _remove(folder: Path, wanted: Callable[[Path], bool]) -> Cleaned:
                     system.current().unlink(path)
                     count, size = count + 1, size + size_bytes
             except FileNotFoundError:
-                continue  # whoever it belonged to was faster
+                continue  # its owner removed it first
             except OSError as error:
                 raise files.explain(error, path, "write") from error
     return Cleaned(count, size)
 
 
 def _remove_folders(folder: Path) -> None:
-    """Remove a folder and those below it as far as they are empty: somebody may just have begun there."""
+    """Remove a folder and those below it as far as they are empty: a batch may just have begun there."""
     for root, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):
             Path(root).rmdir()

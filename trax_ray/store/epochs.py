@@ -1,4 +1,4 @@
-"""Whose turn it is. Each coordinator takes the next epoch, and a younger one puts an older one out of action.
+"""Which coordinator may write. Each takes the next epoch, and a newer one fences off an older one.
 
 Epoch n is the segment `%06d.jsonl` of the journal folder. Creating it exclusively is taking the epoch; there
 is nothing else to win or lose. Then the new coordinator reads what came before, and then it opens its segment
@@ -87,12 +87,12 @@ class Records(Iterable[dict[str, Any]]):
 
 @dataclass(frozen=True, slots=True)
 class OpenedJournal:
-    """A journal that this process may write to, until somebody takes a higher epoch.
+    """A journal that this process may write to, until another one takes a higher epoch.
 
     Args:
         opening: The opening group of the own segment.
         records: What came before, in order.
-        writer: Fills the own segment; `append` here is the safer door.
+        writer: Fills the own segment; `append` here also checks the epoch, so it is the one to call.
     """
 
     opening: Opening
@@ -105,7 +105,7 @@ class OpenedJournal:
         return self.opening.epoch
 
     def append(self, records: Sequence[dict[str, Any]]) -> int:
-        """Commit one group, then make sure that it is still our turn. Commands may run after it returns.
+        """Commit one group, then make sure that no higher epoch exists. Commands may run after it returns.
 
         Returns:
             Bytes of the own segment that are on the disk.
@@ -120,7 +120,7 @@ class OpenedJournal:
         return size
 
     def guard(self) -> None:
-        """Make sure that it is still our turn.
+        """Make sure that no higher epoch exists.
 
         Raises:
             FencedError: There is a higher epoch, or the own segment has been deleted.
@@ -142,7 +142,7 @@ def segment_path(folder: Path, epoch: int) -> Path:
 def open_journal(folder: Path, holder: str, now: float) -> OpenedJournal:
     """Take the next epoch, read how far the journal goes, and open a segment of one's own.
 
-    Whoever held the journal before is put out of action by this: see first that it should be (the lease).
+    This fences off the coordinator that held the journal before: take the lease first.
 
     Args:
         folder: The journal folder; made where it is missing.
@@ -153,7 +153,7 @@ def open_journal(folder: Path, holder: str, now: float) -> OpenedJournal:
         The open journal; its `records` are read when they are looped over.
 
     Raises:
-        FencedError: Somebody took a higher epoch in the meantime.
+        FencedError: Another one took a higher epoch in the meantime.
         JournalError: The last segment is damaged, or of another version. Nothing was written but an empty
             segment, which does no harm.
         DiskFull: No space, no quota, read-only.
@@ -200,7 +200,7 @@ def check(folder: Path, epoch: int) -> None:
 
 
 def read_chain(folder: Path) -> Records:
-    """The records of a journal, for reports and status: takes no epoch, writes nothing, disturbs nobody.
+    """The records of a journal, for reports and status: takes no epoch and writes nothing.
 
     A coordinator may be writing: groups that are complete when their segment is opened are read.
 
@@ -231,7 +231,7 @@ def _take(folder: Path) -> tuple[int, JournalWriter]:
         try:
             return epoch, JournalWriter(segment_path(folder, epoch))
         except FileExistsError:
-            continue  # somebody else was faster: there is a next number for us too
+            continue  # another one was faster: take the number after it
 
 
 def _epochs(folder: Path) -> list[int]:
@@ -324,6 +324,6 @@ def _bring_to_disk(path: Path) -> None:
 
 def _removed(path: Path) -> FencedError:
     return FencedError(
-        f"journal segment {files.shown(path)} was removed while its coordinator was at work, which must stop: "
+        f"journal segment {files.shown(path)} was removed while its coordinator was running, which must stop: "
         "run the same command again"
     )

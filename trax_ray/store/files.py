@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, FileError, ResourceError, TraxRayError
 from trax_ray.store import system
 
@@ -46,7 +47,11 @@ _settled: set[Path] = set()
 _MAX_SETTLED = 10_000
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-_SCARCE = {errno.EMFILE: "too_many_open_files", errno.ENFILE: "too_many_open_files", errno.ENOMEM: "out_of_memory"}
+_SCARCE = {
+    errno.EMFILE: FailureCode.TOO_MANY_OPEN_FILES,
+    errno.ENFILE: FailureCode.TOO_MANY_OPEN_FILES,
+    errno.ENOMEM: FailureCode.OUT_OF_MEMORY,
+}
 _TRANSIENT = {
     errno.EAGAIN,
     errno.EINTR,
@@ -60,12 +65,12 @@ _TRANSIENT = {
     errno.EPIPE,
 }
 _READ_CODES = {
-    errno.ENOENT: "not_found",
-    errno.ENOTDIR: "not_found",
-    errno.EACCES: "permission_denied",
-    errno.EPERM: "permission_denied",
-    errno.EISDIR: "is_a_directory",
-    errno.ENAMETOOLONG: "name_too_long",
+    errno.ENOENT: FailureCode.NOT_FOUND,
+    errno.ENOTDIR: FailureCode.NOT_FOUND,
+    errno.EACCES: FailureCode.PERMISSION_DENIED,
+    errno.EPERM: FailureCode.PERMISSION_DENIED,
+    errno.EISDIR: FailureCode.IS_A_DIRECTORY,
+    errno.ENAMETOOLONG: FailureCode.NAME_TOO_LONG,
 }
 
 # What link(2) answers where the file system has no hard links, or none between these two names.
@@ -95,7 +100,7 @@ def explain(error: OSError, path: str | os.PathLike[str], doing: Literal["read",
 
     Returns:
         DiskFull for no space, no quota and read-only file systems; ResourceError for file handles and
-        memory; a FileError of class transient where trying again may help; otherwise a permanent FileError
+        memory; a FileError of class transient where a retry may help; otherwise a permanent FileError
         with the code `not_found`, `permission_denied`, `is_a_directory`, `name_too_long`, `unreadable` or,
         when writing, `not_writable`.
     """
@@ -114,14 +119,16 @@ def explain(error: OSError, path: str | os.PathLike[str], doing: Literal["read",
     if number in _SCARCE:
         return ResourceError(f"can't {doing} {shown(path)}: {reason}", code=_SCARCE[number])
     if number in _TRANSIENT:
-        return FileError(f"can't {doing} {shown(path)} just now: {reason}", failure_class="transient", code="file_busy")
+        return FileError(
+            f"can't {doing} {shown(path)} just now: {reason}", failure_class="transient", code=FailureCode.FILE_BUSY
+        )
     if doing == "read":
-        return FileError(f"can't read {shown(path)}: {reason}", code=_READ_CODES.get(number, "unreadable"))
+        return FileError(f"can't read {shown(path)}: {reason}", code=_READ_CODES.get(number, FailureCode.UNREADABLE))
     if number == errno.ENAMETOOLONG:
-        return FileError(f"can't write {shown(path)}: {reason}", code="name_too_long")
+        return FileError(f"can't write {shown(path)}: {reason}", code=FailureCode.NAME_TOO_LONG)
     return FileError(
         f"can't write {shown(path)}: {reason}: check that its folder exists and is yours to write in",
-        code="not_writable",
+        code=FailureCode.NOT_WRITABLE,
     )
 
 
@@ -151,7 +158,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def bring_to_disk(path: Path) -> None:
-    """Bring the bytes of a file that somebody else wrote to the disk, before one relies on them.
+    """Bring the bytes of a file that another process wrote to the disk, before relying on them.
 
     Its writer's own fsync may have failed. Then ours may say "fine" for bytes that memory has and the disk hasn't;
     so memory is asked to forget them, and what is read afterwards is what the disk holds.
@@ -198,13 +205,13 @@ def read_bytes(path: Path) -> bytes:
 def ensure_folder(folder: Path, *, lasting: bool = True) -> None:
     """Make a folder and those above it, and bring the new entries to the disk.
 
-    On return the folder's own name is on the disk too, whoever made it: another process may have made it a moment
-    ago, or have died between making it and syncing it, and what is committed in it must not go with its name.
+    On return the folder's own name is on the disk too, also where another process made it: that one may have made it a
+    moment ago, or have died before syncing it, and what is committed in the folder must not be lost with its name.
 
     Args:
         folder: Its path.
-        lasting: False where what comes into it may be lost in a power cut: then nothing is brought to the disk, and
-            whoever needs it there later sees to that.
+        lasting: False where its content may be lost in a power cut: then nothing is brought to the disk. A later call
+            with True brings it there.
 
     Raises:
         DiskFull: No space, no quota, read-only.
@@ -290,8 +297,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
 class Draft:
     """A file in the making, under a temporary name: a context manager; what isn't committed in it is discarded.
 
-    It is open from its creation to its commit, so that no failure to write goes unnoticed, whoever filled it: the
-    system tells it to those who had the file open when it happened.
+    It is open from its creation to its commit, so that no failure to write goes unnoticed, also of bytes that another
+    part of the process wrote: the system reports it to those who had the file open when it happened.
 
     Args:
         path: The name that it will have; a file that has it then is replaced. Its folder exists.
@@ -393,8 +400,8 @@ def create_exclusively(path: Path, data: bytes) -> bool:
     """
     try:
         created = not os.path.lexists(path) and _create(path, data)
-        # Also for the loser: who relies on another's file must not lose it in a power cut that comes
-        # before the winner, who may be dead, has brought it and the folder to the disk.
+        # Also for the loser, which relies on the winner's file: a power cut may come before the winner, which may be
+        # dead, has brought the file and the folder to the disk.
         if not created:
             with contextlib.suppress(FileNotFoundError, PermissionError):  # gone again, or not one of ours
                 bring_to_disk(path)
@@ -444,7 +451,7 @@ def _settle(folder: Path) -> None:
     """Bring the name of a folder that is there to the disk, once in a process."""
     if folder.absolute() in _settled:
         return
-    # Where we may not even look, it isn't we who made it.
+    # A folder that we may not read isn't one that we made.
     with contextlib.suppress(PermissionError):
         fsync_folder(folder.parent)
     _note_settled(folder)

@@ -1,8 +1,9 @@
-"""Commands from other terminals: small files that the coordinator journals and then takes away.
+"""Commands from other terminals: small files that the coordinator journals and then deletes.
 
-Whoever gives a command creates one file in `OUT/.trax/inbox`, whole or not at all. Its name begins with the time,
+A command is one file in `OUT/.trax/inbox`, created atomically. Its name begins with the time,
 so that commands are taken in the order in which they were given. The name is journalled with what it caused: a
-coordinator that dies between journal and deletion leaves a file that its successor knows, and doesn't obey twice.
+coordinator that dies between journal and deletion leaves a file whose name its successor knows, and doesn't obey it
+twice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _NAME = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command that waits to be taken.
+    """A command that waits to be taken up.
 
     Args:
         name: Of its file; unique, and later ones are greater.
@@ -44,14 +45,14 @@ class Request:
 
 
 def put(folder: Path, command: str) -> str:
-    """Give a command to whoever is, or will next be, at work on a batch.
+    """Give a command to the batch that runs, or to its next run.
 
     Args:
         folder: `Layout.inbox`; made where it is missing.
         command: One of COMMANDS.
 
     Returns:
-        The request's name; it has been taken when it is no longer among `waiting`.
+        The request's name; it has been taken up when it is no longer among `waiting`.
 
     Raises:
         UsageError: No such command.
@@ -68,7 +69,7 @@ def put(folder: Path, command: str) -> str:
 
 
 def waiting(folder: Path) -> list[Request]:
-    """The requests that wait, in the order in which they were given; files that are none are passed over.
+    """The requests that wait, in the order in which they were given; other files are passed over.
 
     Raises:
         FileError: The folder can't be read.
@@ -83,7 +84,7 @@ def waiting(folder: Path) -> list[Request]:
 
 
 def remove(folder: Path, name: str) -> None:
-    """Take a request away, once it is journalled. One that stays, or comes back, is known by its name."""
+    """Delete a request, once it is journalled. One that stays, or comes back, is known by its name."""
     with contextlib.suppress(OSError):
         system.current().unlink(folder / name)
 

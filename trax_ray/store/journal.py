@@ -1,4 +1,4 @@
-"""Append-only JSON lines in groups: what a crash may take is the last group, and nothing else goes unnoticed.
+"""Append-only JSON lines in groups: a crash may lose the last group; any other damage is found.
 
 A segment is one file that one writer fills. A group is a head line and one line per record:
 
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, JournalError, TraxRayError
 from trax_ray.store import files, system
 
@@ -102,7 +103,7 @@ def read_groups(data: bytes, name: str = "journal") -> tuple[list[list[dict[str,
 
 
 def iter_segment(path: Path, limit: int | None = None) -> Iterator[Group]:
-    """The groups of a segment file, one in memory at a time; a live writer may be at work on it.
+    """The groups of a segment file, one in memory at a time; a live writer may be appending to it.
 
     Args:
         path: The segment.
@@ -135,13 +136,13 @@ def iter_segment(path: Path, limit: int | None = None) -> Iterator[Group]:
 class JournalWriter:
     """Fills one segment; for one thread.
 
-    The segment is created exclusively: it is never one that somebody else wrote to.
+    The segment is created exclusively: no other process has written to it.
 
     Args:
         path: The segment to create, in a folder that exists.
 
     Raises:
-        FileExistsError: The segment is there already; somebody else was first.
+        FileExistsError: The segment exists; another process was first.
         DiskFull: No space, no quota, read-only.
         FileError: Not permitted, or no such folder; permanent.
     """
@@ -169,14 +170,14 @@ class JournalWriter:
 
     @property
     def removed(self) -> bool:
-        """Whether somebody has deleted the segment while it is being written."""
+        """Whether the segment was deleted while it is being written."""
         # A few file systems always say 0 links, so what counts is that there are fewer than in the beginning.
         return self._fd >= 0 and os.fstat(self._fd).st_nlink < self._links
 
     def append(self, records: Sequence[dict[str, Any]]) -> int:
         """Add one group: one write, one fsync. On return it is on the disk. Nothing happens without records.
 
-        A write or fsync that fails ends the segment. It isn't tried again, because an fsync after a failed
+        A write or fsync that fails ends the segment. It isn't retried, because an fsync after a failed
         one can report success for bytes that are lost, and because a second group behind a torn one would
         read as damage. The failed group may or may not be read by a successor: its events happened, and
         none of its commands were run.
@@ -199,7 +200,7 @@ class JournalWriter:
                 code=self._failure.code,
             )
         if self._fd < 0:
-            raise FileError(f"journal segment {files.shown(self.path)} is closed", code="closed")
+            raise FileError(f"journal segment {files.shown(self.path)} is closed", code=FailureCode.CLOSED)
         if not records:
             return self._size
         data = encode_group(records, self._size)

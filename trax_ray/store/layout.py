@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-__all__ = ["FORMATS", "Layout", "fold", "plan_names"]
+from trax_ray.core.spec import OUTPUT_FORMATS
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
-"""File formats of a transcript, each the suffix of its file."""
+__all__ = ["Layout", "fold", "plan_names"]
 
 MAX_NAME_BYTES = 255
 """What a name may have on the file systems in use: ext4, XFS, Btrfs, APFS, NFS."""
 
 _ENHANCED = ".enhanced"
-_LONGEST_SUFFIX_BYTES = len(_ENHANCED) + 1 + max(map(len, FORMATS))
+_LONGEST_SUFFIX_BYTES = len(_ENHANCED) + 1 + max(map(len, OUTPUT_FORMATS))
 _RESERVED = ("report", ".trax")
-_SUFFIXES = tuple(f".{each}" for each in FORMATS)
+_SUFFIXES = tuple(f".{each}" for each in OUTPUT_FORMATS)
 _HASH_DIGITS = 8
 # A slash, NUL, and surrogates that don't stand for a byte: no file system takes them.
 _IMPOSSIBLE = re.compile("[\x00/\ud800-\udc7f\udd00-\udfff]")
@@ -63,7 +62,7 @@ class Layout:
         return self.private / "hashes"
 
     def claim(self, content: str) -> Path:
-        """The lock of whoever transcribes a recording.
+        """The lock of the attempt that transcribes a recording.
 
         Args:
             content: Its content hash. A few thousand locks serve all recordings: two that share one by chance
@@ -78,17 +77,17 @@ class Layout:
 
     @property
     def status(self) -> Path:
-        """What the coordinator says about itself, rewritten while it is at work."""
+        """What the coordinator says about itself, rewritten while it runs."""
         return self.private / "status.json"
 
     @property
     def lock(self) -> Path:
-        """The lock of whoever is at work here."""
+        """The lock of the batch that holds this folder."""
         return self.private / "lock"
 
     @property
     def starting(self) -> Path:
-        """The lock of a driver until its coordinator has the other one; Ray takes its time to start."""
+        """The lock of a driver until its coordinator has `lock`: Ray takes seconds to start."""
         return self.private / "lock-starting"
 
     @property
@@ -125,7 +124,7 @@ class Layout:
 
         Args:
             stem: From `plan_names`.
-            suffix: One of FORMATS.
+            suffix: One of OUTPUT_FORMATS.
         """
         return self.output_dir / f"{stem}.{suffix}"
 

@@ -1,12 +1,12 @@
-"""Who is at work in an output folder. Safety doesn't hang on it, the epoch sees to that.
+"""Which process holds an output folder. This only informs: two batches are kept apart by the epoch (`epochs`).
 
 On a local disk it is an exclusive `flock` on a file: free the moment the process that holds it is dead. The file
-itself is never deleted, because a lock on a deleted file excludes nobody. What it holds is for people.
+itself is never deleted, because a lock on a deleted file excludes nobody. Its content is for people.
 
-Where the file system has no locks it is a heartbeat, for those who ask for one. Holder n has the file `lock.00000n`,
-created exclusively, and counts in it every few seconds; whoever has the highest number holds. Another one watches
-that file: when it changes somebody is alive there, when it doesn't for a minute, by the watcher's own clock, the next
-number is free to be taken. A holder on the same machine whose process is dead isn't waited for.
+Where the file system has no locks it is a heartbeat, where the caller wants one. Holder n has the file `lock.00000n`,
+created exclusively, and counts in it every `BEAT_PERIOD_S`; the highest number is the holder's. Another process watches
+that file: when it changes the holder is alive; when it doesn't for `TAKE_OVER_S`, by the watcher's own clock, the next
+number may be taken. A holder on the same machine whose process is dead isn't waited for.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
 from trax_ray.store import files, system
 
 __all__ = ["BEAT_PERIOD_S", "TAKE_OVER_S", "Holder", "Lease", "expect_nobody", "holder_of"]
 
 BEAT_PERIOD_S = 5.0
-"""How often a holder counts. Half of what is promised, because its loop may be late."""
+"""How often a holder counts, seconds. Half of the time that others allow for, because its loop may be late."""
 
 TAKE_OVER_S = 60.0
-"""How long a count must stand still, by the observer's clock, before another may take over."""
+"""How long a count must stand still, by the watcher's clock, before another process may take over, seconds."""
 
 _LOOK_PERIOD_S = 1.0
 _MAX_NOTE_BYTES = 4096
@@ -84,10 +85,10 @@ class Lease:
     Args:
         path: The lock file; made where it is missing, its folder too.
         heartbeat: Whether to show by a heartbeat who holds, where the file system has no locks. Then `beat` must be
-            called about every second, and `acquire` may take a minute and a bit.
+            called about every second, and `acquire` may take up to about `TAKE_OVER_S`.
         clock: Seconds since the epoch.
         monotonic: Seconds that only run forward.
-        sleep: Waits so many seconds.
+        sleep: Waits for the seconds that it is given.
     """
 
     def __init__(
@@ -113,10 +114,10 @@ class Lease:
         return self._fd >= 0 or self._heart is not None
 
     def acquire(self, holder: str) -> None:
-        """Take the lock or say who has it. Nothing happens where this object holds it already.
+        """Take the lock, or raise with the holder. Nothing happens where this object holds it already.
 
         Args:
-            holder: Who takes it, for whoever finds it taken: what the batch is, or its command.
+            holder: Who takes it, for people who find it taken: the batch's name, or a command.
 
         Raises:
             BusyError: Another process, or another Lease in this one, holds it; says who, since when, and the ways
@@ -135,7 +136,7 @@ class Lease:
             if not self._heartbeat:
                 raise FileError(
                     f"there are no file locks where {files.shown(self.path)} lies: put --output-dir on a local disk",
-                    code="no_locks",
+                    code=FailureCode.NO_LOCKS,
                 ) from error
             self._heart = self._take_over(note)
         _held.add(self)
@@ -143,11 +144,11 @@ class Lease:
     def beat(self) -> None:
         """Show that the holder is alive. To be called about every second; does nothing where nothing is due.
 
-        A beat that can't be written is tried again at the next call: others may take over then, and the journal will
-        say so.
+        A beat that can't be written is retried at the next call. Another process may take over meanwhile, which the
+        journal then finds.
 
         Raises:
-            FencedError: Another one has taken over: this process gave no sign of life for too long.
+            FencedError: Another process has taken over, after no beat of this one for `TAKE_OVER_S`.
         """
         if self._heart is not None and not self._heart.beat(self._monotonic()):
             raise FencedError(
@@ -219,7 +220,7 @@ class Lease:
     # Without
 
     def _take_over(self, note: dict[str, Any]) -> _Heart:
-        """Become the next holder, when there is none, or none that lives."""
+        """Become the next holder, when there is none, or none that is alive."""
         started = _process(os.getpid())
         note |= {"machine": _machine(), "started": started, "token": secrets.token_hex(8)}
         while True:
@@ -231,7 +232,7 @@ class Lease:
             # A number may also be free because its holder had a successor, who took its file away.
             if files.create_exclusively(heart.file, heart.content()) and heart.is_highest():
                 break
-            # Others were faster: the last of them is the one to watch now.
+            # Other processes were faster: the last of them is the one to watch now.
         for number in numbers:
             with contextlib.suppress(OSError):  # they count for nothing any more
                 system.current().unlink(_beat_path(self.path, number))
@@ -257,14 +258,14 @@ class Lease:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds a lock, found without taking it; for whoever wants to know, as often as they like.
+    """Who holds a lock, found without taking it; cheap, and may be called often.
 
     Args:
         path: As for Lease.
 
     Returns:
-        None where nobody holds it. Where the file system has no locks, a holder on another machine is named until
-        somebody takes over, dead or alive: that it is dead shows only after a while.
+        None where nobody holds it. Where the file system has no locks, a holder on another machine is returned until
+        another process takes over, also where it is dead: from here that can't be seen at once.
 
     Raises:
         FileError: It can't be read.
@@ -287,14 +288,14 @@ def holder_of(path: Path) -> Holder | None:
 
 
 def expect_nobody(path: Path) -> None:
-    """Refuse what somebody is at work on, before anything is begun there.
+    """Raise where a lock is held, before anything is begun there.
 
-    Where the file system has no locks it takes a minute to tell the living from the dead: that is left to whoever
-    then takes the lock with a heartbeat.
+    Where the file system has no locks nothing is checked: that takes `TAKE_OVER_S`, and is left to the process that
+    takes the lock with a heartbeat next.
 
     Raises:
-        BusyError: Somebody holds the lock.
-        FileError: It can't be looked at.
+        BusyError: It is held.
+        FileError: It can't be read or written.
     """
     if not path.exists():
         return
@@ -302,7 +303,7 @@ def expect_nobody(path: Path) -> None:
     try:
         lease.acquire("a batch that is about to start")
     except FileError as error:
-        if error.code != "no_locks":
+        if error.code != FailureCode.NO_LOCKS:
             raise
     lease.release()
 
@@ -343,7 +344,7 @@ def _holder(note: Mapping[str, Any]) -> Holder:
 
 
 def _is_dying(holder: Holder) -> bool:
-    """Whether the process that took a lock on this machine was killed, and isn't quite gone yet."""
+    """Whether the process that took a lock on this machine was killed, and is about to disappear."""
     if holder.pid <= 0 or holder.host != socket.gethostname():
         return False
     try:
@@ -386,7 +387,7 @@ class _Heart:
         return json.dumps({**self.note, "count": f"{self.count:012d}"}).encode("ascii") + b"\n"
 
     def beat(self, now: float) -> bool:
-        """Count, where it is time to. False where another one has taken over."""
+        """Count, where a beat is due. False where another process has taken over."""
         if now - self.beaten_at < BEAT_PERIOD_S:
             return True
         with contextlib.suppress(OSError, TraxRayError):
@@ -398,16 +399,16 @@ class _Heart:
         return True
 
     def stop(self) -> None:
-        """Say that nobody holds."""
+        """Note that the lock is free."""
         self._write(b"{}".ljust(len(self.content()) - 1) + b"\n")
 
     def is_highest(self) -> bool:
-        """Whether nobody holds after it."""
+        """Whether no later holder exists."""
         return _numbers(self.lock)[-1:] == [self.number]
 
     def _write(self, data: bytes) -> None:
         # In place, not by a new file under the name: network file systems look again when a file is opened, but
-        # may remember for a minute which file a name means. It needn't be synced: after a power cut nobody holds.
+        # may remember for a minute which file a name means. It needn't be synced: a power cut ends the holder too.
         fd = system.current().open(self.file, os.O_WRONLY)
         try:
             files.write_all(fd, data)
@@ -472,7 +473,7 @@ def _is_alive(note: Mapping[str, Any]) -> bool | None:
 
 
 def _process(pid: int) -> str | None:
-    """When a process was started, as the kernel counts; empty where it is dead and not buried, None where unknown."""
+    """When a process was started, as the kernel counts; empty for a zombie, None where unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

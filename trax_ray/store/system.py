@@ -128,7 +128,7 @@ def use(system: AnySystem) -> Iterator[AnySystem]:
     """Put another implementation in place, for the whole process, until the block ends.
 
     Args:
-        system: The implementation; threads that are at work get it too.
+        system: The implementation; threads that run already get it too.
 
     Yields:
         The same.

@@ -20,6 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from trax_ray.codes import FailureCode
 from trax_ray.errors import TraxRayError
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import openings, read_chain, segment_path
@@ -33,10 +34,10 @@ Record: TypeAlias = Mapping[str, Any]
 _DEFAULT_RETRIES = 3
 """What a task has where its record doesn't say: fields with their default are left out of the journal."""
 
-_BLAMELESS = frozenset({"node_died", "owner_died", "result_lost"})
+_BLAMELESS = frozenset({FailureCode.NODE_DIED, FailureCode.OWNER_DIED, FailureCode.RESULT_LOST})
 """Codes of attempts that were lost through no fault of their task; they cost none of its retries."""
 
-_OWN_RULES = frozenset({"worker_died", "out_of_memory"})
+_OWN_RULES = frozenset({FailureCode.WORKER_DIED, FailureCode.OUT_OF_MEMORY})
 """Codes of failures that may be for good before the retries are used up."""
 
 _EVERYTHING = "*"

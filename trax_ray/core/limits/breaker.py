@@ -1,4 +1,4 @@
-"""When nothing more is asked of a provider, and how much is asked of it again."""
+"""When requests to a provider stop, and how many retries it gets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TRICKLE_S, TRICKLE_MOST_S = 3.0, 600.0
 
 @dataclass(slots=True)
 class Breaker:
-    """Closed, nothing is in the way. Open, nothing starts, but for one probe at a time once it is half-open.
+    """A circuit breaker. Closed: requests start. Open: none starts. Half-open: one request at a time, the probe.
 
-    A refusal (the key, the money) opens it until somebody says to go on; `FAILURES_IN_A_ROW` failures without an
-    answer between them open it for a cool-down. A probe that is answered closes it, any other opens it again for
-    twice as long; `FAILURES_IN_A_ROW` answers later the cool-down is short again.
+    A refusal (of the key, or for lack of money) opens it until a person resumes, `FAILURES_IN_A_ROW` failures in a row
+    open it for a cool-down; it is half-open afterwards. A probe that is answered closes it; one that isn't opens it for
+    twice as long. After `FAILURES_IN_A_ROW` answers the cool-down has its first length again.
     """
 
     reason: str = ""
@@ -36,7 +36,7 @@ class Breaker:
     resumes: int = 0
 
     def may_start(self, now: float) -> int:
-        """How many requests an open one lets through: the probe, or none."""
+        """How many requests an open breaker lets through: 1 (the probe) or 0."""
         return int(self.opens_at is not None and now >= self.opens_at and not self.probe)
 
     def on_started(self, task_id: str) -> None:
@@ -45,12 +45,12 @@ class Breaker:
             self.probe = task_id
 
     def half_open(self, now: float) -> None:
-        """Somebody says to go on: let a probe through."""
+        """A person resumes: let a probe through."""
         self.reason, self.opens_at, self.refused = "one request is tried first", now, False
         self.resumes += 1
 
     def on_signal(self, task_id: str, signal: ProviderSignal, resumes: int, now: float) -> bool:
-        """Take an answer to a request that was started after so many resumes; True where it closes the breaker."""
+        """Take the answer to a request that started after `resumes` resumes; True where it closes the breaker."""
         probed = bool(task_id) and task_id == self.probe
         self.probe = "" if probed else self.probe
         if signal.kind is SignalKind.REFUSED:
@@ -80,16 +80,16 @@ class Breaker:
 
 @dataclass(slots=True)
 class Retries:
-    """A token bucket that keeps retries to a share of what is asked for anyway.
+    """A token bucket that bounds retries to a share of the requests.
 
-    Each first attempt adds a half and each success another; a retry takes one. So a task that gets through has
-    earned one retry: that sustains fault rates up to one half (p / (1 - p) retries per task), while an outage, where
-    nothing succeeds, is made worse by half at the most. When it is empty, retries aren't dropped but wait their
-    turn, one per `TRICKLE_S`.
+    Each first attempt adds half a token and each success another half; a retry takes one token. So a task that succeeds
+    has earned one retry, which sustains fault rates up to one half (p / (1 - p) retries per task). In an outage, where
+    nothing succeeds, retries add at most half of the load. When the bucket is empty, retries aren't dropped: one starts
+    per `TRICKLE_S`.
 
     Source:
         The idea: Finagle's RetryBudget (20 % of the requests, and 10 a second), gRPC's retry throttling (proposal
-        A6). The figures are larger than theirs because the number of requests under way is bounded here by the
+        A6). The figures are larger than theirs because the number of requests in flight is bounded here by the
         window and the breaker, and because what isn't retried is a file that fails.
     """
 
@@ -102,7 +102,7 @@ class Retries:
         self.tokens = min(self.most, self.tokens + RETRY_EARNED)
 
     def take(self, now: float) -> float:
-        """Take one; returns when the retry may start."""
+        """Take a token for one retry; returns when it may start, seconds."""
         if self.tokens >= 1.0:
             self.tokens -= 1.0
             return now

@@ -1,4 +1,4 @@
-"""An allowance of a provider, so many requests or tokens, as the headers of its answers tell of it."""
+"""An allowance of a provider (requests or tokens per period), as the headers of its answers state it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TELLING = 0.1
 """Share of an allowance that has to be used before the time to the reset tells how it is refilled."""
 
 BURST_S = 0.25
-"""Spread starts that are due may catch up by so much: callers look now and then, not all the time."""
+"""How far spread starts may catch up, seconds: callers ask now and then, not all the time."""
 
 SLACK_S = 0.25
-"""Between the decision to start and the provider's count of it, about."""
+"""About how long it takes from the decision to start until the provider counts the request, seconds."""
 
 _PLENTY = 1 << 30
 
@@ -37,7 +37,7 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Meter:
-    """An allowance that the provider's headers tell of: so many requests or tokens, and when it is full again.
+    """An allowance that the provider's headers state: how many requests or tokens, and when it is full again.
 
     What is left is what the newest answer said, less what has started since that request was sent. When a fifth or
     less is left, it is spread over the time until more comes.
@@ -73,8 +73,8 @@ class Meter:
             self.due_at = max(self.due_at, now - BURST_S) + self._interval_s(self.left, self.reset_at, now)
         self.left -= self._cost()
 
-    def on_headers(self, told: Told, under_way: int, now: float) -> None:
-        """An answer told what is left, while so many requests were under way."""
+    def on_headers(self, told: Told, in_flight: int, now: float) -> None:
+        """An answer stated what is left; `in_flight` requests had no answer yet."""
         if not usable(told.remaining) or not usable(told.reset_s) or (told.limit is not None and told.limit <= 0):
             return
         before, self.limit = self.limit, float(told.limit or max(self.limit, told.remaining))
@@ -97,7 +97,7 @@ class Meter:
             return
         while self.starts and self.starts[0] <= sent_at:
             self.starts.popleft()
-        left = remaining - self._cost() * min(under_way, len(self.starts))
+        left = remaining - self._cost() * min(in_flight, len(self.starts))
         if self._is_bucket:
             came = max(0.0, now - sent_at - SLACK_S) * self.limit / self.bucket_s
             left = min(left + came, self.limit if came < FEW * self.limit else self.left)

@@ -2,8 +2,8 @@
 
 One `ProviderLimits` per provider is fed every answer (`ProviderSignal`) and says how many requests may start: by a
 window of concurrency, what the provider asks for in its headers, a breaker, and money. It changes only through its
-`on_` methods, `configure` and `resume`, all with the time as an argument; questions change nothing. So a journal
-replays to the same state, whoever asked what in between.
+`on_` methods, `configure` and `resume`, all with the time as an argument; questions change nothing, so that a journal
+replays to the same state whatever was asked in between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trax_ray.core.limits.window import INITIAL_WINDOW, Window
 __all__ = ["FREE_RETRIES", "ProviderLimits"]
 
 FREE_RETRIES = 100
-"""How often a task may come back for free; after that it costs it retries all the same."""
+"""Free retries of a task, for answers that say nothing of it; those beyond cost retries of its own."""
 
 SHORT_S, PARKS_ABOVE_S = 10.0, 120.0
 """Of Retry-After: up to the first it may be noise; above the second the provider is parked."""
@@ -34,7 +34,7 @@ class ProviderLimits:
     Times are seconds of a clock that is given with every call; an earlier time counts as the latest one.
 
     Args:
-        max_workers: Requests under way at the same time at the most, 1 or more.
+        max_workers: The most requests in flight at the same time, 1 or more.
         max_cost_usd: What may be spent; None sets no cap.
         first_window: Requests at the same time that are tried at first.
 
@@ -73,7 +73,7 @@ class ProviderLimits:
         """An attempt starts.
 
         Args:
-            task_id: Whose; a task has one attempt under way at the most.
+            task_id: Whose; a task has at most one attempt in flight.
             now: When.
             retry: Whether it isn't the task's first.
             estimate_usd: What it will cost, about; None where no price is known.
@@ -112,7 +112,7 @@ class ProviderLimits:
         return estimate
 
     def on_all_lost(self, now: float) -> None:
-        """No attempt is under way any more, as after the death of the coordinator."""
+        """No attempt is in flight any more, as after the death of the coordinator."""
         for task_id in list(self._running):
             self.on_lost(task_id, now)
 
@@ -120,7 +120,7 @@ class ProviderLimits:
         """An attempt came back with an answer, or with none.
 
         Args:
-            task_id: Whose; of an attempt that isn't known to be under way the answer counts all the same.
+            task_id: Whose; the answer counts also where the attempt isn't known to be in flight.
             signal: The answer.
             now: When.
         """
@@ -141,7 +141,7 @@ class ProviderLimits:
         return self._judge(signal, probed, now)
 
     def resume(self, now: float) -> None:
-        """Somebody says to go on: a provider that was parked is tried with one request. Others aren't concerned."""
+        """A person resumes: a provider that was parked is tried with one request. Others don't change."""
         now = self._at(now)
         if self._parked or self._breaker.reason:
             self._breaker.half_open(now)
@@ -153,7 +153,7 @@ class ProviderLimits:
         """How many more requests may start now, money aside from the next one's (`may_start`).
 
         Args:
-            running: Attempts under way at this provider.
+            running: Attempts in flight at this provider.
             now: The time.
         """
         now = max(now, self._now)
@@ -163,7 +163,7 @@ class ProviderLimits:
         return max(0, min(room, self._requests.may_start(now), self._tokens.may_start(now))) if room > 0 else 0
 
     def may_start(self, estimate_usd: float | None) -> bool:
-        """Whether the money suffices for one more request, all that are under way counted as estimated."""
+        """Whether the money suffices for one more request, those in flight counted by their estimates."""
         if self._max_cost is None:
             return True
         estimate = round(estimate_usd * _NANO) if usable(estimate_usd) else 0
@@ -193,12 +193,12 @@ class ProviderLimits:
 
     @property
     def refused(self) -> str:
-        """Why the provider refuses to work for this user until somebody acts; empty where it doesn't."""
+        """Why the provider refuses this user until a person acts; empty where it doesn't."""
         return self._breaker.reason if self._breaker.refused else ""
 
     @property
     def cost_capped(self) -> bool:
-        """Whether the money is used up, or will be by what is under way."""
+        """Whether the money is used up, or will be by what is in flight."""
         return not self.may_start(None)
 
     @property
@@ -208,12 +208,12 @@ class ProviderLimits:
 
     @property
     def in_flight_usd(self) -> float:
-        """What is under way will cost, by its estimates."""
+        """What the requests in flight will cost, by their estimates."""
         return self._reserved / _NANO
 
     @property
     def window(self) -> int:
-        """How many requests may be under way at the same time."""
+        """How many requests may be in flight at the same time."""
         return self._window.size
 
     def why(self, now: float) -> str:
@@ -225,8 +225,8 @@ class ProviderLimits:
                 return f"{self._breaker.reason}; one request is tried in {wait - now:.0f} s"
             return self._breaker.reason + ("; one request is being tried" if self._breaker.probe else "")
         if self.cost_capped and self._max_cost is not None:
-            under_way = f" and {self.in_flight_usd:.2f} under way" if self._reserved else ""
-            return f"cost cap: {self.spent_usd:.2f} USD spent{under_way} of {self._max_cost / _NANO:.2f}"
+            in_flight = f" and {self.in_flight_usd:.2f} in flight" if self._reserved else ""
+            return f"cost cap: {self.spent_usd:.2f} USD spent{in_flight} of {self._max_cost / _NANO:.2f}"
         if now < self._held_until:
             state = "parked" if self._parked else "waits"
             return f"{state} {self._held_until - now:.0f} s, as the provider asked ({self._held_for})"
@@ -270,7 +270,7 @@ class ProviderLimits:
         self._tokens.on_headers(told, len(self._running), now)
 
     def _hold(self, signal: ProviderSignal, resumes: int, now: float) -> None:
-        """Heed Retry-After. What was asked before somebody said to go on doesn't park again."""
+        """Heed Retry-After. The answer to a request from before the last resume doesn't park again."""
         wait_s = signal.wait_s
         if not wait_s or now + wait_s <= self._held_until:
             return
@@ -283,13 +283,13 @@ class ProviderLimits:
         """Let the window learn; False where what the answer asks for concerns its own task only."""
         if self._breaker.reason or signal.kind is SignalKind.REFUSED:
             return True
-        under_way, wait_s, concerns_all = len(self._running), signal.wait_s, True
+        in_flight, wait_s, concerns_all = len(self._running), signal.wait_s, True
         if signal.kind is SignalKind.OK:
             self._window.on_success()
         elif signal.turned_away and (signal.remaining_requests == 0 or signal.remaining_tokens == 0):
             pass  # the allowance per minute is used up, and the meter knows
         elif signal.turned_away:
-            concerns_all = self._window.on_turned_away(under_way, wait_s, now) or wait_s > SHORT_S
+            concerns_all = self._window.on_turned_away(in_flight, wait_s, now) or wait_s > SHORT_S
         elif signal.failed:
             self._window.on_failure()
         self._window.on_answered(now)

@@ -6,19 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import ProviderLimits
 from trax_ray.core.limits.signals import ProviderSignal, Verdict
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
 
-__all__ = ["COST_CAP", "Services"]
+__all__ = ["Services"]
 
 FIRST_WINDOW = 32
-"""Requests at the same time that a provider is asked at first, within `--workers`: who asks for more than the default
-of 8 means it, and what is too much is turned away for nothing. From 8 on a thousand requests took an eighth longer."""
-
-COST_CAP = "cost_cap"
-"""Failure code of a provider that is parked because the money is used up."""
+"""Requests in flight that a provider gets at first, within `--workers`: a person who gives more than the default of 8
+means it, and being turned away costs nothing. Starting at 8, a thousand requests took an eighth longer."""
 
 
 class Services:
@@ -45,12 +43,12 @@ class Services:
         self.resume(now)
 
     def resume(self, now: float) -> None:
-        """Somebody says to go on: providers that had refused are tried with one request."""
+        """A person resumes: providers that refused are tried with one request."""
         for limits in self._limits.values():
             limits.resume(now)
 
     def expect(self, tasks: Iterable[BatchTask]) -> None:
-        """Tasks came that will ask."""
+        """Tasks were added that will ask a provider."""
         self._dearest_usd = max([self._dearest_usd, *(_estimate(task) or 0.0 for task in tasks)])
 
     def on_started(self, task: BatchTask, now: float, *, retry: bool) -> None:
@@ -110,7 +108,7 @@ class Services:
         return all(limits.may_start(self._dearest_usd) for limits in (self._unasked, *self._limits.values()))
 
     def capped(self, waiting: Iterable[BatchTask]) -> dict[str, Failure]:
-        """The providers whose money suffices for no task that waits, with nothing under way that could change that.
+        """The providers whose money suffices for no task that waits, and that have nothing in flight.
 
         Args:
             waiting: The ready tasks, or the first of them.
@@ -128,7 +126,7 @@ class Services:
             f"{spent:.4f} US dollars are spent of the {self._max_cost_usd:g} that the batch may, and the next request "
             "would exceed that: give a larger --max-cost to go on"
         )
-        return Failure(FailureClass.CONFIG, Category.RESOURCE, COST_CAP, message)
+        return Failure(FailureClass.CONFIG, Category.RESOURCE, FailureCode.COST_CAP, message)
 
     @property
     def spent_usd(self) -> float:
@@ -136,7 +134,7 @@ class Services:
         return sum(limits.spent_usd for limits in self._limits.values())
 
     def why(self, now: float) -> dict[str, str]:
-        """By provider why not more requests start; without those where nothing is in the way."""
+        """Why no more requests start, by provider; without the providers where nothing is in the way."""
         reasons = {provider: limits.why(now) for provider, limits in self._limits.items()}
         return {provider: reason for provider, reason in reasons.items() if reason}
 

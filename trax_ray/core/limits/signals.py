@@ -66,12 +66,12 @@ class ProviderSignal:
 
     @property
     def turned_away(self) -> bool:
-        """Whether the provider said that it was asked too much: 429, 503 and 529. A 500 says nothing of the kind."""
+        """Whether the provider turned the request away as one too many: 429, 503 and 529, but no 500."""
         return self.kind is SignalKind.RATE_LIMITED or self.status in (503, 529)
 
     @property
     def failed(self) -> bool:
-        """Whether the provider failed: a 5xx, or no word of it."""
+        """Whether the provider failed: a 5xx, or no answer."""
         return self.kind in (SignalKind.OVERLOADED, SignalKind.CONNECTION)
 
     @property
@@ -91,10 +91,10 @@ class Verdict:
     """What an answer means for its own task.
 
     Args:
-        costs_retry: Whether trying again is one of the task's retries. After a 429 with Retry-After it isn't, nor
-            after a probe or a refusal: they say nothing of the task. Callers count those that cost nothing, and let
-            them cost after `FREE_RETRIES`.
-        retry_at: When the task may be tried again at the earliest, seconds; callers add their own back-off (`max`).
+        costs_retry: Whether the retry is one of those that the task has. After a 429 with Retry-After, a probe or a
+            refusal it isn't: they say nothing of the task. Callers count the free ones, and charge them after
+            `FREE_RETRIES`.
+        retry_at: The earliest time of the retry, seconds; callers take the later of this and their own back-off.
     """
 
     costs_retry: bool

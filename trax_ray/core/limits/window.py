@@ -1,4 +1,4 @@
-"""How many requests may be under way at a provider at the same time, as far as its refusals tell."""
+"""How many requests a provider may have in flight at the same time, learned from what it turns away."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ROUND = 50
 """Answers in a round of the window, at least: a probe that is refused is 3 answers of 100, not every second one."""
 
 CUT = 0.125
-"""What refusals take of the window at first."""
+"""Share of the window that a cut takes."""
 
 HELPS = 0.5
-"""A smaller window helps if it leaves less than this share of the refusals that there were before."""
+"""A smaller window helps if less than this share of the refusals remains."""
 
 QUIET = 0.002
-"""Share of refusals that is expected of any provider."""
+"""Share of refusals that any provider is expected to have."""
 
 NOISE_MOST = 0.4
 """Above this share of refusals the window shrinks whether that helps or not."""
@@ -31,25 +31,26 @@ GAP_LEAST_S, GAP_MOST_S, GAP_SHRINKS = 0.125, 30.0, 0.9
 """Bounds of the time between starts where one at a time is too many, and what each success leaves of it."""
 
 PROBE_SHARE, PROBE_REST_MOST_S = 20.0, 60.0
-"""After a wait that the provider asked for, 20 times as long without growth: waiting costs about 5 % of the time."""
+"""After a wait that the provider asked for, the window doesn't grow for 20 times as long: so waits cost about 5 % of
+the time."""
 
 
 @dataclass(slots=True)
 class Window:
-    """How many requests may be under way at the same time: additive increase, multiplicative decrease.
+    """How many requests may be in flight at the same time: additive increase, multiplicative decrease.
 
     It doubles per window of successes until requests are turned away, then grows by 1 per round of `max(ROUND, size)`
-    answers, and by 2, 4, 8 ... after more rounds without a refusal. Refusals take an eighth, but not what is under
-    way, for the provider has just said that one more than these is too many; where most answers are refusals, the
-    size follows what is under way all the way down. The floor is 1; where one at a time is too many, there is a gap
-    between starts that doubles with every refusal.
+    answers, and by 2, 4, 8 ... after more rounds without a refusal. Refusals cut it by an eighth, but not below what is
+    in flight, because the provider has just accepted that many; where most answers are refusals, it is cut to what is
+    in flight. The floor is 1; where one at a time is too many, there is a gap between starts that doubles with every
+    refusal.
 
-    A cut is a trial: it has to help. If refusals go on in the next round, all of whose requests were started since,
-    they are noise that comes at any size: the cut is taken back and this share, with three standard deviations,
-    means nothing any more, until it is measured again. Where it is more than `NOISE_MOST`, the size is halved instead,
-    once per round, since one overload brings many refusals that were under way together. A 500 or a lost connection
-    says nothing of what the provider has room for; when they are most of a round, halving is tried in the same way.
-    A 429 whose headers say that the allowance is used up is the meter's matter, not the window's.
+    A cut is a trial: it has to help. If the next round, whose requests all started after the cut, has as many refusals,
+    they are noise that comes at any size: the cut is undone, and refusals up to this share plus three standard
+    deviations are ignored until the noise is measured again. Where the share is above `NOISE_MOST`, the size is halved
+    instead, once per round, since one overload turns away many requests that were in flight together. A 500 or a lost
+    connection says nothing of what the provider has room for; when they are most of a round, halving is tried in the
+    same way. A 429 whose headers say that the allowance is used up concerns the meter, not the window.
 
     Source:
         D.-M. Chiu, R. Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in Computer
@@ -85,7 +86,7 @@ class Window:
         self.restart()
 
     def restart(self) -> None:
-        """Start small, as with a provider of which nothing is known."""
+        """Start small, as with a provider that hasn't answered yet."""
         self.size = min(INITIAL_WINDOW, self.most)
         self.slow_start, self.step = True, 1
         self.noise, self.trial, self.to_skip, self.rest_rounds = 0.0, "", 0, 0
@@ -93,9 +94,9 @@ class Window:
         self.rest_until = self.free_at = -math.inf
         self._begin_round()
 
-    def on_started(self, under_way: int, now: float) -> None:
-        """So many are under way now."""
-        self.full = self.full or under_way >= self.size
+    def on_started(self, in_flight: int, now: float) -> None:
+        """A request started; `in_flight` counts it too."""
+        self.full = self.full or in_flight >= self.size
         self.free_at = now + self.gap_s
 
     def on_success(self) -> None:
@@ -104,14 +105,19 @@ class Window:
         if self.slow_start and self.full and not self.trial:
             self._grow(1)
 
-    def on_turned_away(self, under_way: int, wait_s: float, now: float) -> bool:
-        """The provider was asked too much while so many others were under way; it asked to wait `wait_s`.
+    def on_turned_away(self, in_flight: int, wait_s: float, now: float) -> bool:
+        """The provider turned a request away (429, 503, 529).
+
+        Args:
+            in_flight: The other requests that had no answer yet.
+            wait_s: What it asked to wait, seconds; 0.0 where it didn't.
+            now: When.
 
         Returns:
-            Whether that means anything; False where it is noise.
+            False where this is within the noise, and says nothing of the provider's capacity.
         """
         self.turned_away += 1
-        if not under_way and not wait_s:
+        if not in_flight and not wait_s:
             self.gap_s = min(GAP_MOST_S, max(2 * GAP_LEAST_S, 2 * self.gap_s))
             self.free_at = max(self.free_at, now + self.gap_s)
         expected = max(self.noise, QUIET) * self._round()
@@ -121,18 +127,18 @@ class Window:
             self._begin_trial("turned away", self.size)
         most_are = self.turned_away >= 4 and 2 * self.turned_away > self.answers
         before = self.size
-        self.size = max(1, min(self.size, max(under_way, 1 if most_are else _cut(self.trial_of))))
+        self.size = max(1, min(self.size, max(in_flight, 1 if most_are else _cut(self.trial_of))))
         if self.size < before:
-            self.to_skip = self.answers + 1 + under_way
+            self.to_skip = self.answers + 1 + in_flight
         self.rest_until = max(self.rest_until, now + min(PROBE_SHARE * wait_s, PROBE_REST_MOST_S))
         return True
 
     def on_failure(self) -> None:
-        """The provider failed, by a 5xx or without a word."""
+        """The provider failed: a 5xx, or no answer."""
         self.failures += 1
 
     def on_answered(self, now: float) -> None:
-        """Count an answer of whatever kind; call this last. What a round has shown takes effect at its end."""
+        """Count an answer of any kind; to be called last. What a round has shown takes effect at its end."""
         self.answers += 1
         if self.to_skip:
             if self.answers >= self.to_skip:
@@ -163,7 +169,7 @@ class Window:
             self.step = min(2 * self.step, max(1, self.size // 4))
 
     def _begin_trial(self, of: str, size: int) -> None:
-        """What is under way was started at the old size: its answers, so many, don't count."""
+        """Set another size. What is in flight started at the old one, so that the next `size` answers don't count."""
         self.trial, self.trial_of, self.trial_slow = of, self.size, self.slow_start
         self.to_skip = self.answers + self.size
         self.size = size

@@ -1,10 +1,10 @@
 """How many tasks may start now: limits and a measurement in, a number out.
 
-Load that the batch itself makes never closes admission; load of others does, core by core, where it takes most of one
-for some seconds. Memory is budgeted per node by what the tasks declare or by what they were measured to use, whichever
-is more. Pressure never goes below one running task: a batch under pressure is slow, not stuck. Where the batch is far
-over its memory limit, an attempt is ended: the one that uses far more than it asked for, else the youngest, which goes
-back to the queue.
+Load that the batch itself makes never closes admission. Load of other programs closes one core after another, each
+when it takes most of that core for some seconds. Memory is budgeted per node, by the larger of what the tasks declare
+and what they are measured to use. One task always may run: a batch under pressure is slow, not stuck. Where the batch
+is far over its memory limit, an attempt is ended: the one that uses far more than it asked for, else the youngest,
+which goes back to the queue.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ OPEN_AGAIN = 0.9
 FAR_OVER = 1.2
 CPU_MARGIN_PERCENT = 5.0
 IDLE_PERCENT = 1.0
-"""Load that every machine has: where others make no more than this, a node is all there again."""
+"""Load that every machine has, percent of all cores: at or below it all cores of a node open again."""
 
 MISSING_CORES = 0.75
-"""A slot stays open where no more than this is missing of its core."""
+"""A slot stays open where no more than this share of its core is missing."""
 
 CLOSES_AFTER_S = 3.0
-"""So long a core must be missing before its slot closes, seconds."""
+"""How long a core must be missing before its slot closes, seconds."""
 
 SETTLE_S = 3.0
-"""After an attempt was ended for its memory: seconds until the next one is, because memory comes back slowly."""
+"""The least time between two attempts that are ended for their memory, seconds: memory comes back slowly."""
 
 GREEDY = 1.25
-"""An attempt that uses so many times what it asked for is to blame for the pressure."""
+"""An attempt that uses this many times the memory that it asked for is to blame for the pressure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class NodeSample:
     Args:
         node: Its id.
         cores: CPU cores that Ray may use there.
-        foreign_cpu_percent: Load of other people's processes, percent of all cores, 0-100.
+        foreign_cpu_percent: Load of programs that aren't the batch's, percent of all cores, 0-100.
         overhead_mb: Memory of the batch's driver and coordinator there, MiB.
         workers_mb: Memory of the batch's task workers there, MiB.
         workers: How many task workers `workers_mb` counts.
@@ -86,7 +86,9 @@ def cpu_slots(cores: float, cpu_limit_percent: float) -> int:
 
 
 def _open_cores(node: NodeSample, limits: Limits, foreign_percent: float) -> float:
-    """Cores that tasks may use beside so much load of others. What the limit leaves free costs nothing, nor noise.
+    """Cores that tasks may use beside `foreign_percent` load of other programs.
+
+    Load within what `cpu_limit_percent` leaves free, or within the noise, takes no core.
 
     A task gets its core where most of one is free: 1.44 free cores are two slots, each of which runs at 72 %. One slot
     would leave a third of what is free unused.
@@ -104,8 +106,8 @@ class _Cores:
 
     Args:
         open: How many.
-        short_since: Since when others have left less than that, seconds; None where they don't.
-        left: The most that they have left since then.
+        short_since: Since when other programs leave fewer cores than `open`, seconds; None where they don't.
+        left: The most cores that they left free since then.
     """
 
     open: float
@@ -113,7 +115,8 @@ class _Cores:
     left: float = 0.0
 
     def after(self, node: NodeSample, limits: Limits, now: float) -> _Cores:
-        """The same after a look: cores go when they are missing for a while, and come back with room to spare."""
+        """The cores after a measurement: they close after `CLOSES_AFTER_S`, and open again with `CPU_MARGIN_PERCENT` to
+        spare."""
         left = _open_cores(node, limits, node.foreign_cpu_percent)
         if left >= self.open:
             return _Cores(max(self.open, _open_cores(node, limits, node.foreign_cpu_percent + CPU_MARGIN_PERCENT)))
@@ -159,9 +162,9 @@ class Allowance:
 class Governor:
     """Turns measurements into what may run, with hysteresis: what closes at a figure opens again well below it.
 
-    Memory closes at the limit and opens at 90 % of it; at 120 % something has to be given back, then there is time to
-    see what that brought. Cores go when other people's load has stayed for 3 s, and return when it is 5 points lower
-    than need be.
+    Memory closes at the limit and opens at 90 % of it; at 120 % an attempt is ended, at most one every 3 s. A core
+    closes when the load of other programs has taken it for 3 s, and opens when that load is 5 percentage points below
+    where it would be free.
 
     Args:
         limits: The batch's ceilings.
@@ -221,7 +224,7 @@ class Governor:
 
 
 def slots(limits: Limits, allowance: Allowance) -> int:
-    """How many attempts of one core each may run at the same time: from 1 to `max_workers`."""
+    """How many attempts of one core each may run at the same time: 1 to `max_workers`."""
     if allowance.memory is not Memory.OPEN:
         return 1
     return max(1, min(limits.max_workers, int(allowance.cores)))
@@ -235,14 +238,14 @@ def admit(
 ) -> list[BatchTask]:
     """The waiting tasks, from the first, that may start now.
 
-    Tasks that share a process weigh nothing but a worker: what their process takes is measured.
+    Tasks that share a process count as workers only: the cores and memory of their process are measured.
 
     Args:
         limits: The batch's ceilings.
         allowance: What the nodes have to give, as last measured.
         running: The tasks that run.
-        waiting: The ready tasks, best first. None is passed over for a smaller one behind it: priority is strict. No
-            more of them are asked for than what is started and the one that isn't.
+        waiting: The ready tasks, best first. None is passed over for a smaller one behind it: priority is strict. It
+            is read up to the first task that doesn't fit.
 
     Returns:
         At least one when nothing runs and something waits.
@@ -291,7 +294,7 @@ def to_give_back(allowance: Allowance, uses: Sequence[Use]) -> tuple[Use, bool] 
 
     Returns:
         What it uses, and whether it is to blame: it uses far more than it asked for. Else it is the youngest one,
-    whose work costs least to do again; never the only one. None where nothing is to be ended.
+            whose work costs least to do again; never the only one. None where nothing is to be ended.
     """
     if allowance.memory is not Memory.SHED:
         return None

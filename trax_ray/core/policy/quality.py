@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trax_ray.codes import WarningCode
+
 __all__ = [
     "LOW_CONFIDENCE",
     "QualityTotals",
@@ -27,31 +29,32 @@ __all__ = [
 TRANSCRIBE = "transcribe"
 
 LOW_CONFIDENCE = 0.5
-"""Below this mean word probability a segment is worth a second look (Whisper's -0.7 average log probability)."""
+"""A segment with a mean word probability below this is worth a second look (-0.7 average log probability)."""
 
 REPETITION_RATIO = 2.4
-"""Text that zlib shrinks more than this repeats itself (openai/whisper, `compression_ratio_threshold`)."""
+"""Text with a higher compression ratio than this repeats itself (openai/whisper, `compression_ratio_threshold`)."""
 
 REPETITION_MIN_CHARACTERS = 120
-"""Shorter texts tell nothing: zlib's own overhead outweighs them."""
+"""Shorter texts can't be judged: zlib's own overhead outweighs them."""
 
 REPETITION_WORDS = 120
-"""The ratio is meant for what Whisper says at once. A whole talk of an hour passes 2.7 and is no repetition: of 472
-windows of up to 120 words from genuine talks none passed 2.30."""
+"""Words in the stretch that the ratio is taken of: what Whisper says at once. A whole talk of an hour has a ratio above
+2.7 without repetition; of 472 stretches of up to 120 words from genuine talks none was above 2.30."""
 
 _REPETITION_STEP = 40
 _LETTERS_A_WORD = 4
 """Where a script has no spaces."""
 
 UNCOVERED_S = 1.5
-"""Speech of this length in a row that no segment covers, seconds, is words that are missing."""
+"""Speech of this length in a row that no segment covers has missing words, seconds."""
 
 _TOLERANCE_S = 0.5
-"""By so much the times of a segment may be off."""
+"""How far the times of a segment may be off."""
 
 _THIN_S = 4.0
 _THIN_WORDS_PER_S = 0.5
-"""A segment over so much speech with fewer words a second covers nothing: people speak 2 to 3."""
+"""A segment over at least `_THIN_S` seconds of speech with fewer words a second covers none of it: people speak 2 to
+3."""
 
 SPARSE_WORDS_PER_S = 0.5
 """Fewer words per second of detected speech than this means that speech was missed; people speak 2 to 3."""
@@ -152,7 +155,7 @@ def assess(
         text: All of it.
         confidences: Per segment its duration in seconds and its confidence 0-1 (None when unknown).
         speech_s: Seconds of detected speech; 0 means that there was none.
-        media_warnings: What decoding had to say, such as `truncated`.
+        media_warnings: Codes of decoding, such as `truncated`.
         uncovered_s: Seconds of speech without words, as `uncovered` finds them.
 
     Returns:
@@ -166,17 +169,17 @@ def assess(
     words = len(text.split())
     warnings = set(media_warnings)
     if speech_s <= 0:
-        warnings.add("no_speech")
+        warnings.add(WarningCode.NO_SPEECH)
     elif not words:
-        warnings.add("empty_transcript")
+        warnings.add(WarningCode.EMPTY_TRANSCRIPT)
     elif speech_s >= SPARSE_MIN_SPEECH_S and words / speech_s < SPARSE_WORDS_PER_S:
-        warnings.add("sparse_transcript")
+        warnings.add(WarningCode.SPARSE_TRANSCRIPT)
     if speech_s > 0 and uncovered_s > 0:
-        warnings.add("coverage")
+        warnings.add(WarningCode.COVERAGE)
     if repeats(text):
-        warnings.add("repetition")
+        warnings.add(WarningCode.REPETITION)
     if low:
-        warnings.add("low_confidence")
+        warnings.add(WarningCode.LOW_CONFIDENCE)
     return {
         "estimated_accuracy": estimated,
         "low_confidence_segments": low,
@@ -187,7 +190,7 @@ def assess(
 
 
 def audio_us(task_type: str, metrics: Mapping[str, Any]) -> int:
-    """Microseconds of audio that an outcome transcribed: a recording that is prepared first is counted once."""
+    """Microseconds of audio that an outcome transcribed; 0 of other tasks, so that a recording counts once."""
     return round(1e6 * float(metrics.get("duration_s") or 0.0)) if task_type == TRANSCRIBE else 0
 
 

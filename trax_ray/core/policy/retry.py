@@ -1,35 +1,33 @@
-"""Whether a failed attempt is made again, when, and with what."""
+"""Whether a failed attempt is retried, when, and with how much memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
 
-__all__ = ["BAD_ANSWER", "FORMAT_REFUSED", "REPEATED", "UNANSWERED", "RetryDecision", "backoff_s", "decide"]
+__all__ = ["REPEATED", "UNANSWERED", "RetryDecision", "backoff_s", "decide"]
 
-WORKER_DIED = "worker_died"
-"""Failure code of an attempt whose process died under it: the task is a suspect."""
+LOST = frozenset({FailureCode.NODE_DIED, FailureCode.OWNER_DIED, FailureCode.RESULT_LOST})
+"""Failure codes of attempts that were lost and whose task isn't to blame."""
 
-LOST = frozenset({"node_died", "owner_died", "result_lost"})
-"""Failure codes of attempts that were lost through no fault of their task."""
-
-UNANSWERED = LOST | {WORKER_DIED, "stalled", "timed_out", "cancelled", "out_of_memory", "ray"}
-"""Failure codes of attempts of which nobody heard again: what they asked of a provider may have been answered, and
-charged, all the same."""
-
-BAD_ANSWER = "bad_answer"
-"""Failure code of a service's answer that can't be used."""
-
-FORMAT_REFUSED = "format_refused"
-"""Failure code of a request that a server wants in another form, in which it is asked from then on."""
+UNANSWERED = LOST | {
+    FailureCode.WORKER_DIED,
+    FailureCode.STALLED,
+    FailureCode.TIMED_OUT,
+    FailureCode.CANCELLED,
+    FailureCode.OUT_OF_MEMORY,
+    FailureCode.RAY,
+}
+"""Failure codes of attempts whose answer is lost: what they asked of a provider may have been answered, and charged."""
 
 MOST_BAD_ANSWERS = 2
-"""Retries of a task for bad answers, each of which was probably paid: what answers nonsense three times goes on so."""
+"""Retries of a task for bad answers: each was probably paid, and after three bad answers a fourth is likely."""
 
-REPEATED = frozenset({BAD_ANSWER, FORMAT_REFUSED})
-"""Failure codes of which it counts how often a task had them."""
+REPEATED = frozenset({FailureCode.BAD_ANSWER, FailureCode.FORMAT_REFUSED})
+"""Failure codes for which a task's record counts how often it had them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +81,17 @@ def decide(
     """Decide on one failed attempt. Failures of class config never get here: they park the provider.
 
     The next attempt waits `max(retry_after_s, jitter * min(cap_s, base_s * 2 ** spent))` seconds (see `backoff_s`),
-    with its priority number `priority_step` higher. An attempt that was lost with its node costs nothing but the
-    delay, `max_losses` times; so does one that taught how to ask. Bad answers are asked for again twice at the most.
+    with its priority number `priority_step` higher. An attempt that was lost with its node costs no retry, `max_losses`
+    times; nor does one whose server asked for another format. A bad answer is retried at most `MOST_BAD_ANSWERS` times.
 
     Args:
         failure: Why the attempt failed.
         policy: The batch's policy.
         spent: Retries that the task has used.
         max_retries: Retries that it may use.
-        deaths: Processes that died of it, this time included.
+        deaths: Processes of its own that died under the task, this time included.
         losses: Attempts that were lost with their node, this time included.
-        repeats: Attempts that failed with this code, this time included; where the code is one of `REPEATED`.
+        repeats: Attempts that failed with this code, this one included; 0 where the code isn't one of `REPEATED`.
         memory_mb: What the attempt had asked for, MiB.
         largest_node_mb: The most that any node could give, MiB; 0 when unknown.
         jitter: A draw from [0, 1).
@@ -103,16 +101,16 @@ def decide(
     """
     if failure.code in LOST and losses <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, losses - 1, jitter), degradation=0, spends=False)
-    if failure.code == FORMAT_REFUSED and repeats <= policy.max_losses:
+    if failure.code == FailureCode.FORMAT_REFUSED and repeats <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, 0, jitter), degradation=0, spends=False)
-    if failure.code == BAD_ANSWER and repeats > MOST_BAD_ANSWERS:
+    if failure.code == FailureCode.BAD_ANSWER and repeats > MOST_BAD_ANSWERS:
         return None
     if failure.failure_class is FailureClass.PERMANENT or spent >= max_retries:
         return None
-    if failure.code == WORKER_DIED and deaths >= policy.max_deaths:
+    if failure.code == FailureCode.WORKER_DIED and deaths >= policy.max_deaths:
         return None
     memory: int | None = None
-    if failure.failure_class is FailureClass.RESOURCE and failure.code == "out_of_memory":
+    if failure.failure_class is FailureClass.RESOURCE and failure.code == FailureCode.OUT_OF_MEMORY:
         wanted = memory_mb * policy.memory_factor
         # Down to a whole step: a request is rounded up, and one that fits no node would wait for ever.
         most = largest_node_mb // MEMORY_STEP_MB * MEMORY_STEP_MB

@@ -100,14 +100,14 @@ def parse_start(text: str, now: float, zone: tzinfo | None) -> float:
 
 
 def waits_until(now: float, start_at: float, hours: Hours | None, zone: tzinfo | None) -> float | None:
-    """Until when attempts have to wait.
+    """When the next attempt may start.
 
     Hours open when the wall first shows their start and close when it next shows their end. Those that are skipped
     as a whole, when clocks go forward, open at that moment, for as long as they would have lasted.
 
     Args:
         now: Seconds since the epoch.
-        start_at: Nothing starts before, seconds since the epoch.
+        start_at: Nothing starts before this, seconds since the epoch.
         hours: Daily hours in which attempts may start; None for all.
         zone: Whose clocks show the hours; None for those of this machine.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.state.events import Event, Known, Revived, TasksAdded
-from trax_ray.core.state.ledger import DEPENDENCY_FAILED, Ledger, TaskRecord
+from trax_ray.core.state.ledger import Ledger, TaskRecord
 from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.errors import UsageError
 
@@ -15,7 +16,7 @@ __all__ = ["additions"]
 _Kind = type[TasksAdded] | type[Revived] | type[Known]
 
 
-def additions(ledger: Ledger, tasks: Iterable[BatchTask], spoilt: Collection[str] = ()) -> list[Event]:
+def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[str] = ()) -> list[Event]:
     """The events of giving tasks to the present run.
 
     A task that succeeded or failed is done again only when its fingerprint differs; one that was cancelled, or
@@ -24,7 +25,7 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], spoilt: Collection[str
     Args:
         ledger: What the folder has.
         tasks: In the order in which they were given, which the events keep.
-        spoilt: Ids of tasks whose results are gone although they succeeded.
+        missing: Ids of tasks that succeeded and whose results are missing.
 
     Raises:
         UsageError: A task depends on one that doesn't exist.
@@ -39,7 +40,7 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], spoilt: Collection[str
         record = ledger.records.get(task.id)
         if record is None:
             given[task.id] = (TasksAdded, task)
-        elif record.state.terminal and (_left_undone(record) or _outdated(record, task) or task.id in spoilt):
+        elif record.state.terminal and (_left_undone(record) or _outdated(record, task) or task.id in missing):
             given[task.id] = (Revived, task)
         elif task.id not in ledger.run.members:
             given[task.id] = (Known, task)
@@ -53,7 +54,7 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], spoilt: Collection[str
 def _left_undone(record: TaskRecord) -> bool:
     """It ended without an attempt of its own (cancelled, given up for one that it depends on), or by request."""
     failure = record.failure
-    given_up = failure is not None and failure.code == DEPENDENCY_FAILED
+    given_up = failure is not None and failure.code == FailureCode.DEPENDENCY_FAILED
     return record.state is TaskState.CANCELLED or given_up or record.retry_wanted
 
 

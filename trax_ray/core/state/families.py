@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from trax_ray.core.state.ledger import DEPENDENCY_FAILED, Cause, Ledger, TaskRecord
+from trax_ray.codes import FailureCode
+from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.state.waiting import Waiting
 from trax_ray.core.task import BatchTask, FailureClass, Result, TaskState
 from trax_ray.errors import IllegalTransition
@@ -161,10 +162,10 @@ class Families:
             return
         assert ended.failure is not None
         record.failure = ended.failure
-        if ended.failure.code != DEPENDENCY_FAILED:
+        if ended.failure.code != FailureCode.DEPENDENCY_FAILED:
             message = f"{ended.task.task_type.value} failed before it: {ended.failure.message}"
             record.failure = replace(
-                ended.failure, failure_class=FailureClass.PERMANENT, code=DEPENDENCY_FAILED, message=message
+                ended.failure, failure_class=FailureClass.PERMANENT, code=FailureCode.DEPENDENCY_FAILED, message=message
             )
         self._ledger.move(record, Cause.FAIL)
 

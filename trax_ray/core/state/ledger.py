@@ -12,12 +12,9 @@ from trax_ray.core.policy.quality import QualityTotals, audio_us
 from trax_ray.core.task import BatchTask, Failure, TaskState
 from trax_ray.errors import IllegalTransition
 
-__all__ = ["DEPENDENCY_FAILED", "TRANSITIONS", "Cause", "Ledger", "Tally", "TaskRecord", "work_of"]
+__all__ = ["TRANSITIONS", "Cause", "Ledger", "Tally", "TaskRecord", "work_of"]
 
 STORY_LENGTH = 8
-
-DEPENDENCY_FAILED = "dependency_failed"
-"""Failure code of a task that never ran, because one before it failed; the message names the first."""
 
 
 class Cause(str, Enum):

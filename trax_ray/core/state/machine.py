@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import FREE_RETRIES
 from trax_ray.core.limits.services import Services
-from trax_ray.core.policy.retry import LOST, REPEATED, UNANSWERED, WORKER_DIED, backoff_s, decide
+from trax_ray.core.policy.retry import LOST, REPEATED, UNANSWERED, backoff_s, decide
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -299,12 +300,12 @@ class BatchState:
         self._on_failure(record, failure, event.jitter)
 
     def _on_failure(self, record: TaskRecord, failure: Failure, jitter: float) -> None:
-        if failure.code == WORKER_DIED and record.to_run.shared:
+        if failure.code == FailureCode.WORKER_DIED and record.to_run.shared:
             # It was one of many in its process, and who killed that nobody knows: the next attempt, alone, will tell.
             record.suspect = True
             self._waiting.requeue(record)
             return
-        record.deaths += failure.code == WORKER_DIED
+        record.deaths += failure.code == FailureCode.WORKER_DIED
         record.losses += failure.code in LOST
         if failure.code in REPEATED:
             record.repeats[failure.code] = record.repeats.get(failure.code, 0) + 1
@@ -321,10 +322,10 @@ class BatchState:
             jitter=jitter,
         )
         if decision is None:
-            if failure.code == WORKER_DIED and record.deaths >= self._policy.max_deaths:
+            if failure.code == FailureCode.WORKER_DIED and record.deaths >= self._policy.max_deaths:
                 message = f"{failure.message} (quarantined: it ended {record.deaths} workers)"
                 record.failure = replace(
-                    failure, failure_class=FailureClass.PERMANENT, code="quarantined", message=message
+                    failure, failure_class=FailureClass.PERMANENT, code=FailureCode.QUARANTINED, message=message
                 )
             self._families.end(record, Cause.FAIL)
             return
