@@ -25,7 +25,7 @@ from trax_ray.media.speech import Span, Word
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.keys import Secret
 from trax_ray.providers.openai import OpenAISpeech, connect, said_in
-from trax_ray.providers.shutdowns import SHUTDOWNS
+from trax_ray.providers.openai_models import SHUTDOWNS
 from trax_ray.testing.speech_server import (
     KEY,
     Call,

@@ -40,11 +40,10 @@ from trax_ray.kinds.recording import (
     source_of,
 )
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
-from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, SpeechService
+from trax_ray.providers.base import TOO_LARGE, EngineOptions, Reply, ServiceProvider, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
-from trax_ray.providers.prices import cost_usd, estimate_usd, prices_hold
-from trax_ray.providers.registry import SpeechProvider, connect_service, provider_of
+from trax_ray.providers.registry import service_of
 from trax_ray.store.files import ensure_folder, explain, write_atomically
 from trax_ray.store.lease import Lease
 
@@ -147,8 +146,8 @@ async def call_alone(assignment: Assignment) -> Outcome:
 # Preparing
 
 
-def _provider(job: Job) -> SpeechProvider:
-    return provider_of(job.model, base_url=job.assignment.spec.base_url)
+def _provider(job: Job) -> ServiceProvider:
+    return service_of(job.model, base_url=job.assignment.spec.base_url)
 
 
 def _chunk_key(job: Job, span: tuple[float, float]) -> str:
@@ -362,13 +361,14 @@ def _requests(job: Job, cuts: Cuts, wanted: Cuts) -> tuple[BatchTask, ...]:
 
 def _price(job: Job, span: tuple[float, float]) -> dict[str, float]:
     """What a request will cost at the most, about; nothing where no price is known."""
-    estimate = estimate_usd(job.model, span[1] - span[0]) if _priced(job) else None
+    spec, limited = job.assignment.spec, job.assignment.spec.max_cost_usd is not None
+    estimate = _provider(job).estimate_usd(job.model, span[1] - span[0], base_url=spec.base_url, limited=limited)
     return {} if estimate is None else {"estimate_usd": estimate}
 
 
 def _priced(job: Job) -> bool:
     spec = job.assignment.spec
-    return prices_hold(spec.base_url, limited=spec.max_cost_usd is not None)
+    return _provider(job).prices_hold(spec.base_url, limited=spec.max_cost_usd is not None)
 
 
 def _committed(job: Job, span: tuple[float, float]) -> Payload:
@@ -419,7 +419,7 @@ async def _ask(job: Job, prepared: Payload, size: int, span: tuple[float, float]
             message = f"the server gave no answer within {deadline_s:.3g} s{way_out}"
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, "deadline", message)
             # It may have been worked on, and then it is charged for.
-            price = cost_usd(job.model, {}, prepared["sent_s"], time.time()) if _priced(job) else None
+            price = _provider(job).cost_usd(job.model, {}, prepared["sent_s"], time.time()) if _priced(job) else None
             signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s, cost_usd=price)
             return Reply(failure=failure, signal=signal)
 
@@ -509,7 +509,7 @@ class _Room:
         key = key_of(provider.key_variable)
         what = (job.model, base_url, _priced(job), key)
         if what not in self._services:
-            self._services[what] = connect_service(provider, job.model, key=key, base_url=base_url, priced=_priced(job))
+            self._services[what] = provider.connect(job.model, key=key, base_url=base_url, priced=_priced(job))
         return self._services[what]
 
     async def close(self) -> None:
