@@ -21,7 +21,7 @@ from trax_ray.cli import doctor
 from trax_ray.cli.app import app
 from trax_ray.cli.doctor import Check, Verdict
 from trax_ray.errors import SetupError
-from trax_ray.providers.registry import provider_of
+from trax_ray.providers.registry import Plugin, provider_of
 
 OK, NOTE, MISSING = Verdict.OK, Verdict.NOTE, Verdict.MISSING
 TODAY = date(2026, 11, 20)
@@ -176,6 +176,14 @@ class TestKeysAndModels:
         assert not any(
             provider_of(model).shutdown(model) for model in ("gpt-transcribe", "base", "pocketsphinx", "gpt-4o")
         )
+
+    def test_providers_of_other_packages(self) -> None:
+        good = doctor.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", provider_of("pocketsphinx")))
+        assert (good.verdict, good.way_out) == (OK, "")
+        assert "pocketsphinx, of the package tone 0.1" in good.line
+        bad = doctor.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", None, "ImportError: no\nluck"))
+        assert bad.verdict is NOTE, "no batch needs it before it is named"
+        assert r"`tone = tone:PROVIDER` of the package tone 0.1 isn't used: ImportError: no\nluck: " in bad.line
 
 
 class TestTheMachine:

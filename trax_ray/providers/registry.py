@@ -8,7 +8,7 @@ Nothing heavy is imported here, and providers only when the first is asked for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
@@ -35,7 +35,6 @@ __all__ = [
     "providers",
     "revision_of",
     "service_of",
-    "speech_providers",
     "text_provider_of",
 ]
 
@@ -71,32 +70,34 @@ class Plugin:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What there is, by sort; each in the order in which it is asked."""
+
+    plugins: tuple[Plugin, ...]
+    providers: tuple[Provider, ...]
+    speech: tuple[SpeechProvider, ...]
+    engines: tuple[EngineProvider, ...]
+    texts: tuple[TextProvider, ...]
+
+
 _loading = RLock()
 """Held while providers are loaded: in a lane several threads ask at the same time."""
 
 
 def providers() -> tuple[Provider, ...]:
     """All that can be used, the built-in ones first."""
-    found = (plugin.provider for plugin in plugins())
-    return *_built_in(), *(provider for provider in found if provider is not None)
+    return _loaded().providers
 
 
 def plugins() -> tuple[Plugin, ...]:
-    """What other packages bring, and what of it can't be used. They are loaded once per process."""
-    with _loading:
-        return _plugins()
+    """What other packages bring, and what of it can't be used."""
+    return _loaded().plugins
 
 
 def forget() -> None:
     """Look for providers anew when the next is asked for; for tests."""
-    with _loading:
-        _built_in.cache_clear()
-        _plugins.cache_clear()
-
-
-def speech_providers() -> Iterator[SpeechProvider]:
-    """Those of speech, in the order in which they are asked."""
-    return (provider for provider in providers() if isinstance(provider, SpeechProvider))
+    _load.cache_clear()
 
 
 def provider_of(model: str, *, base_url: str = "") -> SpeechProvider:
@@ -111,7 +112,7 @@ def provider_of(model: str, *, base_url: str = "") -> SpeechProvider:
     """
     provider = _speech(model, base_url)
     if provider is None:
-        raise _unknown(model, speech_providers())
+        raise _unknown(model, _loaded().speech)
     return provider
 
 
@@ -123,7 +124,7 @@ def service_of(model: str, *, base_url: str = "") -> ServiceProvider:
     """
     provider = _speech(model, base_url)
     if not isinstance(provider, ServiceProvider):
-        raise _unknown(model, (each for each in speech_providers() if each.service))
+        raise _unknown(model, (each for each in _loaded().speech if each.service))
     return provider
 
 
@@ -137,10 +138,9 @@ def text_provider_of(model: str, *, base_url: str = "") -> TextProvider:
     Raises:
         UsageError: None has it; names what there is.
     """
-    every = [each for each in providers() if isinstance(each, TextProvider)]
-    provider = _find(every, model, base_url)
+    provider = _find(_loaded().texts, model, base_url)
     if provider is None:
-        raise _unknown(model, every)
+        raise _unknown(model, _loaded().texts)
     return provider
 
 
@@ -178,10 +178,9 @@ def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
 
 
 def _speech(model: str, base_url: str) -> SpeechProvider | None:
-    every = list(speech_providers())
     if not base_url:
-        return _find(every, model, "")
-    return _find([each for each in every if not each.service], model, "") or _find(every, model, base_url)
+        return _find(_loaded().speech, model, "")
+    return _find(_loaded().engines, model, "") or _find(_loaded().speech, model, base_url)
 
 
 def _find(every: Iterable[P], model: str, base_url: str) -> P | None:
@@ -205,18 +204,34 @@ def _unknown(model: str, every: Iterable[Provider]) -> UsageError:
 # Loading
 
 
+def _loaded() -> _Loaded:
+    with _loading:
+        return _load()
+
+
 @cache
-def _built_in() -> tuple[Provider, ...]:
-    made = []
+def _load() -> _Loaded:
+    built_in = []
     for where in BUILT_IN:
         module, _, name = where.partition(":")
-        made.append(_checked(getattr(import_module(module), name)))
-    return tuple(made)
+        built_in.append(_checked(getattr(import_module(module), name)))
+    found = _plugins({provider.name for provider in built_in})
+    every = (*built_in, *(plugin.provider for plugin in found if plugin.provider is not None))
+    return _Loaded(
+        plugins=found,
+        providers=every,
+        speech=tuple(each for each in every if isinstance(each, SpeechProvider)),
+        engines=tuple(each for each in every if isinstance(each, EngineProvider)),
+        texts=tuple(each for each in every if isinstance(each, TextProvider)),
+    )
 
 
-@cache
-def _plugins() -> tuple[Plugin, ...]:
-    names = {provider.name for provider in _built_in()}
+def _plugins(names: set[str]) -> tuple[Plugin, ...]:
+    """Load what other packages bring, and say once what of it can't be used.
+
+    Args:
+        names: Those that are taken.
+    """
     found = []
     try:
         points = sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value))
