@@ -31,7 +31,7 @@ from trax_ray.kinds.accuracy import normalise
 from trax_ray.media.chunking import ChunkPlanner
 from trax_ray.media.decode import read
 from trax_ray.media.vad import speech_spans
-from trax_ray.providers import faster_whisper
+from trax_ray.providers import faster_whisper_engine as faster_whisper
 from trax_ray.providers.base import EngineOptions, Span
 
 Audio = npt.NDArray[np.float32]

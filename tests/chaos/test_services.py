@@ -26,7 +26,7 @@ from tests.support.speech_server.hearing import Bands, bands_of, place
 from trax_ray.media.decode import stream
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import speech_spans
-from trax_ray.providers.prices import cost_usd
+from trax_ray.providers.openai_models import PRICES
 from trax_ray.report.fold import read_history
 from trax_ray.testing.history import check
 
@@ -188,7 +188,7 @@ def test_500_files_under_faults_are_right_and_paid_once(
     unpaid = [entry for entry in ordered if not entry.paid and entry.fault in {"hang", "cut before", "html"}]
     run = json.loads((out / "report" / "run.json").read_text())
     spent = sum(entry.usd for entry in entries)
-    at_most = spent + sum(cost_usd("whisper-1", None, entry.audio_s, 0.0) or 0.0 for entry in unpaid)
+    at_most = spent + sum(PRICES.cost_usd("whisper-1", None, entry.audio_s, 0.0) or 0.0 for entry in unpaid)
     assert run["cost_usd"] == pytest.approx(at_most, abs=0.0002 * len(unpaid))
     found = (
         f"{len(entries)} requests, {len(ordered)} of them with one of 18 faults; all {FILES} right; {paid} paid: "

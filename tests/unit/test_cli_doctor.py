@@ -21,7 +21,7 @@ from trax_ray.cli import doctor
 from trax_ray.cli.app import app
 from trax_ray.cli.doctor import Check, Verdict
 from trax_ray.errors import SetupError
-from trax_ray.providers.shutdowns import SHUTDOWNS, shutdown_of
+from trax_ray.providers.registry import Plugin, provider_of
 
 OK, NOTE, MISSING = Verdict.OK, Verdict.NOTE, Verdict.MISSING
 TODAY = date(2026, 11, 20)
@@ -164,16 +164,26 @@ class TestKeysAndModels:
         ],
     )
     def test_announced_shutdowns(self, today: date, verdict: Verdict, words: str) -> None:
-        shutdown = shutdown_of("whisper-1")
+        shutdown = provider_of("whisper-1").shutdown("whisper-1")
         assert shutdown is not None
         check = doctor.check_shutdown(shutdown, today)
         assert (check.verdict, words in check.text) == (verdict, True)
 
     def test_which_models_are_shut_down(self) -> None:
-        assert {each.on for each in SHUTDOWNS} == {date(2027, 2, 26)}
+        assert {each.on for each in provider_of("whisper-1").shutdowns} == {date(2027, 2, 26)}
         ending = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
-        assert all(shutdown_of(model) for model in ending)
-        assert not any(shutdown_of(model) for model in ("gpt-transcribe", "base", "pocketsphinx", "gpt-4o"))
+        assert all(provider_of(model).shutdown(model) for model in ending)
+        assert not any(
+            provider_of(model).shutdown(model) for model in ("gpt-transcribe", "base", "pocketsphinx", "gpt-4o")
+        )
+
+    def test_providers_of_other_packages(self) -> None:
+        good = doctor.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", provider_of("pocketsphinx")))
+        assert (good.verdict, good.way_out) == (OK, "")
+        assert "pocketsphinx, of the package tone 0.1" in good.line
+        bad = doctor.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", None, "ImportError: no\nluck"))
+        assert bad.verdict is NOTE, "no batch needs it before it is named"
+        assert r"`tone = tone:PROVIDER` of the package tone 0.1 isn't used: ImportError: no\nluck: " in bad.line
 
 
 class TestTheMachine:

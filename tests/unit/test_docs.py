@@ -21,9 +21,7 @@ from trax_ray.cli import batch as cli_batch
 from trax_ray.cli import doctor as cli_doctor
 from trax_ray.codes import FailureClass, FailureCode, WarningCode
 from trax_ray.providers import choice
-from trax_ray.providers.openai_models import COMPATIBLE, MODELS, model_of
-from trax_ray.providers.prices import PRICES
-from trax_ray.providers.shutdowns import SHUTDOWNS
+from trax_ray.providers.openai_models import COMPATIBLE, MODELS, PRICES, SHUTDOWNS, model_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(trax_ray.__file__).parent
@@ -228,7 +226,7 @@ def test_the_table_of_services_is_the_programs() -> None:
         known = ["yes" if has else "no" for has in (row.words, confidence, row.speakers)]
         expected = ["yes" if row.segments else "made up", *known, row.prompt or "refused", f"{row.longest_s:g}"]
         assert told[row.models][:6] == expected, row.models
-        named = {PRICES[model].minute for model in PRICES if model_of(model) is row}
+        named = {PRICES.rows[model].minute for model in PRICES.rows if model_of(model) is row}
         assert {float(price) for price in re.findall(r"[\d.]+", told[row.models][6])} == named, row.models
     *gives, prompt, longest, _ = told["any other, on your server"]
     assert all(cell.startswith("if it gives") for cell in gives)

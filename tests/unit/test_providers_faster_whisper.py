@@ -26,9 +26,10 @@ from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, SetupError, TraxRayError
 from trax_ray.media.decode import read
 from trax_ray.media.vad import speech_spans
-from trax_ray.providers import choice, faster_whisper, registry, weights
+from trax_ray.providers import choice, registry, weights
+from trax_ray.providers import faster_whisper_engine as faster_whisper
 from trax_ray.providers.base import EngineOptions, Span, SpeechEngine
-from trax_ray.providers.faster_whisper import FasterWhisperEngine, _Decoder, _segment, _split, load
+from trax_ray.providers.faster_whisper_engine import FasterWhisperEngine, _Decoder, _segment, _split, load
 from trax_ray.providers.whisper_windows import (
     LIMIT,
     PAUSE,
@@ -757,7 +758,7 @@ class TestWeights:
         """The real client in a fresh process, which takes the hub's address from the environment."""
         hub.answer = lambda request: serve(request, tiny)
         script = (
-            "import trax_ray.providers.faster_whisper as f; from trax_ray.core.task import ResourceRequest; "
+            "import trax_ray.providers.faster_whisper_engine as f; from trax_ray.core.task import ResourceRequest; "
             "print(f.load('base', ResourceRequest()).model)"
         )
         environment = os.environ | {

@@ -39,7 +39,7 @@ from trax_ray.media.speech import Span, Word
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.keys import Secret
 from trax_ray.providers.openai import OpenAISpeech, connect, said_in
-from trax_ray.providers.shutdowns import SHUTDOWNS
+from trax_ray.providers.openai_models import SHUTDOWNS
 
 TEXT = "The train leaves at nine. Bring your coat."
 URL = "https://elsewhere.example/v1"

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trax_ray.providers.prices import AS_OF, PRICES, cost_usd, estimate_usd, is_peak, prices_hold
-from trax_ray.providers.shutdowns import SHUTDOWNS
+from trax_ray.providers import deepseek_prices, openai_models
+from trax_ray.providers.deepseek_prices import is_peak
+from trax_ray.providers.openai_models import SHUTDOWNS
+from trax_ray.providers.prices import NO_PRICES, PriceList
+
+LISTS = (openai_models.PRICES, deepseek_prices.PRICES)
+MODELS = sorted(model for prices in LISTS for model in prices.rows)
 
 MONDAY = datetime(2026, 11, 16, tzinfo=timezone.utc)
 OFF_PEAK = MONDAY.replace(hour=12).timestamp()
@@ -24,6 +29,22 @@ TOKENS = {
     "total_tokens": 900,
     "input_token_details": {"text_tokens": 100, "audio_tokens": 600},
 }
+
+
+def prices_of(model: str) -> PriceList:
+    """The list that has a model."""
+    (found,) = [prices for prices in LISTS if prices.price_of(model)]
+    return found
+
+
+def cost_usd(model: str, usage: Any, duration_s: float | None, at: float) -> float | None:
+    return prices_of(model).cost_usd(model, usage, duration_s, at)
+
+
+def estimate_usd(model: str, duration_s: float) -> float | None:
+    return prices_of(model).estimate_usd(model, duration_s)
+
+
 CHAT = {
     "prompt_tokens": 3000,
     "completion_tokens": 1000,
@@ -87,8 +108,9 @@ def test_peak_is_seven_hours_on_five_days() -> None:
 
 @pytest.mark.parametrize("model", ["", "whisper-large-v3", "gpt-4o", "GPT-TRANSCRIBE", "my-own", "pocketsphinx"])
 def test_a_model_that_isn_t_in_the_table_has_no_price(model: str) -> None:
-    assert cost_usd(model, TOKENS, 60, OFF_PEAK) is None
-    assert estimate_usd(model, 60) is None
+    for prices in (*LISTS, NO_PRICES):
+        assert prices.cost_usd(model, TOKENS, 60, OFF_PEAK) is None
+        assert prices.estimate_usd(model, 60) is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +153,7 @@ counts = st.integers(0, 10**7) | st.floats() | st.none() | st.text(max_size=3)
 
 
 @given(
-    st.sampled_from(sorted(PRICES)),
+    st.sampled_from(MODELS),
     st.dictionaries(
         st.sampled_from([*TOKENS, *CHAT, "seconds", "prompt_tokens_details"]),
         counts | st.dictionaries(st.sampled_from(["text_tokens", "audio_tokens", "cached_tokens"]), counts),
@@ -147,38 +169,39 @@ def test_whatever_a_server_says_a_cost_is_a_number_from_zero_or_none(
 
 
 def test_the_table_has_a_date_and_prices_above_zero() -> None:
-    assert AS_OF.year >= 2026
-    for price in PRICES.values():
+    assert all(prices.as_of.year >= 2026 for prices in LISTS)
+    for price in [price for prices in LISTS for price in prices.rows.values()]:
         assert price.minute or (price.text_input and price.output)
         assert price.cached_input is None or price.text_input is None or price.cached_input < price.text_input
 
 
 def test_successors_of_models_that_are_shut_down_have_a_price() -> None:
-    assert {shutdown.successor for shutdown in SHUTDOWNS} <= set(PRICES)
+    assert {shutdown.successor for shutdown in SHUTDOWNS} <= set(openai_models.PRICES.rows)
 
 
 @pytest.mark.parametrize(
-    ("base_url", "limited", "hold"),
+    ("base_url", "limited", "of"),
     [
-        ("", False, True),
-        ("", True, True),
-        ("https://api.openai.com/v1", False, True),
-        ("https://eu.api.openai.com/v1", False, True),
-        ("https://api.deepseek.com", False, True),
-        ("http://127.0.0.1:8000/v1", False, False),
-        ("https://notopenai.com/v1", False, False),
-        ("https://gateway.example/openai.com", False, False),
-        ("https://gateway.example/v1", True, True),
+        ("", False, "openai deepseek"),
+        ("", True, "openai deepseek"),
+        ("https://api.openai.com/v1", False, "openai"),
+        ("https://eu.api.openai.com/v1", False, "openai"),
+        ("https://api.deepseek.com", False, "deepseek"),
+        ("http://127.0.0.1:8000/v1", False, ""),
+        ("https://notopenai.com/v1", False, ""),
+        ("https://gateway.example/openai.com", False, ""),
+        ("https://gateway.example/v1", True, "openai deepseek"),
     ],
 )
 def test_prices_hold_where_the_maker_answers_or_a_user_limits_what_is_spent(
-    base_url: str, limited: bool, hold: bool
+    base_url: str, limited: bool, of: str
 ) -> None:
-    assert prices_hold(base_url, limited=limited) is hold
+    for name, prices in zip(("openai", "deepseek"), LISTS, strict=True):
+        assert prices.hold(base_url, limited=limited) is (name in of.split())
 
 
 def test_a_model_with_a_date_costs_what_it_costs_without() -> None:
     dated = "gpt-4o-mini-transcribe-2025-12-15"
     assert cost_usd(dated, TOKENS, None, OFF_PEAK) == cost_usd("gpt-4o-mini-transcribe", TOKENS, None, OFF_PEAK)
     assert estimate_usd(dated, 60) == 0.003
-    assert estimate_usd("whisper-1-large", 60) is None
+    assert openai_models.PRICES.estimate_usd("whisper-1-large", 60) is None

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from trax_ray.cli.app import app
 from trax_ray.errors import SetupError, UsageError
-from trax_ray.providers import registry, weights
+from trax_ray.providers import base, registry, weights
 from trax_ray.providers.weights import EMBEDDED, Embedded, embedded_weights, local_weights, weights_at_hand
 
 PACKAGE = "weights-for-tests"
@@ -211,7 +211,7 @@ class TestBeforeAnyWork:
     ) -> None:
         own = ["batch", str(samples), "--model", "pocketsphinx", "-o", str(tmp_path / "out"), "--dry-run"]
         assert CliRunner().invoke(app, own).exit_code == 0
-        monkeypatch.setattr(registry, "find_spec", lambda name: None)
+        monkeypatch.setattr(base, "find_spec", lambda name: None)
         done = CliRunner().invoke(app, own)
         assert done.exit_code == 3, done.output
         assert 'pip install "trax-ray[pocketsphinx]"' in done.stderr

@@ -13,7 +13,8 @@ from trax_ray.core.task import ResourceRequest
 from trax_ray.kinds.accuracy import count_errors
 from trax_ray.media.decode import Audio, read
 from trax_ray.media.vad import speech_spans
-from trax_ray.providers import faster_whisper, weights
+from trax_ray.providers import faster_whisper_engine as faster_whisper
+from trax_ray.providers import weights
 from trax_ray.providers.base import EngineOptions, Segment
 
 RATE = 16_000

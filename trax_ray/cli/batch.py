@@ -34,9 +34,7 @@ from trax_ray.plan.tasks import MAX_PRIORITY, InputFile, plan_chain, plan_file
 from trax_ray.processor import BatchProcessor
 from trax_ray.providers.choice import notice
 from trax_ray.providers.keys import check_base_url
-from trax_ray.providers.prices import is_makers_own
-from trax_ray.providers.registry import is_service
-from trax_ray.providers.shutdowns import shutdown_of
+from trax_ray.providers.registry import is_service, provider_of
 from trax_ray.report.result import BatchResult
 from trax_ray.report.text import one_line
 from trax_ray.store.files import ensure_folder, shown
@@ -496,10 +494,8 @@ def _disk(tasks: Sequence[BatchTask], spec: BatchSpec) -> str:
 
 def _shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterator[str]:
     """What to know of models whose days are numbered. On a server of one's own names are only names."""
-    if not is_makers_own(spec.base_url):
-        return
     for model in dict.fromkeys(task.data.get("model") or spec.model for task in tasks):
-        shutdown = shutdown_of(model)
+        shutdown = provider_of(model, base_url=spec.base_url).shutdown(model, base_url=spec.base_url)
         if shutdown is not None:
             yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
 

@@ -28,10 +28,10 @@ from trax_ray.core.policy.admission import cpu_slots
 from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.heads import answers, live_head, noted_heads, orphans
+from trax_ray.providers.base import Shutdown
 from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model
 from trax_ray.providers.keys import find_key
-from trax_ray.providers.registry import provider_of
-from trax_ray.providers.shutdowns import SHUTDOWNS, Shutdown
+from trax_ray.providers.registry import Plugin, plugins, provider_of, providers
 from trax_ray.providers.weights import (
     EMBEDDED,
     NO_WEIGHTS,
@@ -128,7 +128,8 @@ def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], t
     yield check_pocketsphinx(find_spec("pocketsphinx") is not None, _pocketsphinx_files())
     yield check_cache(weights)
     yield check_default_model(chosen, problem)
-    yield from (check_shutdown(each, today) for each in SHUTDOWNS)
+    yield from (check_shutdown(each, today) for provider in providers() for each in provider.shutdowns)
+    yield from map(check_plugin, plugins())
     yield check_memory(_memory_mb())
     yield check_cores(_cores(), os.getloadavg()[0])
     yield _check_folder("output folder", output_dir)
@@ -209,7 +210,9 @@ def _version(name: str) -> str | None:
 
 def check_keys(environ: Mapping[str, str]) -> Iterator[Check]:
     """Which keys are set. Their values are looked at and never shown."""
-    for name, use in (("OPENAI_API_KEY", "OpenAI's models"), ("DEEPSEEK_API_KEY", "--enhance")):
+    uses = {each.key_variable: f"the models of {each.name}" for each in providers() if each.key_variable}
+    uses.setdefault("DEEPSEEK_API_KEY", "--enhance")  # which no provider does yet
+    for name, use in uses.items():
         value = environ.get(name, "")
         if not value and environ.get(f"{name}_FILE"):
             yield _check_key_file(name)
@@ -328,6 +331,15 @@ def check_shutdown(shutdown: Shutdown, today: date) -> Check:
     if days <= SHUTDOWN_NOTICE_DAYS:
         return Check(Verdict.NOTE, "shutdown", text, way_out)
     return Check(Verdict.OK, "shutdown", text)
+
+
+def check_plugin(plugin: Plugin) -> Check:
+    """Whether a provider that another package brings can be used. No batch needs it before it is named."""
+    if plugin.provider is not None:
+        text = f"{plugin.provider.name}, of the package {plugin.distribution}: {plugin.provider.models}"
+        return Check(Verdict.OK, "provider", text)
+    text = f"`{plugin.entry}` of the package {plugin.distribution} isn't used: {plugin.problem}"
+    return Check(Verdict.NOTE, "provider", text, "take another version of that package, or uninstall it")
 
 
 def _pocketsphinx_files() -> bool:

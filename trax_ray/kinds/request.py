@@ -26,8 +26,6 @@ from trax_ray.kinds.uploads import Prepared, Uploads
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
-from trax_ray.providers.prices import cost_usd
-from trax_ray.providers.registry import connect_service
 from trax_ray.store.lease import Lease
 
 __all__ = ["BYTES_IN_FLIGHT", "REQUEST", "call"]
@@ -170,7 +168,8 @@ async def _ask(part: _Part, ready: _Ready, began: float) -> Reply:
             message = f"the server gave no answer within {deadline_s:.3g} s{way_out}"
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.DEADLINE, message)
             # It may have been worked on, and then it is charged for.
-            price = cost_usd(recording.model, {}, prepared.sent_s, time.time()) if part.uploads.priced else None
+            provider, priced = part.uploads.provider, part.uploads.priced
+            price = provider.cost_usd(recording.model, {}, prepared.sent_s, time.time()) if priced else None
             signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s, cost_usd=price)
             return Reply(failure=failure, signal=signal)
 
@@ -245,8 +244,7 @@ class _Room:
         key = key_of(provider.key_variable)
         what = (recording.model, base_url, priced, key)
         if what not in self._services:
-            service = connect_service(provider, recording.model, key=key, base_url=base_url, priced=priced)
-            self._services[what] = service
+            self._services[what] = provider.connect(recording.model, key=key, base_url=base_url, priced=priced)
         return self._services[what]
 
     async def close(self) -> None:

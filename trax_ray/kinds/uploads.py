@@ -22,9 +22,8 @@ from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.kinds.recording import Recording, Stretch, audio_of, result_of
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
-from trax_ray.providers.base import Reply
-from trax_ray.providers.prices import estimate_usd, prices_hold
-from trax_ray.providers.registry import SpeechProvider, provider_of
+from trax_ray.providers.base import Reply, ServiceProvider
+from trax_ray.providers.registry import service_of
 from trax_ray.store.files import ensure_folder, explain, write_atomically
 
 if TYPE_CHECKING:
@@ -81,19 +80,22 @@ class Uploads:
     recording: Recording
 
     @property
-    def provider(self) -> SpeechProvider:
+    def provider(self) -> ServiceProvider:
         """Who is asked."""
-        return provider_of(self.recording.model, base_url=self.recording.assignment.spec.base_url)
+        return service_of(self.recording.model, base_url=self.recording.assignment.spec.base_url)
 
     @property
     def priced(self) -> bool:
         """Whether what is known of prices holds for the server."""
         spec = self.recording.assignment.spec
-        return prices_hold(spec.base_url, limited=spec.max_cost_usd is not None)
+        return self.provider.prices_hold(spec.base_url, limited=spec.max_cost_usd is not None)
 
     def price_usd(self, span: Stretch) -> float | None:
         """What a request will cost at the most, about; None where no price is known."""
-        return estimate_usd(self.recording.model, span[1] - span[0]) if self.priced else None
+        spec = self.recording.assignment.spec
+        limited = spec.max_cost_usd is not None
+        length_s = span[1] - span[0]
+        return self.provider.estimate_usd(self.recording.model, length_s, base_url=spec.base_url, limited=limited)
 
     # Cutting
 

@@ -17,10 +17,9 @@ from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.plan.inputs import Found, describe
 from trax_ray.plan.tasks import InputFile, plan_call, plan_file
+from trax_ray.providers.base import SpeechProvider
 from trax_ray.providers.keys import Secret, find_key
-from trax_ray.providers.prices import estimate_usd
-from trax_ray.providers.registry import SPEECH_PROVIDERS, SpeechProvider, provider_of
-from trax_ray.providers.weights import EMBEDDED, local_weights
+from trax_ray.providers.registry import provider_of, providers
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.layout import Layout, plan_names
 
@@ -197,7 +196,8 @@ def provider_for(
         word_timestamps=spec.word_timestamps,
         initial_prompt=prompt or spec.initial_prompt,
     )
-    if spec.max_cost_usd is not None and provider.service and estimate_usd(model, 60.0) is None:
+    limited = spec.max_cost_usd is not None
+    if limited and provider.service and provider.estimate_usd(model, 60.0, limited=limited) is None:
         raise UsageError(
             f"--max-cost can't be kept: what {model} costs isn't known here: leave it out, or take another --model"
         )
@@ -207,8 +207,6 @@ def provider_for(
             "that holds it; a server of your own needs --base-url; --model tiny.en needs neither",
             code=FailureCode.NO_KEY,
         )
-    if model in EMBEDDED and not provider.service:
-        local_weights(model)
     return provider
 
 
@@ -218,7 +216,7 @@ def find_keys() -> dict[str, Secret]:
     Raises:
         SetupError: What is set can't be a key.
     """
-    found = {each.key_variable: find_key(each.key_variable) for each in SPEECH_PROVIDERS if each.key_variable}
+    found = {each.key_variable: find_key(each.key_variable) for each in providers() if each.key_variable}
     return {variable: key for variable, key in found.items() if key is not None}
 
 

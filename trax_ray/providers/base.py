@@ -1,4 +1,9 @@
-"""The Protocol that all speech engines share, and the plain data that passes through it.
+"""What a provider is: the object that says what it has and asks, and the Protocols of what it makes.
+
+A provider is a light object that stands in a module of its own and that `trax_ray.providers.registry` finds. It is an
+`EngineProvider` (models that run on this machine), a `ServiceProvider` (speech, asked over the network) or a
+`TextProvider` (text models, asked over the network). Nobody else knows which providers there are: what differs between
+them is said by the methods and the data of the object.
 
 An engine gets audio that somebody else decoded and the spans in it that hold speech; it gives back segments.
 It opens no files, knows nothing of Ray and nothing of retries, and raises only errors of `trax_ray.errors`.
@@ -7,28 +12,45 @@ A service is asked over the network, one request for one attempt, and says besid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from datetime import date
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from trax_ray.codes import FailureCode
 from trax_ray.core.limits.signals import ProviderSignal
-from trax_ray.core.task import Failure
+from trax_ray.core.task import Failure, ResourceRequest
+from trax_ray.errors import SetupError, UsageError
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
+from trax_ray.providers.prices import NO_PRICES, PriceList
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from trax_ray.providers.keys import Secret
 
     Audio = npt.NDArray[np.float32]
 
 __all__ = [
     "SAMPLE_RATE_HZ",
     "EngineOptions",
+    "EngineProvider",
+    "Provider",
     "Reply",
     "Segment",
+    "ServiceProvider",
+    "Shutdown",
     "Span",
     "SpeechEngine",
+    "SpeechProvider",
     "SpeechService",
+    "TextProvider",
+    "TextReply",
+    "TextService",
     "Word",
 ]
 
@@ -52,8 +74,7 @@ class EngineOptions:
 class SpeechEngine(Protocol):
     """A local speech-to-text model, loaded once per process and used for many files.
 
-    Engines are made by a factory `load(model: str, resources: ResourceRequest) -> SpeechEngine` in a module
-    of their own, and found through `trax_ray.providers.registry`.
+    Engines are made by `EngineProvider.load`.
     """
 
     name: str
@@ -106,8 +127,7 @@ class Reply:
 class SpeechService(Protocol):
     """Speech-to-text behind a network, for many requests at the same time in one event loop.
 
-    Services are made by a factory `connect(model: str, *, key: Secret | None, base_url: str, priced: bool) ->
-    SpeechService`.
+    Services are made by `ServiceProvider.connect`.
     """
 
     name: str
@@ -137,3 +157,265 @@ class SpeechService(Protocol):
     async def close(self) -> None:
         """Let go of all connections."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextReply:
+    """What a text model said to one request.
+
+    Args:
+        signal: What it means for the requests that follow: limits, breaker, money.
+        text: What it wrote.
+        cut_off: Whether it stopped at the longest output that was allowed, and not by itself.
+        input_tokens: Tokens of text that went in, those from the provider's cache too; None where it doesn't say.
+        cached_tokens: Of those, the ones from the provider's cache; None where it doesn't say.
+        output_tokens: Tokens that came out; None where it doesn't say.
+        failure: Why the request came to nothing; None where it didn't.
+    """
+
+    signal: ProviderSignal
+    text: str = ""
+    cut_off: bool = False
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    failure: Failure | None = None
+
+
+@runtime_checkable
+class TextService(Protocol):
+    """A text model behind a network, for many requests at the same time in one event loop.
+
+    Text services are made by `TextProvider.connect`.
+    """
+
+    name: str
+    """The provider's name, such as `deepseek`."""
+
+    model: str
+    """The model that is asked for, as it is recorded beside each result."""
+
+    async def complete(self, instructions: str, text: str, *, max_tokens: int, as_json: bool) -> TextReply:
+        """Send one request, and never repeat it: that is decided elsewhere.
+
+        Args:
+            instructions: The system prompt. It comes first and is the same for many requests, so that the provider's
+                cache knows it.
+            text: What they are applied to: data, and never instructions.
+            max_tokens: The longest output that is allowed, tokens.
+            as_json: Whether the output must be one JSON object.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
+# Providers
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The announcement that models will be shut down.
+
+    Args:
+        models: A model's name, or a pattern with `*`.
+        on: The first day without it.
+        successor: What to take instead.
+    """
+
+    models: str
+    on: date
+    successor: str
+
+
+class Provider(ABC):
+    """What all providers say of themselves. An instance stands in the provider's module and never changes.
+
+    A subclass sets the data below as class attributes and overrides the methods that differ.
+    """
+
+    name: str
+    """Its name, as reports, limits and failures say it."""
+
+    models: str
+    """What to name for `--model`, for people."""
+
+    key_variable: str | None = None
+    """Environment variable of the key; None where no key is needed."""
+
+    any_server: bool = False
+    """Whether it takes any model of a server whose address the user gives. One provider of each sort does, the one that
+    speaks OpenAI's protocol."""
+
+    revision: int = 1
+    """Goes up when it makes something else of the same input: then results are made anew."""
+
+    extra: str = ""
+    """The package that it needs and that only an extra of trax-ray of the same name installs; empty for none."""
+
+    prices: PriceList = NO_PRICES
+    """What it charges."""
+
+    shutdowns: Sequence[Shutdown] = ()
+    """Which of its models are announced to end."""
+
+    @abstractmethod
+    def has(self, model: str) -> bool:
+        """Whether a model name is this provider's."""
+
+    def shutdown(self, model: str, *, base_url: str = "") -> Shutdown | None:
+        """The announcement that concerns a model, if there is one.
+
+        Args:
+            model: Its name.
+            base_url: The server's address; on one that isn't the maker's own, names are only names.
+        """
+        if not self.prices.is_makers_own(base_url):
+            return None
+        return next((each for each in self.shutdowns if fnmatchcase(model, each.models)), None)
+
+    def prices_hold(self, base_url: str, *, limited: bool) -> bool:
+        """Whether a server charges what this provider's prices say; see `PriceList.hold`."""
+        return self.prices.hold(base_url, limited=limited)
+
+    def estimate_usd(self, model: str, duration_s: float, *, base_url: str = "", limited: bool = False) -> float | None:
+        """About what a request will cost.
+
+        Args:
+            model: Its name.
+            duration_s: Seconds of audio, or of the audio behind a text.
+            base_url: The server's address; empty for the maker's own.
+            limited: Whether the user set a limit to the costs.
+
+        Returns:
+            USD; None where that isn't known.
+        """
+        return self.prices.estimate_usd(model, duration_s) if self.prices_hold(base_url, limited=limited) else None
+
+    def cost_usd(
+        self, model: str, usage: Mapping[str, Any] | None, duration_s: float | None, at: float
+    ) -> float | None:
+        """What an answer of a server that is paid has cost, USD; see `PriceList.cost_usd`."""
+        return self.prices.cost_usd(model, usage, duration_s, at)
+
+    def check_installed(self) -> None:
+        """See that the package which it needs is there, without importing it.
+
+        Raises:
+            SetupError: It isn't.
+        """
+        # Looked for, not imported: that is for the processes that use it.
+        if self.extra and find_spec(self.extra) is None:
+            raise SetupError(
+                f'{self.name} isn\'t installed: pip install "trax-ray[{self.extra}]", or take another --model',
+                code=FailureCode.NOT_INSTALLED,
+            )
+
+
+class SpeechProvider(Provider):
+    """What engines and services have in common; a provider is one of `EngineProvider` and `ServiceProvider`."""
+
+    service: ClassVar[bool]
+    """Whether it is asked over the network."""
+
+    languages: frozenset[str] | None = None
+    """Codes that it knows; None for many."""
+
+    gpu: bool = False
+    """Whether it can use a GPU."""
+
+    @abstractmethod
+    def memory_mb(self, model: str) -> int:
+        """What a process with the model needs, MiB."""
+
+    def resources(self, model: str, *, gpus: float = 0.0) -> ResourceRequest:
+        """What an attempt with this model asks of a node: a core, for the model or to prepare what a service is sent.
+
+        Args:
+            model: Its name or folder.
+            gpus: What the cluster's best node has of GPUs; 0 asks for none. At most one is asked for, and only
+                where the provider can use it.
+        """
+        return ResourceRequest(
+            num_cpus=1.0,
+            memory_mb=self.memory_mb(model),
+            num_gpus=min(1.0, gpus) if self.gpu else 0.0,
+        )
+
+    def check(
+        self,
+        *,
+        language: str | None,
+        model: str = "",
+        word_timestamps: bool = False,
+        initial_prompt: str | None = None,
+    ) -> None:
+        """See before any work that the provider can do what is asked.
+
+        Args:
+            language: ISO 639-1 code; None where it wasn't given.
+            model: Its name or folder; empty checks what holds for all of them.
+            word_timestamps: Whether words are to have times.
+            initial_prompt: Text that primes the model; None or empty for none.
+
+        Raises:
+            UsageError: It doesn't know the language, or the model lacks what is asked for.
+            SetupError: The package that it needs isn't installed, or its weights are damaged.
+        """
+        if language is not None and self.languages is not None and language.lower() not in self.languages:
+            known = ", ".join(sorted(self.languages))
+            raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
+        self.check_installed()
+
+
+class EngineProvider(SpeechProvider):
+    """A provider of speech models that run on this machine."""
+
+    service = False
+
+    @abstractmethod
+    def load(self, model: str, resources: ResourceRequest) -> SpeechEngine:
+        """Load a model. Called once per process; what it gives is kept for the next recordings.
+
+        Args:
+            model: Its name or folder.
+            resources: What the attempt has: threads and device follow from it.
+
+        Raises:
+            SetupError: The weights, or the package that it needs, aren't to be had.
+        """
+
+
+class ServiceProvider(SpeechProvider):
+    """A provider of speech models that are asked over the network."""
+
+    service = True
+
+    def memory_mb(self, model: str) -> int:
+        """What it takes to decode a recording and to prepare requests, MiB."""
+        return 512
+
+    @abstractmethod
+    def longest_request_s(self, model: str) -> float:
+        """The longest stretch of audio that one request may hold, seconds."""
+
+    @abstractmethod
+    def connect(self, model: str, *, key: Secret | None, base_url: str, priced: bool) -> SpeechService:
+        """Make a client. Nothing is sent; callers keep what they get.
+
+        Args:
+            model: The model's name.
+            key: The key; None for servers that want none.
+            base_url: The server's address; empty for the provider's own.
+            priced: Whether the server charges what the provider's prices say.
+        """
+
+
+class TextProvider(Provider):
+    """A provider of text models that are asked over the network."""
+
+    @abstractmethod
+    def connect(self, model: str, *, key: Secret | None, base_url: str, priced: bool) -> TextService:
+        """Make a client; as `ServiceProvider.connect`."""

@@ -23,19 +23,17 @@ from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import ProcessingError
 from trax_ray.media.encode import WAV_BYTES_PER_S, wav
 from trax_ray.media.speech import Span
-from trax_ray.providers.base import EngineOptions, Reply
+from trax_ray.providers.base import EngineOptions, Reply, ServiceProvider
 from trax_ray.providers.keys import Secret, scrub
 from trax_ray.providers.openai_answers import read_answer
-from trax_ray.providers.openai_models import COMPATIBLE, model_of
-from trax_ray.providers.prices import cost_usd
-from trax_ray.providers.shutdowns import shutdown_of
+from trax_ray.providers.openai_models import COMPATIBLE, PRICES, SHUTDOWNS, model_of
 
 if TYPE_CHECKING:
     import openai
 
 __all__ = ["PROVIDER", "OpenAISpeech", "connect"]
 
-PROVIDER = "openai"
+NAME = "openai"
 
 UPLOAD_LIMIT_BYTES = 26_214_400
 """Source: OpenAI's reference, 25 MiB."""
@@ -55,6 +53,45 @@ _NO_MODEL = re.compile(r"\bmodels?\b.{0,120}\b(not (exist|found|available)|depre
 """What services say of a model that they don't have. DeepSeek says it with a 400: `Model Not Exist`."""
 
 
+class OpenAIProvider(ServiceProvider):
+    """See `ServiceProvider`."""
+
+    name = NAME
+    models = "whisper-1, gpt-* (OpenAI), or any model of a server that --base-url names"
+    key_variable = "OPENAI_API_KEY"
+    any_server = True
+    prices = PRICES
+    shutdowns = SHUTDOWNS
+
+    def has(self, model: str) -> bool:
+        """OpenAI's own models, by the beginnings of their names."""
+        return model == "whisper-1" or model.startswith("gpt-")
+
+    def longest_request_s(self, model: str) -> float:
+        """See `openai_models`."""
+        return model_of(model).longest_s
+
+    def check(
+        self,
+        *,
+        language: str | None,
+        model: str = "",
+        word_timestamps: bool = False,
+        initial_prompt: str | None = None,
+    ) -> None:
+        """See `SpeechProvider.check`; what a model has is in `openai_models`."""
+        if model:
+            model_of(model).check(model, word_timestamps=word_timestamps, initial_prompt=initial_prompt)
+        super().check(language=language, model=model, word_timestamps=word_timestamps, initial_prompt=initial_prompt)
+
+    def connect(self, model: str, *, key: Secret | None, base_url: str, priced: bool) -> OpenAISpeech:
+        """See `connect` below."""
+        return connect(model, key=key, base_url=base_url, priced=priced)
+
+
+PROVIDER = OpenAIProvider()
+
+
 def connect(model: str, *, key: Secret | None, base_url: str, priced: bool) -> OpenAISpeech:
     """Make the service. Nothing is sent yet.
 
@@ -70,7 +107,7 @@ def connect(model: str, *, key: Secret | None, base_url: str, priced: bool) -> O
 class OpenAISpeech:
     """One model on one server, for many requests at the same time in one event loop."""
 
-    name = PROVIDER
+    name = NAME
 
     def __init__(self, model: str, key: Secret | None, base_url: str, *, priced: bool) -> None:
         self.model = model
@@ -115,13 +152,13 @@ class OpenAISpeech:
         except openai.APIStatusError as error:
             return self._refused(error, time.monotonic() - began)
         except openai.APITimeoutError as error:
-            return self._lost(error, FailureCode.TIMEOUT, duration_s, began)
+            return self._lost(error, "timeout", duration_s, began)
         except openai.APIConnectionError as error:
-            return self._lost(error, FailureCode.CONNECTION, duration_s, began)
+            return self._lost(error, "connection", duration_s, began)
         except openai.OpenAIError as error:
-            return self._lost(error, FailureCode.CLIENT, duration_s, began)
+            return self._lost(error, "client", duration_s, began)
         except Exception as error:  # noqa: BLE001 - what the HTTP library raises while a body is read is its own
-            return self._lost(error, FailureCode.CONNECTION, duration_s, began)
+            return self._lost(error, "connection", duration_s, began)
         return self._answered(body, raw.headers, duration_s, speech, time.monotonic() - began)
 
     async def close(self) -> None:
@@ -192,7 +229,7 @@ class OpenAISpeech:
                 FailureClass.TRANSIENT, Category.PROCESSING, FailureCode.FORMAT_REFUSED, f"HTTP {status}: {message}"
             )
             return Reply(failure=failure, signal=_signal("rejected", status, headers, latency_s, None))
-        failure, kind = judge(status, code, message, self.model, PROVIDER)
+        failure, kind = judge(status, code, message, self.model, NAME)
         signal = _signal(kind, status, headers, latency_s, None)
         if failure.failure_class is FailureClass.TRANSIENT and signal.retry_after_s:
             failure = replace(failure, retry_after_s=signal.retry_after_s)
@@ -209,13 +246,13 @@ class OpenAISpeech:
             return learnt
         return False
 
-    def _lost(self, error: Exception, code: FailureCode, duration_s: float, began: float) -> Reply:
+    def _lost(self, error: Exception, code: str, duration_s: float, began: float) -> Reply:
         """No answer came. One that was asked for may have been worked on, and then it is charged for."""
         cause = error.__cause__ or error
         wrong = wrong_address(cause)
         if wrong:
             message = f"{wrong}: {self._clean(cause)}: correct --base-url, or the server's certificate"
-            failure = Failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, message, parks=PROVIDER)
+            failure = Failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, message, parks=NAME)
         else:
             said = self._clean(cause) or type(cause).__name__
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"the request was lost: {said}")
@@ -224,7 +261,7 @@ class OpenAISpeech:
         return Reply(failure=failure, signal=_signal(kind, 0, {}, time.monotonic() - began, price))
 
     def _price(self, usage: Mapping[str, Any], duration_s: float) -> float | None:
-        return cost_usd(self.model, usage, duration_s, time.time()) if self._priced else None
+        return PROVIDER.cost_usd(self.model, usage, duration_s, time.time()) if self._priced else None
 
     def _clean(self, what: object) -> str:
         return scrub(" ".join(str(what).split()), self._key)[:MESSAGE_CHARACTERS]
@@ -276,7 +313,7 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
     """
     said = f"HTTP {status}: {message}"
 
-    def failure(kind: FailureClass, category: Category, name: FailureCode, text: str = said) -> Failure:
+    def failure(kind: FailureClass, category: Category, name: str, text: str = said) -> Failure:
         return Failure(kind, category, name, text, parks=provider if kind is FailureClass.CONFIG else "")
 
     if status == 402 or code == "insufficient_quota":
@@ -286,7 +323,7 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
         text = f"{said}: set a valid key, or see to the account, and run the same command again"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.KEY_REFUSED, text), "refused"
     if code == "model_not_found" or (status in (400, 404) and _NO_MODEL.search(message)):
-        ended = shutdown_of(model)
+        ended = PROVIDER.shutdown(model)
         after = f"{model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
         text = f"{said}: {after or 'take another --model'} with the same `trax-ray batch` command"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.NO_SUCH_MODEL, text), "refused"

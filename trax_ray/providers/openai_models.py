@@ -1,13 +1,16 @@
-"""What each speech model of OpenAI's protocol gives: the one table of it."""
+"""What each speech model of OpenAI's protocol gives, what it costs, and when it ends: the tables of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from fnmatch import fnmatchcase
 
 from trax_ray.errors import UsageError
+from trax_ray.providers.base import Shutdown
+from trax_ray.providers.prices import Price, PriceList
 
-__all__ = ["COMPATIBLE", "MODELS", "ServiceModel", "model_of"]
+__all__ = ["COMPATIBLE", "MODELS", "PRICES", "SHUTDOWNS", "ServiceModel", "model_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +75,36 @@ COMPATIBLE = ServiceModel("*", "verbose_json", segments=True, words=True)
 def model_of(model: str) -> ServiceModel:
     """The row of a model."""
     return next((row for row in MODELS if fnmatchcase(model, row.models)), COMPATIBLE)
+
+
+_4O = Price(minute=0.006, audio_input=6.00, text_input=2.50, output=10.00)
+
+PRICES = PriceList(
+    as_of=date(2026, 11, 20),
+    hosts=(".openai.com",),
+    rows={
+        "gpt-transcribe": Price(minute=0.0045),
+        "whisper-1": Price(minute=0.006),
+        "gpt-4o-transcribe": _4O,
+        "gpt-4o-transcribe-diarize": _4O,
+        "gpt-4o-mini-transcribe": Price(minute=0.003, audio_input=3.00, text_input=1.25, output=5.00),
+    },
+)
+"""What OpenAI charges for its own.
+
+Source:
+    gpt-transcribe: its page, developers.openai.com/api/docs/models/gpt-transcribe. Text input and output of
+    gpt-4o-transcribe and gpt-4o-mini-transcribe: their pages at developers.openai.com/api/docs/models.
+
+    Not seen on a page of the maker's, but with others who quote it: whisper-1 (openrouter.ai), the prices per minute
+    and of audio tokens of the gpt-4o models (OpenAI's cookbook, price lists of others). The models' pages name just
+    one price of input, $2.50 and $1.25, under "audio tokens"; if it holds for audio, the figures here are too high.
+    Not checked: gpt-4o-transcribe-diarize, taken to cost what gpt-4o-transcribe does.
+"""
+
+SHUTDOWNS = (
+    Shutdown("whisper-1", date(2027, 2, 26), "gpt-transcribe"),
+    Shutdown("gpt-4o*-transcribe", date(2027, 2, 26), "gpt-transcribe"),
+)
+"""As of 2026-11-20. Source: the announcements on OpenAI's page of deprecations,
+platform.openai.com/docs/deprecations."""

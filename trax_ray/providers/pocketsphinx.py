@@ -20,21 +20,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from trax_ray.codes import FailureCode
 from trax_ray.errors import ProcessingError, SetupError
-from trax_ray.media.chunking import quietest
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
-from trax_ray.providers.base import EngineOptions
+from trax_ray.providers.base import EngineOptions, EngineProvider
 
 if TYPE_CHECKING:
     from trax_ray.core.task import ResourceRequest
+    from trax_ray.providers.base import Audio
 
-__all__ = ["PocketsphinxEngine", "load", "segments_of"]
-
-Audio = npt.NDArray[np.float32]
+__all__ = ["PROVIDER", "PocketsphinxEngine", "load", "segments_of"]
 
 NAME = "pocketsphinx"
 MAX_PIECE_S = 20.0
@@ -44,6 +39,30 @@ PAUSE_S = 0.6
 """A pause this long between two words begins a new segment."""
 
 _ENGLISH = frozenset({"en", "eng", "english"})
+
+
+class PocketsphinxProvider(EngineProvider):
+    """See `EngineProvider`."""
+
+    name = NAME
+    models = "pocketsphinx (offline, English, rough)"
+    languages = frozenset({"en"})
+    extra = "pocketsphinx"
+
+    def has(self, model: str) -> bool:
+        """Its name; there is only this one."""
+        return model == NAME
+
+    def memory_mb(self, model: str) -> int:
+        """Measured: 210 with the model, and ten minutes of audio."""
+        return 512
+
+    def load(self, model: str, resources: ResourceRequest) -> PocketsphinxEngine:
+        """See `load` below."""
+        return load(model, resources)
+
+
+PROVIDER = PocketsphinxProvider()
 
 
 def load(model: str, resources: ResourceRequest) -> PocketsphinxEngine:
@@ -104,6 +123,8 @@ class PocketsphinxEngine:
 
     def _words(self, audio: Audio, offset_s: float, *, forget: bool) -> list[Word]:
         """Decode one utterance; `forget` drops the noise estimate of what came before."""
+        import numpy as np
+
         samples = np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
         decoder = self._decoder
         try:
@@ -168,6 +189,8 @@ def segments_of(words: Sequence[Word], *, pause_s: float = PAUSE_S) -> list[Segm
 
 def _pieces(audio: Audio, span: Span) -> Iterator[tuple[int, int]]:
     """The samples of a span, cut at quiet moments into pieces of at most `MAX_PIECE_S`."""
+    from trax_ray.media.chunking import quietest
+
     start = max(0, round(span.start_s * SAMPLE_RATE_HZ))
     end = min(len(audio), round(span.end_s * SAMPLE_RATE_HZ))
     limit = round(MAX_PIECE_S * SAMPLE_RATE_HZ)

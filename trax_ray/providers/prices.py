@@ -1,4 +1,4 @@
-"""What providers charge: one dated table. Nothing heavy is imported here.
+"""What an answer costs, by a provider's list of prices: arithmetic only. The lists stand with the providers.
 
 Prices are those of the makers' own services. A compatible server at another address may use the same names and
 charge nothing, or more: there they hold only for somebody who says by a limit of costs that they do.
@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import date
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-__all__ = ["AS_OF", "PRICES", "Price", "cost_usd", "estimate_usd", "is_makers_own", "is_peak", "prices_hold"]
+__all__ = ["NO_PRICES", "Price", "PriceList"]
 
-AS_OF = date(2026, 11, 20)
-"""When the prices below were noted."""
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+
+SPEECH_TOKENS_PER_MINUTE = 250.0
+"""Text tokens of a minute of fast speech: 190 words, 1.3 tokens each. For estimates only."""
+
+PROMPT_TOKENS = 1000.0
+"""What instructions add to a text that goes to a text model. For estimates only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,134 +46,96 @@ class Price:
     peak: Price | None = None
 
 
-_4O = Price(minute=0.006, audio_input=6.00, text_input=2.50, output=10.00)
-_FLASH = Price(
-    text_input=0.15,
-    cached_input=0.003,
-    output=0.60,
-    peak=Price(text_input=0.30, cached_input=0.006, output=1.20),
-)
-
-PRICES: Mapping[str, Price] = {
-    "gpt-transcribe": Price(minute=0.0045),
-    "whisper-1": Price(minute=0.006),
-    "gpt-4o-transcribe": _4O,
-    "gpt-4o-transcribe-diarize": _4O,
-    "gpt-4o-mini-transcribe": Price(minute=0.003, audio_input=3.00, text_input=1.25, output=5.00),
-    "deepseek-flash": _FLASH,
-    "deepseek-v4-flash": _FLASH,
-    "deepseek-v4-pro": Price(
-        text_input=0.66,
-        cached_input=0.022,
-        output=1.98,
-        peak=Price(text_input=1.32, cached_input=0.044, output=3.96),
-    ),
-}
-"""By the name of the model, without a date at its end.
-
-Source:
-    gpt-transcribe: its page, developers.openai.com/api/docs/models/gpt-transcribe. deepseek-flash and -v4-pro, peak
-    hours, and that deepseek-v4-flash is billed as flash: api-docs.deepseek.com/quick_start/pricing. Text input and
-    output of gpt-4o-transcribe and gpt-4o-mini-transcribe: their pages at developers.openai.com/api/docs/models.
-
-    Not seen on a page of the maker's, but with others who quote it: whisper-1 (openrouter.ai), the prices per minute
-    and of audio tokens of the gpt-4o models (OpenAI's cookbook, price lists of others). The models' pages name just
-    one price of input, $2.50 and $1.25, under "audio tokens"; if it holds for audio, the figures here are too high.
-    Not checked: gpt-4o-transcribe-diarize, taken to cost what gpt-4o-transcribe does.
-"""
-
-_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-
-PEAK_HOURS_UTC = frozenset({1, 2, 3, 6, 7, 8, 9})
-"""DeepSeek's hours at double price, Monday to Friday: 01:00-04:00 and 06:00-10:00. Chinese public holidays are off-peak
-too; they aren't known here, so that costs on those days come out too high."""
-
-SPEECH_TOKENS_PER_MINUTE = 250.0
-"""Text tokens of a minute of fast speech: 190 words, 1.3 tokens each. For estimates only."""
-
-PROMPT_TOKENS = 1000.0
-"""What instructions add to a text that goes to a text model. For estimates only."""
+def _never(at: float) -> bool:
+    return False
 
 
-def is_peak(at: float) -> bool:
-    """Whether DeepSeek charges double.
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """One maker's prices.
 
     Args:
-        at: Seconds since the epoch.
+        as_of: When they were noted.
+        rows: By the name of the model, without a date at its end.
+        hosts: Ends of the host names of the maker's own service, such as `.openai.com`.
+        is_peak: Whether a time, seconds since the epoch, is in the maker's peak hours.
     """
-    when = datetime.fromtimestamp(at, timezone.utc)
-    return when.weekday() < 5 and when.hour in PEAK_HOURS_UTC
+
+    as_of: date
+    rows: Mapping[str, Price]
+    hosts: tuple[str, ...] = ()
+    is_peak: Callable[[float], bool] = _never
+
+    def is_makers_own(self, base_url: str) -> bool:
+        """Whether an address is that of the maker's own service; empty is."""
+        return not base_url or (urlsplit(base_url).hostname or "").endswith(self.hosts)
+
+    def hold(self, base_url: str, *, limited: bool) -> bool:
+        """Whether the list is right about a server.
+
+        Args:
+            base_url: Its address; empty for the maker's own.
+            limited: Whether the user set a limit to the costs. Who does that for a server says that it charges; what,
+                nobody else could know, and a gateway to the maker's service charges what that does.
+        """
+        return limited or self.is_makers_own(base_url)
+
+    def price_of(self, model: str) -> Price | None:
+        """A model's price; that of `model-2025-12-15` is its model's. None where the list has none."""
+        return self.rows.get(model) or self.rows.get(_DATED.sub("", model))
+
+    def cost_usd(
+        self, model: str, usage: Mapping[str, Any] | None, duration_s: float | None, at: float
+    ) -> float | None:
+        """What an answer has cost.
+
+        Args:
+            model: The name that was asked for.
+            usage: The answer's `usage` object: tokens (of a transcription or of a chat completion), or
+                `{"type": "duration", "seconds": n}`; None where it has none.
+            duration_s: Seconds of audio that were sent; counts where the usage says nothing, in whole seconds, as
+                usage is given. None: not audio.
+            at: When it was asked, seconds since the epoch.
+
+        Returns:
+            USD; None where the model isn't in the list or there is nothing to count.
+        """
+        price = self.price_of(model)
+        if price is None:
+            return None
+        if price.peak is not None and self.is_peak(at):
+            price = price.peak
+        usage = usage if isinstance(usage, Mapping) else {}
+        by_tokens = _by_tokens(price, usage)
+        if by_tokens is not None:
+            return by_tokens
+        seconds = usage.get("seconds")
+        if not _is_count(seconds):
+            seconds = math.ceil(duration_s) if _is_count(duration_s) else None
+        return price.minute * seconds / 60 if price.minute is not None and seconds is not None else None
+
+    def estimate_usd(self, model: str, duration_s: float) -> float | None:
+        """About what a request will cost.
+
+        Args:
+            model: Its name. For a text model: to go through the transcript of the audio and write it anew, at peak.
+            duration_s: Seconds of audio.
+
+        Returns:
+            USD; None where the model isn't in the list.
+        """
+        price = self.price_of(model)
+        if price is None or not _is_count(duration_s):
+            return None
+        if price.minute is not None:
+            return price.minute * math.ceil(duration_s) / 60
+        price = price.peak or price
+        spoken = SPEECH_TOKENS_PER_MINUTE * duration_s / 60
+        return (price.text_input or 0.0) * (spoken + PROMPT_TOKENS) / 1e6 + (price.output or 0.0) * spoken / 1e6
 
 
-def prices_hold(base_url: str, *, limited: bool) -> bool:
-    """Whether the table is right about a server.
-
-    Args:
-        base_url: Its address; empty for the maker's own.
-        limited: Whether the user set a limit to the costs. Who does that for a server says that it charges; what,
-            nobody else could know, and a gateway to the maker's service charges what that does.
-    """
-    return limited or is_makers_own(base_url)
-
-
-def is_makers_own(base_url: str) -> bool:
-    """Whether an address is that of a maker's own service; empty is."""
-    host = urlsplit(base_url).hostname or ""
-    return not base_url or host.endswith((".openai.com", ".deepseek.com"))
-
-
-def cost_usd(model: str, usage: Mapping[str, Any] | None, duration_s: float | None, at: float) -> float | None:
-    """What an answer has cost.
-
-    Args:
-        model: The name that was asked for.
-        usage: The answer's `usage` object: tokens (of a transcription or of a chat completion), or
-            `{"type": "duration", "seconds": n}`; None where it has none.
-        duration_s: Seconds of audio that were sent; counts where the usage says nothing, in whole seconds, as usage
-            is given. None: not audio.
-        at: When it was asked, seconds since the epoch.
-
-    Returns:
-        USD; None where the model isn't in the table or there is nothing to count.
-    """
-    price = _price_of(model)
-    if price is None:
-        return None
-    if price.peak is not None and is_peak(at):
-        price = price.peak
-    usage = usage if isinstance(usage, Mapping) else {}
-    by_tokens = _by_tokens(price, usage)
-    if by_tokens is not None:
-        return by_tokens
-    seconds = usage.get("seconds")
-    if not _is_count(seconds):
-        seconds = math.ceil(duration_s) if _is_count(duration_s) else None
-    return price.minute * seconds / 60 if price.minute is not None and seconds is not None else None
-
-
-def estimate_usd(model: str, duration_s: float) -> float | None:
-    """About what a request will cost.
-
-    Args:
-        model: Its name. For a text model: to go through the transcript of the audio and write it anew, at peak.
-        duration_s: Seconds of audio.
-
-    Returns:
-        USD; None where the model isn't in the table.
-    """
-    price = _price_of(model)
-    if price is None or not _is_count(duration_s):
-        return None
-    if price.minute is not None:
-        return price.minute * math.ceil(duration_s) / 60
-    price = price.peak or price
-    spoken = SPEECH_TOKENS_PER_MINUTE * duration_s / 60
-    return (price.text_input or 0.0) * (spoken + PROMPT_TOKENS) / 1e6 + (price.output or 0.0) * spoken / 1e6
-
-
-def _price_of(model: str) -> Price | None:
-    """A model's price; that of `model-2025-12-15` is its model's."""
-    return PRICES.get(model) or PRICES.get(_DATED.sub("", model))
+NO_PRICES = PriceList(as_of=date.min, rows={})
+"""Of a provider that charges nothing, or of which nothing is known."""
 
 
 def _by_tokens(price: Price, usage: Mapping[str, Any]) -> float | None:

@@ -1,193 +1,107 @@
-"""The speech providers: which models each has, what they need, and where the code is.
+"""Which provider has a model: the built-in ones, and those that other packages bring.
 
-A new provider is one module with a `load` function and one entry in `SPEECH_PROVIDERS`; see
-`docs/adding-a-provider.md`. Nothing heavy is imported here.
+A built-in provider is one module and one line in `BUILT_IN`. Another package names its own in the entry point group
+`trax_ray.providers`, and is found wherever it is installed, in Ray's workers too. See `docs/adding-a-provider.md`.
+Nothing heavy is imported here, and providers only when the first is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import cache
+from importlib import import_module, metadata
+from threading import RLock
+from typing import TYPE_CHECKING, TypeVar
 
-from trax_ray.codes import FailureCode
-from trax_ray.core.task import ResourceRequest
-from trax_ray.errors import SetupError, UsageError
-from trax_ray.providers.openai_models import model_of
-from trax_ray.providers.weights import WHISPER_REPOSITORIES, english_only, is_english
+from trax_ray.errors import UsageError
+from trax_ray.providers.base import EngineProvider, Provider, ServiceProvider, Shutdown, SpeechProvider, TextProvider
+from trax_ray.providers.prices import PriceList
 
 if TYPE_CHECKING:
-    from trax_ray.providers.base import SpeechEngine, SpeechService
-    from trax_ray.providers.keys import Secret
+    from trax_ray.core.task import ResourceRequest
+    from trax_ray.providers.base import SpeechEngine
 
 __all__ = [
-    "SPEECH_PROVIDERS",
-    "SpeechProvider",
-    "connect_service",
+    "BUILT_IN",
+    "GROUP",
+    "Plugin",
+    "forget",
     "is_service",
     "load_engine",
+    "plugins",
     "provider_of",
+    "providers",
     "revision_of",
+    "service_of",
+    "text_provider_of",
 ]
+
+BUILT_IN = (
+    "trax_ray.providers.pocketsphinx:PROVIDER",
+    "trax_ray.providers.faster_whisper:PROVIDER",
+    "trax_ray.providers.openai:PROVIDER",
+)
+"""`module:OBJECT` of each, in the order in which they are asked."""
+
+GROUP = "trax_ray.providers"
+"""The entry points of other packages' providers; their names don't matter, their values are `module:OBJECT`."""
+
+P = TypeVar("P", bound=Provider)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechProvider:
-    """One provider of speech recognition.
+class Plugin:
+    """What came of one entry point of another package.
 
     Args:
-        name: Its name, as reports and failures say it.
-        models: What to name for `--model`, for people.
-        has: Says whether a model name is this provider's.
-        module: Where `load(model, resources) -> SpeechEngine` is.
-        memory_mb: What a process with the model needs, MiB, by model name.
-        key_variable: Environment variable of the key; None for local models.
-        languages: Codes that it knows; None for many.
-        gpu: Whether it can use a GPU.
-        service: Whether it is asked over the network: then `module` has `connect` in place of `load`.
-        revision: Goes up when it makes something else of the same audio: then transcripts are made anew.
-        extra: The package that it needs and that only an extra of the same name installs; empty for none.
+        distribution: The package and its version, such as `trax-ray-tone 0.1`.
+        entry: The entry point, such as `tone = trax_ray_tone:PROVIDER`.
+        provider: What it brought; None where it can't be used.
+        problem: Why it can't be used; empty where it can.
     """
 
-    name: str
-    models: str
-    has: Callable[[str], bool]
-    module: str
-    memory_mb: Callable[[str], int]
-    key_variable: str | None = None
-    languages: frozenset[str] | None = None
-    gpu: bool = False
-    service: bool = False
-    revision: int = 1
-    extra: str = ""
-
-    def resources(self, model: str, *, gpus: float = 0.0) -> ResourceRequest:
-        """What an attempt with this model asks of a node: a core, for the model or to prepare what a service is sent.
-
-        Args:
-            model: Its name or folder.
-            gpus: What the cluster's best node has of GPUs; 0 asks for none. At most one is asked for, and only
-                where the provider can use it.
-        """
-        return ResourceRequest(
-            num_cpus=1.0,
-            memory_mb=self.memory_mb(model),
-            num_gpus=min(1.0, gpus) if self.gpu else 0.0,
-        )
-
-    def longest_request_s(self, model: str) -> float:
-        """The longest stretch of audio that one request to a service may hold, seconds."""
-        return model_of(model).longest_s
-
-    def check(
-        self,
-        *,
-        language: str | None,
-        model: str = "",
-        word_timestamps: bool = False,
-        initial_prompt: str | None = None,
-    ) -> None:
-        """See before any work that the provider can do what is asked.
-
-        Raises:
-            UsageError: It doesn't know the language, or the model lacks what is asked for.
-            SetupError: The package that it needs isn't installed.
-        """
-        if self.service and model:
-            model_of(model).check(model, word_timestamps=word_timestamps, initial_prompt=initial_prompt)
-        if language is not None and self.languages is not None and language.lower() not in self.languages:
-            known = ", ".join(sorted(self.languages))
-            raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
-        if language is not None and english_only(model) and not self.service and not is_english(language):
-            raise UsageError(f"{model} only knows en, got --language {language}: take another --model")
-        # Looked for, not imported: that is for the processes that use it.
-        if self.extra and find_spec(self.extra) is None:
-            raise SetupError(
-                f'{self.name} isn\'t installed: pip install "trax-ray[{self.extra}]", or take another --model',
-                code=FailureCode.NOT_INSTALLED,
-            )
+    distribution: str
+    entry: str
+    provider: Provider | None
+    problem: str = ""
 
 
-_WHISPER_MB = {
-    "turbo": 2048,
-    "distil-large": 2048,
-    "distil-medium": 1280,
-    "large": 3840,
-    "medium": 2048,
-    "small": 1024,
-    "base": 768,
-    "tiny": 768,
-}
-"""Memory of a process with an int8 model on the CPU, MiB, by the first that the name contains: a tenth and 40 (ten
-minutes of audio) above what is needed, rounded up to what Ray is asked for.
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What there is, by sort; each in the order in which it is asked."""
 
-Measured: peak resident memory of the whole process (decoding, speech detection, one thread, beam 5, and as many
-windows at once as `faster_whisper` takes) with random weights of the published shapes: tiny 489, base 563, small 854,
-medium 1603, turbo 1698. That is 175 for Python and its libraries and the larger of: while loading, the float16 file
-of two bytes a parameter (39, 74, 244, 769 and 809 million) and, for small models, half as much again; while decoding,
-a byte a parameter and, per window, two attention matrices (heads x 1500 x 1500 x 4 bytes) and the decoder's view of
-the audio (layers x 2 x 1500 x width x 4 bytes). Computed from that, not measured: large (1,550 million) 3,310,
-distil-large (756) 1,620, distil-medium (394) 1,080. On a GPU: not measured.
-"""
+    plugins: tuple[Plugin, ...]
+    providers: tuple[Provider, ...]
+    speech: tuple[SpeechProvider, ...]
+    engines: tuple[EngineProvider, ...]
+    texts: tuple[TextProvider, ...]
 
 
-def _is_whisper(model: str) -> bool:
-    return model in WHISPER_REPOSITORIES or _is_folder(model)
+_loading = RLock()
+"""Held while providers are loaded: in a lane several threads ask at the same time."""
 
 
-def _is_folder(model: str) -> bool:
-    return ("/" in model or model.startswith(".")) and Path(model).is_dir()
+def providers() -> tuple[Provider, ...]:
+    """All that can be used, the built-in ones first."""
+    return _loaded().providers
 
 
-def _whisper_memory_mb(model: str) -> int:
-    if _is_folder(model):
-        weights = Path(model) / "model.bin"
-        size = weights.stat().st_size if weights.is_file() else 0
-        return 512 + 11 * size // (10 * 2**20)  # float16 assumed; covers every size above
-    return next(figure for name, figure in _WHISPER_MB.items() if name in model)
+def plugins() -> tuple[Plugin, ...]:
+    """What other packages bring, and what of it can't be used."""
+    return _loaded().plugins
 
 
-def _always(memory_mb: int) -> Callable[[str], int]:
-    return lambda model: memory_mb
-
-
-SPEECH_PROVIDERS = (
-    SpeechProvider(
-        name="pocketsphinx",
-        models="pocketsphinx (offline, English, rough)",
-        has=lambda model: model == "pocketsphinx",
-        module="trax_ray.providers.pocketsphinx",
-        memory_mb=_always(512),
-        languages=frozenset({"en"}),
-        extra="pocketsphinx",
-    ),
-    SpeechProvider(
-        name="faster-whisper",
-        models="tiny, base, small, medium, large-v3, turbo (and their .en and distil forms), or a folder",
-        has=_is_whisper,
-        module="trax_ray.providers.faster_whisper",
-        memory_mb=_whisper_memory_mb,
-        gpu=True,
-        revision=2,  # windows of 15 s, held against the speech in them
-    ),
-    SpeechProvider(
-        name="openai",
-        models="whisper-1, gpt-* (OpenAI), or any model of a server that --base-url names",
-        has=lambda model: model == "whisper-1" or model.startswith("gpt-"),
-        module="trax_ray.providers.openai",
-        memory_mb=_always(512),
-        key_variable="OPENAI_API_KEY",
-        service=True,
-    ),
-)
-"""One entry each, in the order in which they are asked."""
+def forget() -> None:
+    """Look for providers anew when the next is asked for; for tests."""
+    _load.cache_clear()
 
 
 def provider_of(model: str, *, base_url: str = "") -> SpeechProvider:
-    """The provider that has a model.
+    """The provider that has a speech model.
 
     Args:
         model: Its name or folder.
@@ -196,27 +110,50 @@ def provider_of(model: str, *, base_url: str = "") -> SpeechProvider:
     Raises:
         UsageError: None has it; names what there is.
     """
-    for provider in SPEECH_PROVIDERS:
-        if provider.has(model) or (base_url and provider.service):
-            return provider
-    known = "; ".join(provider.models for provider in SPEECH_PROVIDERS)
-    raise UsageError(f"no provider has the model {model}: known are {known}")
+    provider = _speech(model, base_url)
+    if provider is None:
+        raise _unknown(model, _loaded().speech)
+    return provider
+
+
+def service_of(model: str, *, base_url: str = "") -> ServiceProvider:
+    """The provider of a speech model that is asked over the network; as `provider_of`.
+
+    Raises:
+        UsageError: No service has it.
+    """
+    provider = _speech(model, base_url)
+    if not isinstance(provider, ServiceProvider):
+        raise _unknown(model, (each for each in _loaded().speech if each.service))
+    return provider
+
+
+def text_provider_of(model: str, *, base_url: str = "") -> TextProvider:
+    """The provider that has a text model.
+
+    Args:
+        model: Its name.
+        base_url: Address of a server of OpenAI's protocol; then that has it.
+
+    Raises:
+        UsageError: None has it; names what there is.
+    """
+    provider = _find(_loaded().texts, model, base_url)
+    if provider is None:
+        raise _unknown(model, _loaded().texts)
+    return provider
 
 
 def is_service(model: str, base_url: str = "") -> bool:
-    """Whether a model is asked over the network; False for one that nobody has."""
-    for provider in SPEECH_PROVIDERS:
-        if provider.has(model) or (base_url and provider.service):
-            return provider.service
-    return False
+    """Whether a speech model is asked over the network; False for one that nobody has."""
+    provider = _speech(model, base_url)
+    return provider is not None and provider.service
 
 
 def revision_of(model: str, base_url: str = "") -> int:
-    """The revision of what has a model; 1 for a model that nobody has."""
-    for provider in SPEECH_PROVIDERS:
-        if provider.has(model) or (base_url and provider.service):
-            return provider.revision
-    return 1
+    """The revision of what has a speech model; 1 for a model that nobody has."""
+    provider = _speech(model, base_url)
+    return 1 if provider is None else provider.revision
 
 
 def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
@@ -227,26 +164,136 @@ def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:
         resources: What the attempt has: threads and device follow from it.
 
     Raises:
-        UsageError: No provider has the model.
+        UsageError: No provider has the model, or it doesn't run on this machine.
         SetupError: The weights, or the package that it needs, aren't to be had.
     """
     provider = provider_of(model)
+    if not isinstance(provider, EngineProvider):
+        raise UsageError(f"the model {model} doesn't run on this machine: {provider.name} is a service")
     provider.check(language=None)
-    engine: SpeechEngine = import_module(provider.module).load(model, resources)
-    return engine
+    return provider.load(model, resources)
 
 
-def connect_service(
-    provider: SpeechProvider, model: str, *, key: Secret | None, base_url: str, priced: bool
-) -> SpeechService:
-    """Make a service's client. Nothing is sent; callers keep what they get.
+# Looking up
+
+
+def _speech(model: str, base_url: str) -> SpeechProvider | None:
+    if not base_url:
+        return _find(_loaded().speech, model, "")
+    return _find(_loaded().engines, model, "") or _find(_loaded().speech, model, base_url)
+
+
+def _find(every: Iterable[P], model: str, base_url: str) -> P | None:
+    """The first that has a model; at a server that the user names, the one that takes any model of such a server."""
+    return next((each for each in every if (each.any_server if base_url else _has(each, model))), None)
+
+
+def _has(provider: Provider, model: str) -> bool:
+    try:
+        return bool(provider.has(model))
+    except Exception as error:  # noqa: BLE001 - another package's code; what it has nobody else may go without
+        _warn_once(f"the provider {provider.name} can't say whether it has the model {model}: {_said(error)}")
+        return False
+
+
+def _unknown(model: str, every: Iterable[Provider]) -> UsageError:
+    known = "; ".join(provider.models for provider in every)
+    return UsageError(f"no provider has the model {model}: known are {known or 'none'}")
+
+
+# Loading
+
+
+def _loaded() -> _Loaded:
+    with _loading:
+        return _load()
+
+
+@cache
+def _load() -> _Loaded:
+    built_in = []
+    for where in BUILT_IN:
+        module, _, name = where.partition(":")
+        built_in.append(_checked(getattr(import_module(module), name)))
+    found = _plugins({provider.name for provider in built_in})
+    every = (*built_in, *(plugin.provider for plugin in found if plugin.provider is not None))
+    return _Loaded(
+        plugins=found,
+        providers=every,
+        speech=tuple(each for each in every if isinstance(each, SpeechProvider)),
+        engines=tuple(each for each in every if isinstance(each, EngineProvider)),
+        texts=tuple(each for each in every if isinstance(each, TextProvider)),
+    )
+
+
+def _plugins(names: set[str]) -> tuple[Plugin, ...]:
+    """Load what other packages bring, and say once what of it can't be used.
 
     Args:
-        provider: Whose; a service.
-        model: The model's name.
-        key: The key; None for servers that want none.
-        base_url: The server's address; empty for the provider's own.
-        priced: Whether the server charges what the provider's own does.
+        names: Those that are taken.
     """
-    service: SpeechService = import_module(provider.module).connect(model, key=key, base_url=base_url, priced=priced)
-    return service
+    found = []
+    try:
+        points = sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    except Exception as error:  # noqa: BLE001 - a damaged package may break the search in any way
+        points = []
+        found.append(Plugin("packages", GROUP, None, f"what is installed can't be searched: {_said(error)}"))
+    for point in points:
+        plugin = _plugin(point, names)
+        names |= {plugin.provider.name} if plugin.provider else set()
+        found.append(plugin)
+    for plugin in found:
+        if plugin.provider is None:
+            _warn_once(f"{plugin.distribution}: the provider `{plugin.entry}` isn't used: {plugin.problem}")
+    return tuple(found)
+
+
+def _plugin(point: metadata.EntryPoint, names: set[str]) -> Plugin:
+    """Load what another package brings; whatever is wrong with it is its own matter."""
+    distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "a package"
+    entry = f"{point.name} = {point.value}"
+    try:
+        provider = _checked(point.load())
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - another package's code, which stops nobody else
+        return Plugin(distribution, entry, None, _said(error))
+    if provider.name in names:
+        return Plugin(distribution, entry, None, f"there is a provider of the name {provider.name} already")
+    return Plugin(distribution, entry, provider)
+
+
+def _checked(made: object) -> Provider:
+    """What a module holds, if it is a provider.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(made, EngineProvider | ServiceProvider | TextProvider):
+        said = "a class: make an instance of it" if isinstance(made, type) else f"a {type(made).__name__}"
+        raise TypeError(f"expected an EngineProvider, a ServiceProvider or a TextProvider, got {said}")
+    for attribute, good in _DATA.items():
+        value = getattr(made, attribute, None)
+        if not good(value):
+            raise TypeError(f"{type(made).__name__}.{attribute} can't be {value!r}")
+    return made
+
+
+_DATA: Mapping[str, Callable[[object], bool]] = {
+    "name": lambda value: isinstance(value, str) and bool(value),
+    "models": lambda value: isinstance(value, str) and bool(value),
+    "key_variable": lambda value: value is None or (isinstance(value, str) and bool(value)),
+    "revision": lambda value: isinstance(value, int) and value >= 1,
+    "extra": lambda value: isinstance(value, str),
+    "prices": lambda value: isinstance(value, PriceList),
+    "shutdowns": lambda value: isinstance(value, Sequence) and all(isinstance(each, Shutdown) for each in value),
+}
+"""What the data of a provider must be, that is read before anybody has named one of its models."""
+
+
+@cache
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
