@@ -56,10 +56,17 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 def given(tree: ast.AST, module: str) -> Iterator[ast.expr]:
     """The expressions in a module that give a failure its code."""
+    takers = {
+        node.name: [each.arg for each in node.args.args if each.arg != "self"].index("code")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and "code" in {each.arg for each in node.args.args}
+    }
     for name, call in calls(tree):
         yield from (keyword.value for keyword in call.keywords if keyword.arg == "code")
-        if name in ("Failure", "failure") and len(call.args) > 2:
-            yield call.args[2]
+        if name in ("Failure", "failure"):
+            yield from call.args[2:3]
+        elif name in takers:
+            yield from call.args[takers[name] : takers[name] + 1]
     if module == "errors.py":
         for node in ast.walk(tree):
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]

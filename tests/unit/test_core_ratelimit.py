@@ -486,7 +486,8 @@ def test_nothing_starts_that_could_exceed_the_cap() -> None:
     assert caller.limits.next_at(caller.now) is None
     assert caller.limits.why(caller.now) == "cost cap: 0.95 USD spent and 0.40 in flight of 1.00"
     caller.limits.on_all_lost(caller.now)
-    assert caller.limits.may_start(0.05)
+    assert caller.limits.spent_usd == pytest.approx(1.35), "a lost request counts as paid"
+    assert not caller.limits.may_start(0.05)
     caller.limits.configure(max_workers=64, max_cost_usd=None)
     assert caller.limits.may_start(1e9)
 

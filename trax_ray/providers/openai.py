@@ -152,13 +152,13 @@ class OpenAISpeech:
         except openai.APIStatusError as error:
             return self._refused(error, time.monotonic() - began)
         except openai.APITimeoutError as error:
-            return self._lost(error, "timeout", duration_s, began)
+            return self._lost(error, FailureCode.TIMEOUT, duration_s, began)
         except openai.APIConnectionError as error:
-            return self._lost(error, "connection", duration_s, began)
+            return self._lost(error, FailureCode.CONNECTION, duration_s, began)
         except openai.OpenAIError as error:
-            return self._lost(error, "client", duration_s, began)
+            return self._lost(error, FailureCode.CLIENT, duration_s, began)
         except Exception as error:  # noqa: BLE001 - what the HTTP library raises while a body is read is its own
-            return self._lost(error, "connection", duration_s, began)
+            return self._lost(error, FailureCode.CONNECTION, duration_s, began)
         return self._answered(body, raw.headers, duration_s, speech, time.monotonic() - began)
 
     async def close(self) -> None:
@@ -246,7 +246,7 @@ class OpenAISpeech:
             return learnt
         return False
 
-    def _lost(self, error: Exception, code: str, duration_s: float, began: float) -> Reply:
+    def _lost(self, error: Exception, code: FailureCode, duration_s: float, began: float) -> Reply:
         """No answer came. One that was asked for may have been worked on, and then it is charged for."""
         cause = error.__cause__ or error
         wrong = wrong_address(cause)
@@ -313,7 +313,7 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
     """
     said = f"HTTP {status}: {message}"
 
-    def failure(kind: FailureClass, category: Category, name: str, text: str = said) -> Failure:
+    def failure(kind: FailureClass, category: Category, name: FailureCode, text: str = said) -> Failure:
         return Failure(kind, category, name, text, parks=provider if kind is FailureClass.CONFIG else "")
 
     if status == 402 or code == "insufficient_quota":
