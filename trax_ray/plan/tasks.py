@@ -14,6 +14,7 @@ from trax_ray.core.ids import digest, file_id_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
+from trax_ray.kinds.table import KINDS
 from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
 
 __all__ = [
@@ -203,6 +204,8 @@ def plan_call(
         identity: What else tells one state of the input from another, such as size and time of a file.
     """
     call_id = digest([task_type.value, dict(data), repeat])
+    kind = KINDS.get(task_type.value)
+    shared = kind is not None and kind.calls is not None
     return BatchTask(
         id=f"{task_type.value}-{call_id}",
         task_type=task_type,
@@ -213,4 +216,6 @@ def plan_call(
         provider=provider,
         resources=resources,
         fingerprint=digest([identity, _parameters(spec, data.get("language") or spec.language)]),
+        shared=shared,
+        asks=None if kind is None or kind.asks is shared else kind.asks,
     )
