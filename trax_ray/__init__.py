@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DEFAULT_PROGRESS_INTERVAL,
         DEFAULT_QUEUE_SIZE,
         DEFAULT_WORKERS,
+        BatchSpec,
     )
     from trax_ray.core.task import BatchTask, TaskType
     from trax_ray.errors import FileError, NetworkError, ProcessingError, ResourceError, TraxRayError
@@ -29,6 +30,7 @@ __all__ = [
     "BatchProcessor",
     "BatchProgress",
     "BatchResult",
+    "BatchSpec",
     "BatchStatus",
     "BatchTask",
     "DEFAULT_CPU_LIMIT_PERCENT",
@@ -59,6 +61,7 @@ _HOMES = {
         "DEFAULT_PROGRESS_INTERVAL",
         "DEFAULT_QUEUE_SIZE",
         "DEFAULT_WORKERS",
+        "BatchSpec",
     ),
     "trax_ray.core.task": ("BatchTask", "TaskType"),
     "trax_ray.errors": ("FileError", "NetworkError", "ProcessingError", "ResourceError", "TraxRayError"),

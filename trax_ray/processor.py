@@ -1,6 +1,7 @@
 """The Python API: `create_batch_processor`, and the `BatchProcessor` that it makes.
 
     processor = create_batch_processor(max_workers=4, model="tiny.en")
+    await processor.add("talks/")
     await processor.add_task(TaskType.TRANSCRIBE, {"file_path": "talk.mp3"})
     result = await processor.start(progress_callback=print)
 
@@ -20,11 +21,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.ids import file_id_of
 from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import (
     DEFAULT_CPU_LIMIT_PERCENT,
@@ -33,18 +34,18 @@ from trax_ray.core.spec import (
     DEFAULT_QUEUE_SIZE,
     DEFAULT_WORKERS,
     BatchSpec,
-    Limits,
 )
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import CoordinatorStarted, InputsClosed, Known
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
 from trax_ray.heads import reap_orphans
-from trax_ray.plan.planner import TaskPlanner, find_keys, pin_model, resolve_model
-from trax_ray.providers.keys import check_base_url
+from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, make_spec, option
+from trax_ray.plan.plan import Plan, Planner, with_model
+from trax_ray.plan.planner import find_keys, pin_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.report.result import BatchResult, result_of
-from trax_ray.store.batch_journal import missing_results, read_state
+from trax_ray.store.batch_journal import missing_results
 from trax_ray.store.inbox import waiting
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease, expect_nobody
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
 
 __all__ = ["BatchProcessor", "create_batch_processor"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 ProgressCallback = Callable[[BatchProgress], Any]
@@ -73,7 +76,7 @@ def create_batch_processor(
     progress_interval: float = DEFAULT_PROGRESS_INTERVAL,
     memory_limit_mb: int = DEFAULT_MEMORY_LIMIT_MB,
     cpu_limit_percent: float = DEFAULT_CPU_LIMIT_PERCENT,
-    output_dir: str | os.PathLike[str] = "trax_ray_output",
+    output_dir: str | os.PathLike[str] = DEFAULT_OUTPUT_DIR,
     model: str | None = None,
     language: str | None = None,
     chunk_size: int = 600,
@@ -82,6 +85,19 @@ def create_batch_processor(
     base_url: str | None = None,
     max_cost_usd: float | None = None,
     vad: str = "normal",
+    formats: str | Sequence[str] | None = None,
+    reference: str | os.PathLike[str] | None = None,
+    max_retries: int = 3,
+    priority: int = 0,
+    initial_prompt: str | None = None,
+    word_timestamps: bool = False,
+    task_timeout: float | None = None,
+    grace: float = 2.0,
+    start_at: str | None = None,
+    only_between: str | None = None,
+    preprocess: bool = False,
+    keep_audio: bool = False,
+    lean: bool = False,
 ) -> BatchProcessor:
     """Make a processor for one batch.
 
@@ -100,25 +116,26 @@ def create_batch_processor(
         base_url: Address of a server of OpenAI's protocol; None takes OpenAI's own.
         max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
         vad: How readily sound counts as speech: `off`, `low`, `normal` or `high`.
+        formats: Formats of transcripts: `txt`, `srt`, `vtt`, `tsv`, `json`; None for all.
+        reference: Folder of reference transcripts for what `add` adds; None for none.
+        max_retries: Attempts after the first one.
+        priority: Of what `add` adds; lower runs first, 0 is the highest.
+        initial_prompt: Text that primes Whisper models; None for none.
+        word_timestamps: Put word times into the JSON transcripts.
+        task_timeout: Longest time that one attempt may take, seconds; None sets no limit.
+        grace: Seconds that running attempts are given to end after an `interrupt`.
+        start_at: Start nothing before: `2026-11-21 22:00`, or `22:00` for the next one; None starts at once.
+        only_between: Hours of the day in which attempts may start, such as `22:00-06:00`; None for all.
+        preprocess: Convert recordings to 16 kHz mono FLAC first, and transcribe that.
+        keep_audio: With `preprocess`: keep the converted audio, in `output_dir/audio`.
+        lean: Start a local Ray head without the dashboard.
 
     Raises:
         UsageError: A value makes no sense.
-        SetupError: No model was named and none is at hand, or what was asked for isn't in this version.
+        SetupError: What was asked for isn't in this version.
     """
-    if enhance:
-        raise SetupError("enhancement isn't in this version of trax_ray yet: leave out enhance")
-    spec = BatchSpec(
-        output_dir=str(Path(output_dir).absolute()),
-        model=model or "",
-        language=language,
-        chunk_size_s=chunk_size,
-        progress_interval_s=progress_interval,
-        limits=Limits(max_workers, queue_size, memory_limit_mb, cpu_limit_percent),
-        base_url=check_base_url(base_url) if base_url else "",
-        max_cost_usd=max_cost_usd,
-        vad=vad,
-    )
-    return BatchProcessor(spec, address=address)
+    given = dict(locals())  # the keywords above by their names; `trax_ray.plan.options` has a row for each
+    return BatchProcessor(make_spec(given), address=address, lean=lean)
 
 
 class _Acknowledged(Awaitable[None]):
@@ -147,17 +164,61 @@ class BatchProcessor:
         self._address = address
         self._lean = lean
         self._waiting: deque[BatchTask] = deque()
-        self._feed: Iterator[BatchTask] = iter(())
-        self._requests: set[ResourceRequest] = set()
-        self._expected = Expected()
+        self._planned: deque[BatchTask] = deque()
         self._gpus = 0.0
         self._fed = False
         self._changed = asyncio.Event()
-        self._planner = TaskPlanner()
+        self._planner = Planner(spec.output_dir)
+        self._planning = asyncio.Lock()
         self._driver: Driver | None = None
         self._running = False
         self._commands: deque[str] = deque()
         self._last = BatchProgress()
+
+    async def add(
+        self,
+        inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        lists: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        reference: str | os.PathLike[str] | None = None,
+        priority: int | None = None,
+    ) -> list[str]:
+        """Add recordings: all that INPUT takes on the command line. They are taken as the queue drains.
+
+        A recording that was added before is the same one, and isn't done twice.
+
+        Args:
+            inputs: Recordings, folders, patterns such as `talks/**/*.mp3`, manifests (.csv, .jsonl, .parquet), or `-`
+                for a list of paths on standard input; one or several.
+            lists: Files with one path per line, or manifests; one or several.
+            reference: Folder of reference transcripts; None takes the batch's.
+            priority: Lower runs first; None takes the batch's. A manifest's row comes before both.
+
+        Returns:
+            The ids of the tasks that transcribe them, in the order in which the recordings were named or found.
+
+        Raises:
+            UsageError: Nothing to transcribe, or an input, a manifest or a value that makes no sense.
+            SetupError: A model, a key or a package is missing; or a URL.
+            JournalError: The journal in the output folder is damaged.
+        """
+        changed: dict[str, Any] = {}
+        if reference is not None:
+            changed["reference_dir"] = option("reference").checked(reference)
+        if priority is not None:
+            changed["priority"] = option("priority").checked(priority)
+        async with self._planning:
+            spec = replace(self.spec, **changed)
+            plan = await asyncio.to_thread(self._planner.inputs, spec, _names(inputs), lists=_names(lists))
+            self._check_memory(plan.requests)
+            self.spec = replace(self.spec, model=plan.spec.model)
+            self._planned += [task for task in plan.tasks if task.id not in self._planner.known]
+            self._planner.take(plan)
+        for warning in plan.warnings:
+            logger.warning("%s", warning)
+        self._changed.set()
+        ids = {task.file_id: task.id for task in plan.transcriptions}
+        return [ids[file_id_of(entry.path)] for entry in plan.recordings]
 
     async def add_task(
         self,
@@ -178,16 +239,16 @@ class BatchProcessor:
             The task's id: the same for the same call in the next run over the same output folder.
 
         Raises:
-            UsageError: `data` lacks its key, the priority is negative, or a dependency is unknown.
+            UsageError: `data` lacks its key, the priority makes no sense, or a dependency is unknown.
             QueueFull: The batch hasn't started and `queue_size` tasks are waiting.
         """
         task_type = TaskType(task_type)
-        self._planner.check(task_type, data, tuple(depends_on))
-        if task_type is TaskType.TRANSCRIBE and not self.spec.model:
-            own = self.spec
-            chosen = resolve_model(None, own.output_dir, base_url=own.base_url, language=own.language)
-            self.spec = replace(own, model=chosen)
-        task = self._planner.plan(self.spec, task_type, data, priority, tuple(depends_on))
+        priority = option("priority").checked(priority)
+        async with self._planning:
+            self._planner.check(task_type, data, tuple(depends_on))
+            if task_type is TaskType.TRANSCRIBE:
+                self.spec = with_model(self.spec)
+            steps = self._planner.call(self.spec, task_type, data, priority, tuple(depends_on))
         room = self.spec.limits.queue_size
         if not self._running and len(self._waiting) >= room:
             await asyncio.sleep(0)  # a start() that was scheduled just now gets its turn
@@ -199,32 +260,27 @@ class BatchProcessor:
                 )
             self._changed.clear()
             await self._changed.wait()
-        self._check_memory([task.resources])
-        self._planner.known.add(task.id)
-        self._waiting.append(task)
+        self._check_memory([task.resources for task in steps])
+        self._planner.known |= {task.id for task in steps}
+        self._waiting += steps
         self._changed.set()
-        return task.id
+        return steps[-1].id
 
-    def feed(
-        self,
-        tasks: Iterable[BatchTask],
-        *,
-        requests: Iterable[ResourceRequest] = (),
-        expected: Expected | None = None,
-    ) -> None:
-        """Give tasks that are planned already; they are taken as the queue drains.
+    def feed(self, tasks: Iterable[BatchTask], *, requests: Iterable[ResourceRequest] = ()) -> None:
+        """Give tasks that are planned already, and no others; they are taken as the queue drains.
 
         Args:
             tasks: The tasks, those that run first first.
             requests: What attempts at any of them ask of a node, where the first ones don't say it all.
-            expected: What they are in all, for totals and the time still to go; None counts a sequence, and nothing
-                else.
         """
-        self._feed = iter(tasks)
-        self._expected = expected or Expected.of(tasks if isinstance(tasks, Sequence) else ())
-        self._requests = set(requests)
-        self._check_memory(self._requests)
+        self._check_memory(requests)
+        self._planned += tasks
         self._fed = True
+
+    def take(self, plan: Plan) -> None:
+        """Give a plan for this output folder, and nothing else; its tasks are taken as the queue drains."""
+        self.feed(plan.tasks, requests=plan.requests)
+        self._planner.take(plan)
 
     async def start(self, progress_callback: ProgressCallback | None = None) -> BatchResult:
         """Run the batch to its end.
@@ -243,7 +299,7 @@ class BatchProcessor:
         """
         if self._running:
             raise UsageError("this batch is running already: wait for its end before you start it again")
-        if not self._waiting and not self._fed:
+        if not self._waiting and not self._planned and not self._fed:
             return BatchResult(output_dir=self.spec.output_dir)
         self._running = True
         try:
@@ -275,8 +331,9 @@ class BatchProcessor:
         """How the batch stands."""
         if self._driver is not None:
             self._last = self._driver.snapshot()
-        elif not self._running and self._waiting:
-            return BatchProgress(total_tasks=len(self._waiting), queued_tasks=len(self._waiting))
+        elif not self._running and (self._waiting or self._planned):
+            count = len({task.file_id for task in [*self._waiting, *self._planned]})
+            return BatchProgress(total_tasks=count, queued_tasks=count)
         return self._last
 
     def _check_memory(self, requests: Iterable[ResourceRequest]) -> None:
@@ -314,12 +371,10 @@ class BatchProcessor:
         # Workers log as this process does: what is asked for here is shown from there too.
         level = logging.getLevelName(logging.getLogger("trax_ray").getEffectiveLevel())
         self.spec = replace(self.spec, log_level=level)
-        expected = self._expected + Expected.of(self._waiting)
+        expected = Expected.of([*self._waiting, *self._planned])
         driver = Driver(self.spec, address=self._address, lean=self._lean, keys=find_keys(), expected=expected)
         try:
-            first = list(islice(self._feed, PACK))
-            self._feed = _chain(first, self._feed)
-            requests = self._requests | {task.resources for task in [*self._waiting, *first]}
+            requests = {task.resources for task in [*self._waiting, *self._planned]}
             connection = await _to_its_end(driver.connect, requests)
             _keep_signals()
             self.dashboard_url = connection.dashboard_url
@@ -350,12 +405,10 @@ class BatchProcessor:
         if not layout.journal.exists():
             return None
         expect_nobody(layout.lock)
-        fed = list(self._feed)
-        self._feed = iter(fed)
-        given = [*self._waiting, *fed]
+        given = [*self._waiting, *self._planned]
         if any(request.command == "retry-failed" for request in waiting(layout.inbox)):
             return None
-        state = read_state(layout)
+        state = self._planner.past.take_state(layout)
         state.handle(CoordinatorStarted(state.epoch, self.spec.to_dict(), run=uuid.uuid4().hex), state.now)
         events = additions(state.ledger, given, missing_results(layout, state.records, given))
         if not all(isinstance(event, Known) for event in events):
@@ -363,7 +416,7 @@ class BatchProcessor:
         for event in [*events, InputsClosed()]:
             state.handle(event, state.now)
         self._waiting.clear()
-        self._feed = iter(())
+        self._planned.clear()
         self._last = fold(state, state.now, {})
         if not _report_is_newest(layout):
             from trax_ray.report.write import write_report
@@ -413,17 +466,17 @@ class BatchProcessor:
     async def _more_tasks(self, timeout_s: float | None) -> bool:
         """Wait for a task that isn't brought to the coordinator yet; False where none comes in time."""
         self._changed.clear()
-        if self._waiting:
+        if self._waiting or self._planned:
             return True
         try:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         except asyncio.TimeoutError:
             return False
-        return bool(self._waiting)
+        return bool(self._waiting or self._planned)
 
     def _take(self, count: int) -> list[BatchTask]:
         taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-        taken += islice(self._feed, count - len(taken))
+        taken += [self._planned.popleft() for _ in range(min(count - len(taken), len(self._planned)))]
         return [self._with_gpu(task) for task in taken] if self._gpus else taken
 
     def _with_gpu(self, task: BatchTask) -> BatchTask:
@@ -501,6 +554,6 @@ async def _call(callback: ProgressCallback | None, progress: BatchProgress) -> N
         await answer
 
 
-def _chain(first: Iterable[BatchTask], rest: Iterator[BatchTask]) -> Iterator[BatchTask]:
-    yield from first
-    yield from rest
+def _names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    several = [given] if isinstance(given, str | os.PathLike) else given
+    return [os.fsdecode(each) for each in several]

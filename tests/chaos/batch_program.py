@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import psutil
@@ -283,11 +282,11 @@ def run(description: Path) -> int:
     processor = BatchProcessor(spec, lean=True)
     tasks = [decode_task(task) for task in described["tasks"]]
     processor.feed(tasks, requests={task.resources for task in tasks})
-    options: Any = SimpleNamespace(quiet=True, again=shlex.join(sys.argv), output_dir=spec.output_dir)
+    again = shlex.join(sys.argv)
     try:
         with reporting_errors():
-            result = asyncio.run(command_line._run(processor, options, lambda _: None))
-            command_line._say_the_way_out(result, options.again)
+            result = asyncio.run(command_line.drive(processor, output_dir=spec.output_dir, again=again, quiet=True))
+            command_line.say_the_way_out(result, again)
             return command_line.exit_code(result)
     except typer.Exit as end:
         return end.exit_code

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from trax_ray.cluster.connect import Connection
-from trax_ray.plan.planner import known_outputs
+from trax_ray.plan.past import known_outputs
 
 CONTENTS = ("first_test.wav", "quiet_room.flac", "stories/the_storm.mp3", "talks/weather.ogg")
 """Short recordings with four texts, one of them empty. Whoever wrote over another's output is found out by it."""

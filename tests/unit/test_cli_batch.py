@@ -27,6 +27,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import CoordinatorStarted, TasksAdded, encode_event
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.errors import BusyError, SetupError
+from trax_ray.plan.plan import Plan
 from trax_ray.report.result import BatchResult
 from trax_ray.store.epochs import open_journal
 from trax_ray.store.layout import Layout
@@ -59,8 +60,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
         def __init__(self, spec: BatchSpec, **_: Any) -> None:
             seen.specs.append(spec)
 
-        def feed(self, tasks: list[BatchTask], **_: Any) -> None:
-            seen.tasks = tasks
+        def take(self, plan: Plan) -> None:
+            seen.tasks = list(plan.tasks)
 
         async def start(self, **_: Any) -> BatchResult:
             seen.folders.append(os.getcwd())
@@ -479,7 +480,7 @@ class TestWhyNothingStarts:
             def __init__(self, *_: Any, **__: Any) -> None:
                 pass
 
-            def feed(self, *_: Any, **__: Any) -> None:
+            def take(self, plan: Plan) -> None:
                 pass
 
             async def start(self, progress_callback: Callable[[BatchProgress], None]) -> BatchResult:

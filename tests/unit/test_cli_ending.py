@@ -18,6 +18,7 @@ from trax_ray.cli import display
 from trax_ray.cli.app import app
 from trax_ray.core.progress import BatchProgress, Expected
 from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.plan.plan import Plan
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.result import BatchResult
 from trax_ray.testing.factories import make_spec, make_task
@@ -117,7 +118,7 @@ def test_the_summary_is_printed_once_and_at_once(tells: bool, tmp_path: Path, mo
         def __init__(self, *_: Any, **__: Any) -> None:
             pass
 
-        def feed(self, *_: Any, **__: Any) -> None:
+        def take(self, plan: Plan) -> None:
             pass
 
         async def start(self, **_: Any) -> BatchResult:

@@ -29,6 +29,7 @@ from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.transcribe import transcribe
 from trax_ray.media import vad
 from trax_ray.media.speech import Segment, Span
+from trax_ray.plan.plan import Plan
 from trax_ray.plan.tasks import InputFile, plan_file
 from trax_ray.report.result import BatchResult
 from trax_ray.report.schemas import TABLES
@@ -132,8 +133,8 @@ def test_names_can_not_write_on_the_terminal(folder: Path) -> None:
         (["model.csv"], 2, "model.csv, line 3: no provider has the model gpx: known are"),
         (["language.csv"], 2, "language.csv, line 2: pocketsphinx only knows en"),
         (["priority.csv"], 2, "priority.csv, line 2: expected a priority from 0"),
-        (["any", "--priority", "-1"], 2, "expected a --priority from 0 .first. to"),
-        (["any", "--priority", "9999999999"], 2, "expected a --priority from 0 .first. to"),
+        (["any", "--priority", "-1"], 2, r"priority \(--priority\): expected a number from 0 .first. to"),
+        (["any", "--priority", "9999999999"], 2, r"priority \(--priority\): expected a number from 0 .first. to"),
         (["https://e.org/a"], 3, "URLs aren't in this version yet"),
         (["url.csv"], 3, "url.csv, line 2: URLs aren't in this version yet"),
     ],
@@ -177,8 +178,8 @@ class Captured:
 
     last: Captured
 
-    def feed(self, tasks: list[BatchTask], *, requests: set[ResourceRequest]) -> None:
-        self.tasks, self.requests = list(tasks), set(requests)
+    def take(self, plan: Plan) -> None:
+        self.tasks, self.requests = list(plan.tasks), set(plan.requests)
 
     async def start(self, progress_callback: Any) -> BatchResult:
         progress_callback(BatchProgress())

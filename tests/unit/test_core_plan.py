@@ -141,6 +141,8 @@ OTHER_SPEC: dict[str, Any] = {
     "only_between": "22:00-06:00",
     "keep_audio": True,
     "max_cost_usd": 1.0,
+    "reference_dir": "/ref",
+    "priority": 3,
 }
 
 

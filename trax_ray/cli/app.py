@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import shlex
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from trax_ray import __version__
-from trax_ray.core.spec import (
-    DEFAULT_CPU_LIMIT_PERCENT,
-    DEFAULT_MEMORY_LIMIT_MB,
-    DEFAULT_PROGRESS_INTERVAL,
-    DEFAULT_WORKERS,
-    OUTPUT_FORMATS,
-)
 from trax_ray.errors import TraxRayError, UsageError
+from trax_ray.plan.options import OPTIONS
 
 __all__ = ["app", "main"]
 
@@ -79,133 +74,33 @@ def _root(
     """Transcribe thousands of recordings on Ray: on a laptop or a cluster, with a report you can trust."""
 
 
-@app.command()
-def batch(
-    inputs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="INPUT",
-            help="Recordings, folders, quoted patterns such as 'talks/**/*.mp3', manifests (.csv, .jsonl or .parquet "
-            "with a column file_name; language, priority, model, prompt and reference hold for their row), or - for a "
-            "list of paths on standard input. Names that begin with a dash come after --.",
-            show_default=False,
-        ),
-    ] = None,
-    input_list: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input-list",
-            "-a",
-            help="File with one path per line (or NUL between them), or a manifest; - is standard input; may be "
-            "repeated. Paths are relative to the list's folder.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Tasks that run at the same time; a ceiling, not a promise.")
-    ] = DEFAULT_WORKERS,
-    progress_interval: Annotated[
-        float, typer.Option(help="Seconds between progress reports.")
-    ] = DEFAULT_PROGRESS_INTERVAL,
-    memory_limit: Annotated[
-        int, typer.Option(help="MB per node for the batch's own processes.")
-    ] = DEFAULT_MEMORY_LIMIT_MB,
-    cpu_limit: Annotated[
-        int, typer.Option(help="Percent of a node's cores that tasks may take, 1-100.")
-    ] = DEFAULT_CPU_LIMIT_PERCENT,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Speech model: tiny.en, tiny ... large-v3, turbo or a folder (faster-whisper), whisper-1 (OpenAI), "
-            "pocketsphinx (offline, English, rough). Without it: whisper-1 where a key is set, else base where its "
-            "weights are at hand or can be had, else tiny.en where it is at hand and the language may be English.",
-            show_default=False,
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a server that speaks OpenAI's protocol, such as http://host:8000/v1; it has any --model.",
-            show_default=False,
-        ),
-    ] = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            help="US dollars: no paid request starts once so much would be spent; the batch can be continued.",
-            show_default=False,
-        ),
-    ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="Language code such as en; detected if not given.", show_default=False)
-    ] = None,
-    vad: Annotated[
-        str,
-        typer.Option(help="How readily sound counts as speech: off (all of it does), low, normal or high."),
-    ] = "normal",
-    chunk_size: Annotated[int, typer.Option(help="Longest stretch transcribed in one attempt, seconds.")] = 600,
-    output_dir: Annotated[
-        str, typer.Option("--output-dir", "-o", help="Folder for transcripts and report. The same again continues.")
-    ] = "trax_ray_output",
-    output_format: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--output-format",
-            "-f",
-            help=f"{', '.join(OUTPUT_FORMATS)} or all; may be repeated.  [default: all]",
-            show_default=False,
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder of reference transcripts (NAME.txt) to measure accuracy against.", show_default=False
-        ),
-    ] = None,
-    max_retries: Annotated[int, typer.Option(help="Attempts after the first one.")] = 3,
-    priority: Annotated[int, typer.Option(help="0 highest, 1-5 high, 6-10 normal, 11 and above low.")] = 0,
-    initial_prompt: Annotated[
-        str | None, typer.Option(help="Text that primes the model (Whisper models).", show_default=False)
-    ] = None,
-    word_timestamps: Annotated[bool, typer.Option("--word-timestamps", help="Word times in the JSON output.")] = False,
-    task_timeout: Annotated[
-        float | None,
-        typer.Option(help="Longest time that one attempt may take, seconds.  [default: no limit]", show_default=False),
-    ] = None,
-    start_at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHEN",
-            help="Start nothing before: '2026-11-21 22:00', or 22:00 for the next one.  [default: at once]",
-            show_default=False,
-        ),
-    ] = None,
-    only_between: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HH:MM-HH:MM",
-            help="Hours of the day in which attempts may start, such as 22:00-06:00.  [default: all]",
-            show_default=False,
-        ),
-    ] = None,
-    preprocess: Annotated[
-        bool, typer.Option("--preprocess", help="Convert recordings to 16 kHz mono FLAC first, and transcribe that.")
-    ] = False,
-    keep_audio: Annotated[
-        bool, typer.Option("--keep-audio", help="With --preprocess: keep the converted audio, in OUT/audio.")
-    ] = False,
-    enhance: Annotated[bool, typer.Option("--enhance", help="Also enhance transcripts after transcription.")] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="HOST:PORT of a Ray cluster; without it RAY_ADDRESS, a local head, or a new one.", show_default=False
-        ),
-    ] = None,
-    lean: Annotated[bool, typer.Option("--lean", help="Start a local Ray without its dashboard: less memory.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and the exit code only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Debug messages on stderr.")] = False,
-) -> None:
+def _parameters() -> list[inspect.Parameter]:
+    """What Typer makes flags of: a parameter for each row of the table of options that the command line has."""
+    made = []
+    for option in OPTIONS:
+        if not option.flags:
+            continue
+        kind = list[str] if option.kind is list else option.kind
+        more: dict[str, Any] = {
+            "help": option.help,
+            "show_default": not option.optional,
+            "metavar": option.metavar,
+        }
+        flagged = option.flags[0].startswith("-")
+        made.append(
+            inspect.Parameter(
+                option.key,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=kind | None if option.optional else kind,
+                default=typer.Option(option.default, *option.flags, **more)
+                if flagged
+                else typer.Argument(option.default, **more),
+            )
+        )
+    return made
+
+
+def batch(**given: Any) -> None:
     """Transcribe recordings. The same command again continues where it stopped.
 
     Exit codes: 0 all succeeded, 1 some input failed for good, 2 bad value or nothing to do, 3 something is
@@ -214,44 +109,17 @@ def batch(
     with reporting_errors():
         from trax_ray.cli import batch as command
 
-        if quiet and verbose:
+        verbose = given["verbose"]
+        if given["quiet"] and verbose:
             raise UsageError("--quiet and --verbose contradict each other: give one of them")
         logging.basicConfig(
             level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
         )
-        options = command.Options(
-            inputs=tuple(inputs or ()),
-            lists=tuple(input_list or ()),
-            workers=workers,
-            progress_interval=progress_interval,
-            memory_limit=memory_limit,
-            cpu_limit=cpu_limit,
-            model=model,
-            base_url=base_url,
-            max_cost=max_cost,
-            language=language,
-            vad=vad,
-            chunk_size=chunk_size,
-            output_dir=output_dir,
-            formats=tuple(output_format or ("all",)),
-            reference=reference,
-            max_retries=max_retries,
-            priority=priority,
-            initial_prompt=initial_prompt,
-            word_timestamps=word_timestamps,
-            enhance=enhance,
-            address=address,
-            lean=lean,
-            dry_run=dry_run,
-            quiet=quiet,
-            again=shlex.join(["trax-ray", *sys.argv[1:]]),
-            task_timeout=task_timeout,
-            start_at=start_at,
-            only_between=only_between or "",
-            preprocess=preprocess,
-            keep_audio=keep_audio,
-        )
-        raise typer.Exit(command.run(options))
+        raise typer.Exit(command.run(command.Command.of(given, shlex.join(["trax-ray", *sys.argv[1:]]))))
+
+
+batch.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
+app.command()(batch)
 
 
 @app.command()

@@ -6,42 +6,33 @@ import asyncio
 import os
 import re
 import shlex
-import shutil
 import signal
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from trax_ray import heads
 from trax_ray.cli import display, recorded
-from trax_ray.core.ids import file_id_of
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.core.progress import BatchProgress
-from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
-from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
-from trax_ray.errors import SetupError, UsageError
-from trax_ray.plan.disk import bytes_needed, format_bytes
-from trax_ray.plan.inputs import STDIN, Found, Scan, describe, scan
+from trax_ray.core.spec import BatchSpec
+from trax_ray.errors import SetupError
+from trax_ray.plan.inputs import STDIN
 from trax_ray.plan.manifest import read_bytes_of
-from trax_ray.plan.planner import known_outputs, provider_for, resolve_model
-from trax_ray.plan.tasks import MAX_PRIORITY, InputFile, plan_chain, plan_file
+from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, OPTIONS, make_spec
+from trax_ray.plan.plan import make_plan
 from trax_ray.processor import BatchProcessor
-from trax_ray.providers.choice import notice
-from trax_ray.providers.keys import check_base_url
-from trax_ray.providers.registry import is_service, provider_of
 from trax_ray.report.result import BatchResult
-from trax_ray.report.text import one_line
 from trax_ray.store.files import ensure_folder, shown
-from trax_ray.store.layout import Layout, plan_names
+from trax_ray.store.layout import Layout
 from trax_ray.store.lease import expect_nobody
 
-__all__ = ["Options", "continue_batch", "exit_code", "run"]
+__all__ = ["Command", "continue_batch", "drive", "exit_code", "run", "say_the_way_out"]
 
 EXIT_FAILED = 1
 EXIT_SETUP = 3
@@ -49,46 +40,48 @@ EXIT_STOPPED = 130
 
 
 @dataclass(frozen=True)
-class Options:
-    """The command line's values, as they were given; `again` is the command that continues."""
-
-    inputs: tuple[str, ...]
-    lists: tuple[str, ...]
-    workers: int
-    progress_interval: float
-    memory_limit: int
-    cpu_limit: int
-    model: str | None
-    base_url: str | None
-    language: str | None
-    chunk_size: int
-    output_dir: str
-    formats: tuple[str, ...]
-    reference: str | None
-    max_retries: int
-    priority: int
-    initial_prompt: str | None
-    word_timestamps: bool
-    enhance: bool
-    address: str | None
-    lean: bool
-    dry_run: bool
-    quiet: bool
-    again: str
-    task_timeout: float | None = None
-    start_at: str | None = None
-    only_between: str = ""
-    preprocess: bool = False
-    keep_audio: bool = False
-    max_cost: float | None = None
-    vad: str = "normal"
-
-
-def run(options: Options, stdin: bytes | None = None) -> int:
-    """Do what the options say.
+class Command:
+    """A `trax-ray batch` command, as it was given.
 
     Args:
-        options: The command line's values.
+        inputs: Each INPUT.
+        lists: Each `--input-list`.
+        options: Values of the options that Python has too, by their names there; what isn't there has its default.
+        dry_run: Only show what would be done.
+        quiet: Show nothing but errors.
+        again: The command that continues.
+    """
+
+    inputs: tuple[str, ...]
+    lists: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dry_run: bool = False
+    quiet: bool = False
+    again: str = ""
+
+    @property
+    def output_dir(self) -> str:
+        """Its output folder, as it was given."""
+        return str(self.options.get("output_dir") or DEFAULT_OUTPUT_DIR)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], again: str = "") -> Command:
+        """The command of values by the options' keys: the command line's, or those that were recorded."""
+        return cls(
+            inputs=tuple(values["inputs"] or ()),
+            lists=tuple(values["lists"] or ()),
+            options={each.name: values[each.key] for each in OPTIONS if each.name and each.key in values},
+            dry_run=values["dry_run"],
+            quiet=values["quiet"],
+            again=again,
+        )
+
+
+def run(command: Command, stdin: bytes | None = None) -> int:
+    """Do what a command says.
+
+    Args:
+        command: The command.
         stdin: What standard input had to say when the command was first given; None reads it where it is named.
 
     Returns:
@@ -98,56 +91,26 @@ def run(options: Options, stdin: bytes | None = None) -> int:
         UsageError: A bad value, or nothing to do.
         SetupError: Something is missing.
     """
-    if not 0 <= options.priority <= MAX_PRIORITY:
-        raise UsageError(f"expected a --priority from 0 (first) to {MAX_PRIORITY}, got {options.priority}")
-    if not options.inputs and not options.lists:
-        raise UsageError(
-            "nothing to transcribe: give an INPUT (a file, a folder, a manifest, or - for a list on stdin)"
-        )
-    if options.enhance:
-        raise SetupError("--enhance isn't in this version of trax_ray yet: leave it out")
-    if options.keep_audio and not options.preprocess:
-        raise UsageError("--keep-audio keeps what --preprocess converts: give both of them, or neither")
-    output_dir = Path(options.output_dir).absolute()
-    options, stdin = _pipe_as_stdin(options, stdin)
-    options = replace(options, again=_again(options, output_dir))
-    reference = _reference_folder(options.reference, output_dir)
-    spec = _spec(options, output_dir)
-    if options.base_url and not is_service(spec.model, spec.base_url):
-        raise UsageError(
-            f"--base-url is the address of a server, and the model {spec.model} runs on this machine: "
-            "leave one of them out"
-        )
+    spec = make_spec(command.options)
+    command, stdin = _pipe_as_stdin(command, stdin)
+    command = replace(command, again=_again(command, Path(spec.output_dir)))
     source = _StandardInput(stdin)
-    found = _scan(options, output_dir, source)
-    entries = describe(
-        found.found, taken=known_outputs(spec.output_dir), reference_dir=reference, priority=options.priority
-    )
-    tasks = _plan(found.found, entries, spec)
-    said = "" if options.model else notice(spec.model)
-    if options.dry_run:
-        if said:
-            print(said)
-        transcriptions = [task for task in tasks if task.task_type is TaskType.TRANSCRIBE]
-        display.show_plan(transcriptions, spec, _notes(found, spec))
-        print("\n".join([_disk(tasks, spec), *_shutdowns(tasks, spec)]))
+    plan = make_plan(command.inputs, spec, lists=command.lists, read_stdin=source.read)
+    if command.dry_run:
+        display.show_plan(plan)
         return 0
-    layout = Layout(output_dir)
+    layout = Layout(Path(spec.output_dir))
     ensure_folder(layout.private)
-    processor = BatchProcessor(spec, address=options.address, lean=options.lean)
-    processor.feed(tasks, requests={task.resources for task in tasks})
+    options = command.options
+    processor = BatchProcessor(plan.spec, address=options.get("address"), lean=bool(options.get("lean")))
+    processor.take(plan)
     # A coordinator outlives a killed driver for a while, and holds the folder.
     heads.reap_orphans()
     expect_nobody(layout.lock)
     expect_nobody(layout.starting)
-    recorded.record(layout, _command(options, spec, source.content))
-    if not options.quiet:
-        if said:
-            display.say(said)
-        display.say(f"{len(entries)} recordings, model {spec.model}, output {shown(output_dir)}{_notes(found, spec)}")
-        display.say(_disk(tasks, spec))
-        for line in _shutdowns(tasks, spec):
-            display.say(line)
+    recorded.record(layout, _to_record(command, plan.spec, source.content))
+    if not command.quiet:
+        display.announce(plan)
     told: list[BatchResult] = []
 
     def show(result: BatchResult) -> None:
@@ -155,12 +118,14 @@ def run(options: Options, stdin: bytes | None = None) -> int:
         if told:
             return
         told.append(result)
-        if not options.quiet:
-            display.show_result(result, [task.file_id for task in tasks])
+        if not command.quiet:
+            display.show_result(result, [task.file_id for task in plan.tasks])
             sys.stdout.flush()
-        _say_the_way_out(result, options.again)
+        say_the_way_out(result, command.again)
 
-    result = asyncio.run(_run(processor, options, show))
+    result = asyncio.run(
+        drive(processor, output_dir=command.output_dir, again=command.again, quiet=command.quiet, show=show)
+    )
     show(result)
     return exit_code(result)
 
@@ -179,12 +144,10 @@ def continue_batch(output_dir: str) -> int:
         SetupError: No command is recorded there, it can't be used any more, or as `run`.
     """
     layout = Layout(Path(output_dir))
-    command = recorded.read(layout)
-    options = replace(
-        _options(command.options, layout), output_dir=str(layout.output_dir), again=_resume(layout.output_dir)
-    )
-    with _working_folder(command.working_folder, options, layout):
-        return run(options, command.stdin)
+    kept = recorded.read(layout)
+    command = _recorded(kept.options, layout)
+    with _working_folder(kept.working_folder, command, layout):
+        return run(command, kept.stdin)
 
 
 def exit_code(result: BatchResult) -> int:
@@ -196,16 +159,33 @@ def exit_code(result: BatchResult) -> int:
     return EXIT_FAILED if result.failure_count else 0
 
 
-async def _run(processor: BatchProcessor, options: Options, show: Callable[[BatchResult], None]) -> BatchResult:
+async def drive(
+    processor: BatchProcessor,
+    *,
+    output_dir: str,
+    again: str,
+    quiet: bool = False,
+    show: Callable[[BatchResult], None] | None = None,
+) -> BatchResult:
+    """Run a batch to its end: its progress on stderr, and what signals are to do.
+
+    Args:
+        processor: It has its tasks.
+        output_dir: Its output folder, as people call it.
+        again: The command that continues; a second signal says it.
+        quiet: Show no progress.
+        show: Called with the result as soon as it is known, before Ray is left.
+    """
     loop = asyncio.get_running_loop()
-    screen = display.NoDisplay() if options.quiet else display.make_display()
+    screen = display.NoDisplay() if quiet else display.make_display()
     ended = False
 
     def end(result: BatchResult) -> None:
         nonlocal ended
         ended = True
         screen.end()
-        show(result)
+        if show is not None:
+            show(result)
 
     processor.on_result = end
 
@@ -215,7 +195,7 @@ async def _run(processor: BatchProcessor, options: Options, show: Callable[[Batc
         screen.note("stopping; what was finished is kept, and a second signal stops at once")
         processor.interrupt()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _end_at_once, options.again)
+            loop.add_signal_handler(number, _end_at_once, again)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
@@ -223,7 +203,7 @@ async def _run(processor: BatchProcessor, options: Options, show: Callable[[Batc
 
     def update(progress: BatchProgress) -> None:
         nonlocal notice
-        before, notice = notice, _why_nothing_starts(progress, options.output_dir)
+        before, notice = notice, _why_nothing_starts(progress, output_dir)
         # What is left of a wait isn't worth a line each time.
         if notice and _DIGITS.sub("", notice) != _DIGITS.sub("", before):
             screen.note(notice)
@@ -265,16 +245,16 @@ class _StandardInput:
         return self.content
 
 
-def _pipe_as_stdin(options: Options, stdin: bytes | None) -> tuple[Options, bytes | None]:
+def _pipe_as_stdin(command: Command, stdin: bytes | None) -> tuple[Command, bytes | None]:
     """The same with a list from a pipe, such as a shell's `<(find ...)`, as one on standard input, which is recorded.
 
     Where there are several, or standard input is read besides, they stay what they are, and can't be continued.
     """
-    pipes = [name for name in options.lists if name != STDIN and _is_pipe(name)]
-    if len(pipes) != 1 or STDIN in (*options.inputs, *options.lists):
-        return options, stdin
-    lists = tuple(STDIN if name == pipes[0] else name for name in options.lists)
-    return replace(options, lists=lists), read_bytes_of(pipes[0])
+    pipes = [name for name in command.lists if name != STDIN and _is_pipe(name)]
+    if len(pipes) != 1 or STDIN in (*command.inputs, *command.lists):
+        return command, stdin
+    lists = tuple(STDIN if name == pipes[0] else name for name in command.lists)
+    return replace(command, lists=lists), read_bytes_of(pipes[0])
 
 
 def _is_pipe(name: str) -> bool:
@@ -285,38 +265,46 @@ def _is_pipe(name: str) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def _command(options: Options, spec: BatchSpec, stdin: bytes | None) -> recorded.Recorded:
+def _to_record(command: Command, spec: BatchSpec, stdin: bytes | None) -> recorded.Recorded:
     """What continues the batch: 22:00 stays the 22:00 that was meant."""
-    values = asdict(options)
-    del values["again"]
-    if options.start_at is not None:
-        values["start_at"] = datetime.fromtimestamp(spec.start_at, timezone.utc).isoformat(timespec="seconds")
+    given = dict(command.options)
+    if given.get("start_at") is not None:
+        given["start_at"] = datetime.fromtimestamp(spec.start_at, timezone.utc).isoformat(timespec="seconds")
+    values = {each.key: given.get(each.name, each.default) for each in OPTIONS if each.name and each.flags}
+    values |= {
+        "inputs": command.inputs,
+        "lists": command.lists,
+        "dry_run": command.dry_run,
+        "quiet": command.quiet,
+    }
     return recorded.Recorded(values, os.getcwd(), stdin)  # noqa: PTH109 - as text, with surrogate escapes
 
 
-def _options(values: Mapping[str, Any], layout: Layout) -> Options:
-    """The options that `_command` took apart; those of a later version are left out."""
-    known = {each.name for each in fields(Options)}
-    own: dict[str, Any] = {"again": ""}
-    for name in known & set(values):
-        own[name] = tuple(values[name]) if isinstance(values[name], list) else values[name]
+def _recorded(values: Mapping[str, Any], layout: Layout) -> Command:
+    """The command that `_to_record` took apart, in this version or another one.
+
+    What a later version has besides is left out, and what an earlier one lacks has its default. Version 0.1 recorded
+    empty texts for what wasn't given.
+    """
+    given = {key: value for key, value in values.items() if value != ""}
     try:
-        return Options(**own)
-    except TypeError as error:
+        command = Command.of({"lists": (), "dry_run": False, "quiet": False, **given}, _resume(layout.output_dir))
+    except (KeyError, TypeError) as error:
         raise SetupError(
             f"the command recorded in {shown(layout.output_dir)} lacks options ({error}): give the `trax-ray batch` "
             "command again"
         ) from error
+    return replace(command, options={**command.options, "output_dir": str(layout.output_dir)})
 
 
 @contextmanager
-def _working_folder(folder: str, options: Options, layout: Layout) -> Iterator[None]:
+def _working_folder(folder: str, command: Command, layout: Layout) -> Iterator[None]:
     """Work in another folder for a while. Where it is gone that matters only if something is relative to it."""
     before = os.getcwd()  # noqa: PTH109 - as above
     try:
         os.chdir(folder)
     except OSError as error:
-        if not _stands_alone(options):
+        if not _stands_alone(command):
             raise SetupError(
                 f"the batch in {shown(layout.output_dir)} was started in {shown(folder)}, and that can't be entered: "
                 f"{error.strerror}: bring it back, or give the `trax-ray batch` command again"
@@ -327,185 +315,29 @@ def _working_folder(folder: str, options: Options, layout: Layout) -> Iterator[N
         os.chdir(before)
 
 
-def _stands_alone(options: Options) -> bool:
+def _stands_alone(command: Command) -> bool:
     """Whether the command means the same wherever, whenever and by whomever it is given."""
-    names = [*options.inputs, *options.lists, options.output_dir, options.reference]
-    if options.model and os.sep in options.model:
-        names.append(options.model)
-    moment = options.start_at
+    given = command.options
+    names = [*command.inputs, *command.lists, command.output_dir, given.get("reference")]
+    model, moment = given.get("model"), given.get("start_at")
+    if model and os.sep in model:
+        names.append(model)
     # The next 22:00 is another one a day later.
     fixed = moment is None or parse_start(moment, 0.0, timezone.utc) == parse_start(moment, 1e9, timezone.utc)
     return fixed and all(Path(name).is_absolute() for name in names if name is not None)
 
 
-def _again(options: Options, output_dir: Path) -> str:
+def _again(command: Command, output_dir: Path) -> str:
     """The command that continues, from wherever it is given: the same again, where that is one."""
-    return options.again if _stands_alone(options) else _resume(output_dir)
+    return command.again if _stands_alone(command) else _resume(output_dir)
 
 
 def _resume(output_dir: Path) -> str:
     return shlex.join(["trax-ray", "resume", shown(output_dir)])
 
 
-def _spec(options: Options, output_dir: Path) -> BatchSpec:
-    base_url = check_base_url(options.base_url) if options.base_url else ""
-    return BatchSpec(
-        output_dir=str(output_dir),
-        model=resolve_model(options.model, str(output_dir), base_url=base_url, language=options.language),
-        language=options.language,
-        chunk_size_s=options.chunk_size,
-        formats=_formats(options.formats),
-        initial_prompt=options.initial_prompt,
-        word_timestamps=options.word_timestamps,
-        progress_interval_s=options.progress_interval,
-        limits=Limits(
-            max_workers=options.workers,
-            memory_limit_mb=options.memory_limit,
-            cpu_limit_percent=options.cpu_limit,
-        ),
-        retry=RetryPolicy(max_retries=options.max_retries),
-        task_timeout_s=options.task_timeout,
-        start_at=0.0 if options.start_at is None else parse_start(options.start_at, time.time(), None),
-        only_between=options.only_between,
-        preprocess=options.preprocess,
-        keep_audio=options.keep_audio,
-        base_url=base_url,
-        max_cost_usd=options.max_cost,
-        vad=options.vad,
-    )
-
-
-def _formats(given: Sequence[str]) -> tuple[str, ...]:
-    names = [name.strip() for value in given for name in value.split(",")]
-    return OUTPUT_FORMATS if "all" in names else tuple(names)
-
-
-def _reference_folder(given: str | None, output_dir: Path) -> Path | None:
-    if given is None:
-        return None
-    folder = Path(given).absolute()
-    if not folder.is_dir():
-        raise UsageError(f"--reference {shown(given)} is no folder")
-    if folder == output_dir or output_dir in folder.parents:
-        raise UsageError(
-            f"--reference {shown(given)} lies in the output folder: transcripts that we wrote can't be references"
-        )
-    return folder
-
-
-def _scan(options: Options, output_dir: Path, source: _StandardInput) -> Scan:
-    given = (*options.inputs, *options.lists)
-    found = scan(options.inputs, output_dir, lists=options.lists, read_stdin=source.read)
-    if not found.present:
-        reasons = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
-        reasons += [f"{shown(entry.path)}: no such file" for entry in found.found if entry.missing]
-        if found.ignored or not reasons:
-            reasons.append(f"no recordings in {', '.join(map(shown, given))}")
-        raise UsageError(f"nothing to transcribe: {'; '.join(reasons[:3])}")
-    return found
-
-
-def _plan(found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec) -> list[BatchTask]:
-    """The tasks of the recordings, those that run first first: the queue in memory holds only so many.
-
-    Within a priority those of one model follow each other, so that it is loaded seldom.
-
-    Raises:
-        UsageError: A model that nobody has, or a language that it doesn't speak; names the manifest's row.
-        SetupError: A model whose key is missing.
-    """
-    known: dict[tuple[str, str | None, bool], tuple[str, ResourceRequest]] = {}
-    models: dict[str, int] = {}
-    audio = _audio_names(entries, spec) if spec.preprocess else {}
-    ranked: list[tuple[int, int, tuple[BatchTask, ...]]] = []
-    for given, entry in zip(found, entries, strict=True):
-        model = entry.model or spec.model
-        asked = model, entry.language or spec.language, bool(entry.prompt or spec.initial_prompt)
-        if asked not in known:
-            blamed = given.row if entry.model or entry.language or entry.prompt else None
-            known[asked] = _provider(model, spec, entry, blamed.where if blamed else "")
-        rank = models.setdefault(model, len(models))
-        if spec.preprocess:
-            steps: tuple[BatchTask, ...] = plan_chain(entry, spec, *known[asked], audio=audio[entry.path])
-        else:
-            steps = (plan_file(entry, spec, *known[asked]),)
-        ranked.append((entry.priority, rank, steps))
-    ranked.sort(key=lambda each: each[:2])
-    return [task for _, _, steps in ranked for task in steps]
-
-
-def _audio_names(entries: Sequence[InputFile], spec: BatchSpec) -> dict[str, str]:
-    """Where converted audio that is kept goes: paths below the output folder, without suffix, by the recording's."""
-    layout = Layout(Path(spec.output_dir))
-    ids = {entry.path: file_id_of(entry.path) for entry in entries}
-    if not spec.keep_audio:
-        return dict.fromkeys(ids, "")
-    # By the id of the task that makes it: audio that was asked for from Python keeps its name and isn't overwritten.
-    wanted = [
-        (f"{TaskType.PREPROCESS.value}-{ids[entry.path]}", PurePath("audio", f"{entry.output}.flac"))
-        for entry in entries
-    ]
-    names = plan_names(wanted, known_outputs(str(layout.output_dir)))
-    return {entry.path: names[each] for entry, (each, _) in zip(entries, wanted, strict=True)}
-
-
-def _provider(model: str, spec: BatchSpec, entry: InputFile, where: str) -> tuple[str, ResourceRequest]:
-    """Name of the provider of a model, and what an attempt asks of a node."""
-    try:
-        provider = provider_for(model, spec, language=entry.language, prompt=entry.prompt)
-    except (UsageError, SetupError) as error:
-        if not where:
-            raise
-        raise type(error)(f"{where}: {error.message}", code=error.code) from error
-    return provider.name, provider.resources(model)
-
-
-def _notes(found: Scan, spec: BatchSpec) -> str:
-    """What one should know of the inputs before the start."""
-    notes = ["converted to 16 kHz mono FLAC first"] if spec.preprocess else []
-    if found.ignored:
-        notes.append(f"{found.ignored} other files ignored")
-    missing = [entry.path for entry in found.found if entry.missing]
-    if missing:
-        notes.append(f"{len(missing)} not there, such as {shown(missing[0])}")
-    notes += [f"can't read {path}: {reason}" for path, reason in found.unreadable.items()]
-    return one_line("".join(f"; {note}" for note in notes))
-
-
-def _disk(tasks: Sequence[BatchTask], spec: BatchSpec) -> str:
-    """About how much room the batch will take, and how much there is; what has its transcripts counts no more."""
-    layout = Layout(Path(spec.output_dir))
-    # os.path.exists, because Path.exists raises where a folder may not be entered: who writes there will say so.
-    left = [task for task in tasks if not _has_outputs(task, layout, spec)]
-    need = bytes_needed(left, spec)
-    line = f"disk: about {format_bytes(need)} needed"
-    there = next(folder for folder in (layout.output_dir, *layout.output_dir.parents) if os.path.exists(folder))  # noqa: PTH110
-    try:
-        free = shutil.disk_usage(there).free
-    except OSError:
-        return line
-    if free >= need:
-        return f"{line}, {format_bytes(free)} free"
-    return (
-        f"{line}, {format_bytes(free)} free: WARNING: that isn't enough: make room or give another --output-dir "
-        "(a full disk stops the batch; what is finished stays)"
-    )
-
-
-def _shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterator[str]:
-    """What to know of models whose days are numbered. On a server of one's own names are only names."""
-    for model in dict.fromkeys(task.data.get("model") or spec.model for task in tasks):
-        shutdown = provider_of(model, base_url=spec.base_url).shutdown(model, base_url=spec.base_url)
-        if shutdown is not None:
-            yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
-
-
-def _has_outputs(task: BatchTask, layout: Layout, spec: BatchSpec) -> bool:
-    paths = [layout.transcript(task.data["output"], suffix) for suffix in spec.formats if "output" in task.data]
-    return bool(paths) and all(map(os.path.exists, paths))
-
-
-def _say_the_way_out(result: BatchResult, again: str) -> None:
+def say_the_way_out(result: BatchResult, again: str) -> None:
+    """On stderr: what is parked and why, what is missing, and the command that continues where there is more to do."""
     for provider, reason in result.parked.items():
         print(f"trax-ray: {provider} is parked: {reason}", file=sys.stderr)
     if result.report_error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trax_ray.core.progress import BatchProgress, format_duration, format_progress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask
+from trax_ray.plan.disk import format_bytes
 from trax_ray.report.result import BatchResult
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
@@ -19,7 +20,10 @@ from trax_ray.store.layout import Layout
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["LineDisplay", "LiveDisplay", "NoDisplay", "make_display", "say", "show_plan", "show_result"]
+    from trax_ray.plan.disk import Room
+    from trax_ray.plan.plan import Plan
+
+__all__ = ["LineDisplay", "LiveDisplay", "NoDisplay", "announce", "make_display", "say", "show_plan", "show_result"]
 
 MAX_ROWS = 40
 PLAIN_WIDTH = 140
@@ -131,17 +135,50 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show_plan(tasks: Sequence[BatchTask], spec: BatchSpec, notes: str = "") -> None:
+def announce(plan: Plan) -> None:
+    """On stderr: what a batch is about to do."""
+    if plan.notice:
+        say(plan.notice)
+    spec = plan.spec
+    say(f"{len(plan.recordings)} recordings, model {spec.model}, output {shown(spec.output_dir)}{_notes(plan)}")
+    for line in (_room(plan.room), *plan.warnings):
+        say(line)
+
+
+def show_plan(plan: Plan) -> None:
     """What a batch would do."""
     from trax_ray.report.text import one_line
 
-    print(f"{len(tasks)} recordings would be transcribed with {spec.model}{notes}")
+    if plan.notice:
+        print(plan.notice)
+    tasks, spec = plan.transcriptions, plan.spec
+    print(f"{len(tasks)} recordings would be transcribed with {spec.model}{_notes(plan)}")
     layout = Layout(Path(spec.output_dir))
     for task in tasks[:MAX_ROWS]:
         targets = ", ".join(str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats)
         print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, spec)])))
     if len(tasks) > MAX_ROWS:
         print(f"  and {len(tasks) - MAX_ROWS} more")
+    print("\n".join([_room(plan.room), *plan.warnings]))
+
+
+def _notes(plan: Plan) -> str:
+    from trax_ray.report.text import one_line
+
+    return one_line("".join(f"; {note}" for note in plan.notes))
+
+
+def _room(room: Room) -> str:
+    line = f"disk: about {format_bytes(room.needed_bytes)} needed"
+    if room.free_bytes is None:
+        return line
+    line += f", {format_bytes(room.free_bytes)} free"
+    if room.enough:
+        return line
+    return (
+        f"{line}: WARNING: that isn't enough: make room or give another --output-dir "
+        "(a full disk stops the batch; what is finished stays)"
+    )
 
 
 def _own_settings(task: BatchTask, spec: BatchSpec) -> list[str]:

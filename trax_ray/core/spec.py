@@ -110,6 +110,10 @@ class Limits:
 class BatchSpec:
     """All that a batch needs to know, the same for every task in it.
 
+    Its values are checked here, whoever makes one. What people give on the command line or to
+    `create_batch_processor` becomes one in `trax_ray.plan.options`, which also refuses what makes no sense there and
+    yet stands in journals of earlier versions: those are read through here too.
+
     Args:
         output_dir: Absolute path of the folder for transcripts, report and journal.
         name: What the Ray dashboard shows; defaults to the output folder's name.
@@ -137,6 +141,9 @@ class BatchSpec:
         base_url: Address of a server of OpenAI's protocol; empty for OpenAI's own.
         max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
         vad: How readily sound counts as speech, of `VAD_LEVELS`; `off` hands all of a recording to the model.
+        reference_dir: Absolute path of the folder of reference transcripts, for recordings whose manifest row names
+            none; empty for none.
+        priority: Of recordings whose manifest row says nothing else; lower runs first, 0 is the highest.
     """
 
     output_dir: str
@@ -164,6 +171,8 @@ class BatchSpec:
     base_url: str = ""
     max_cost_usd: float | None = None
     vad: str = "normal"
+    reference_dir: str = ""
+    priority: int = 0
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -189,6 +198,7 @@ class BatchSpec:
         )
         _require(self.vad in VAD_LEVELS, f"vad (--vad): expected {', '.join(VAD_LEVELS)}, got {self.vad}")
         _require(self.grace_s >= 0, f"expected a grace period of 0 seconds or more, got {self.grace_s}")
+        _require(self.priority >= 0, f"priority (--priority): expected 0 (first) or more, got {self.priority}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(
             not unknown and bool(self.formats),

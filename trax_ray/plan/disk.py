@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable
-from pathlib import PurePath
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.store.layout import Layout
 
-__all__ = ["audio_s", "bytes_needed", "format_bytes"]
+__all__ = ["Room", "audio_s", "bytes_needed", "format_bytes", "room_for"]
 
 BLOCK_BYTES = 4096
 """What file systems give to a file at least, and to a folder."""
@@ -45,6 +49,41 @@ _SOURCE_BYTES_PER_S = {
 """Bytes per second of recordings, so low that their length is rather over- than underestimated: speech in the samples
 has 32,006 as WAV, 15,934 as FLAC, 2,578 and more as Ogg, 6,060 and more as MP3 and M4A. There is no video among them:
 400 kbit/s is what a video call sends at the least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Room on the disk of an output folder.
+
+    Args:
+        needed_bytes: About what the batch will take.
+        free_bytes: What there is; None where that can't be told.
+    """
+
+    needed_bytes: int
+    free_bytes: int | None
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is, as far as can be told."""
+        return self.free_bytes is None or self.free_bytes >= self.needed_bytes
+
+
+def room_for(tasks: Iterable[BatchTask], spec: BatchSpec) -> Room:
+    """About how much room the tasks will take, and how much there is; what has its transcripts counts no more."""
+    layout = Layout(Path(spec.output_dir))
+    needed = bytes_needed((task for task in tasks if not _has_outputs(task, layout, spec)), spec)
+    # os.path.exists, because Path.exists raises where a folder may not be entered: who writes there will say so.
+    there = next(folder for folder in (layout.output_dir, *layout.output_dir.parents) if os.path.exists(folder))  # noqa: PTH110
+    try:
+        return Room(needed, shutil.disk_usage(there).free)
+    except OSError:
+        return Room(needed, None)
+
+
+def _has_outputs(task: BatchTask, layout: Layout, spec: BatchSpec) -> bool:
+    paths = [layout.transcript(task.data["output"], suffix) for suffix in spec.formats if "output" in task.data]
+    return bool(paths) and all(map(os.path.exists, paths))
 
 
 def audio_s(path: str, size_bytes: int) -> float:

@@ -18,7 +18,7 @@ from trax_ray.plan.tasks import InputFile
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
 
-__all__ = ["MEDIA_SUFFIXES", "Found", "Scan", "describe", "find_reference", "scan"]
+__all__ = ["MEDIA_SUFFIXES", "STDIN", "Found", "Scan", "describe", "find_reference", "read_stdin", "scan"]
 
 _NAMES = """
 3g2 3gp aac ac3 aif aifc aiff amr ape au avi caf dsf flac flv gsm m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg
@@ -71,7 +71,8 @@ class Scan:
         return sum(not entry.missing for entry in self.found)
 
 
-def _read_stdin() -> bytes:
+def read_stdin() -> bytes:
+    """All of standard input."""
     return sys.stdin.buffer.read()
 
 
@@ -80,7 +81,7 @@ def scan(
     output_dir: Path,
     *,
     lists: Iterable[str] = (),
-    read_stdin: Callable[[], bytes] = _read_stdin,
+    read_stdin: Callable[[], bytes] = read_stdin,
 ) -> Scan:
     """Find the recordings behind what a person names; folders are searched all the way down.
 

@@ -136,7 +136,14 @@ def plan_file(
 
 
 def plan_chain(
-    entry: InputFile, spec: BatchSpec, provider: str, resources: ResourceRequest, audio: str
+    entry: InputFile,
+    spec: BatchSpec,
+    provider: str,
+    resources: ResourceRequest,
+    audio: str,
+    *,
+    depends_on: Sequence[str] = (),
+    repeat: int = 0,
 ) -> tuple[BatchTask, BatchTask]:
     """The two tasks of a recording that is converted first: PREPROCESS, and the TRANSCRIBE that depends on it.
 
@@ -149,8 +156,10 @@ def plan_chain(
         provider: Name of the speech provider that has the recording's model, else the batch's.
         resources: What an attempt with that model asks of a node.
         audio: Path of converted audio that is kept, below the output folder and without suffix; empty where it isn't.
+        depends_on: Ids of tasks that must succeed first.
+        repeat: How often the same recording was added before.
     """
-    file_id = file_id_of(entry.path)
+    file_id = file_id_of(entry.path, repeat)
     first = PREPROCESS.task(
         PreprocessData(
             file_path=entry.path,
@@ -163,8 +172,9 @@ def plan_chain(
         fingerprint=digest([PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, spec.keep_audio]),
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
+        depends_on=depends_on,
     )
-    return first, plan_file(entry, spec, provider, resources, depends_on=(first.id,))
+    return first, plan_file(entry, spec, provider, resources, depends_on=(first.id,), repeat=repeat)
 
 
 def plan_call(

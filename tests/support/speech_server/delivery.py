@@ -53,13 +53,14 @@ async def deliver(
     if sending is Sending.CUT_BEFORE:
         end()
         raise _cut(http, reset=reset)
+    if http.transport is not None:
+        http.transport.set_write_buffer_limits(0)  # so that aiohttp waits until the socket has taken the last byte
     entry.status = reply.status
     body, headers = reply.body, {"content-type": reply.content_type, **reply.headers}
     if sending is Sending.WHOLE:
         whole = Response(status=reply.status, body=body, headers=headers)
         await whole.prepare(http)
         await whole.write_eof()
-        await _taken(http)
         finish()
         return whole
     answer = StreamResponse(status=reply.status, headers=headers)
@@ -84,7 +85,6 @@ async def deliver(
         for index in range(len(body)):
             await asyncio.sleep(interval_s)
             await answer.write(body[index : index + 1])
-    await _taken(http)
     finish()
     return answer
 
@@ -92,19 +92,6 @@ async def deliver(
 def _is_gone(http: BaseRequest) -> bool:
     """Whether the client has closed its side, or the connection is lost."""
     return http.transport is None or http.transport.is_closing()
-
-
-async def _taken(http: BaseRequest) -> None:
-    """Wait until the socket has taken every byte; where it has, nothing else can happen meanwhile.
-
-    Raises:
-        ConnectionError: The client has gone before that.
-    """
-    if http.transport is not None and http.transport.get_write_buffer_size():
-        http.transport.set_write_buffer_limits(0)  # so that drain waits for the last byte
-        await http.writer.drain()
-    if _is_gone(http):
-        raise ConnectionResetError
 
 
 def _cut(http: BaseRequest, *, reset: bool) -> ConnectionError:

@@ -1,0 +1,412 @@
+"""Inputs and options become a `Plan`: what a batch is going to do, whichever way it was asked for.
+
+The command line (and its `--dry-run`), `BatchProcessor.add` and `BatchProcessor.add_task` plan here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any
+
+from trax_ray.core.ids import file_id_of
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+from trax_ray.errors import SetupError, UsageError
+from trax_ray.kinds.preprocess import PREPROCESS
+from trax_ray.plan.disk import Room, room_for
+from trax_ray.plan.inputs import Found, Scan, describe, read_stdin, scan
+from trax_ray.plan.past import Past, outputs_of, read_past
+from trax_ray.plan.planner import provider_for, resolve_model
+from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
+from trax_ray.providers.choice import notice
+from trax_ray.providers.registry import is_service, provider_of
+from trax_ray.store.files import shown
+from trax_ray.store.layout import plan_names
+
+__all__ = ["Plan", "Planner", "make_plan", "with_model"]
+
+REQUIRED_KEYS: Mapping[TaskType, str] = {
+    TaskType.TRANSCRIBE: "file_path",
+    TaskType.PREPROCESS: "file_path",
+    TaskType.ENHANCE: "transcript_path",
+    TaskType.YOUTUBE: "url",
+    TaskType.DOWNLOAD: "url",
+}
+
+_IO_BOUND = ResourceRequest(num_cpus=0.25, memory_mb=256)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch is going to do.
+
+    Args:
+        spec: The batch, with its model.
+        tasks: In the order in which they are to run.
+        recordings: What is transcribed, in the order in which it was named or found.
+        missing: Paths that were named and where nothing is; among others they are failed rows.
+        ignored: Files in folders that aren't media.
+        unreadable: Folders that can't be listed, with the reason.
+        notice: What one should know of the model, where it wasn't named; may be empty.
+        warnings: What one should know of models whose days are numbered.
+        requests: What attempts at the tasks ask of a node.
+        past: The output folder's journal, as it was read for this.
+    """
+
+    spec: BatchSpec
+    tasks: tuple[BatchTask, ...]
+    recordings: tuple[InputFile, ...]
+    missing: tuple[str, ...] = ()
+    ignored: int = 0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    notice: str = ""
+    warnings: tuple[str, ...] = ()
+    past: Past = field(default_factory=Past, repr=False, compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What one should know of the inputs before the start; names in it as they are."""
+        notes = ["converted to 16 kHz mono FLAC first"] if self.spec.preprocess else []
+        if self.ignored:
+            notes.append(f"{self.ignored} other files ignored")
+        if self.missing:
+            notes.append(f"{len(self.missing)} not there, such as {shown(self.missing[0])}")
+        return (*notes, *(f"can't read {path}: {reason}" for path, reason in self.unreadable.items()))
+
+    @property
+    def transcriptions(self) -> tuple[BatchTask, ...]:
+        """Of the tasks, the one of each recording that transcribes it."""
+        return tuple(task for task in self.tasks if task.task_type is TaskType.TRANSCRIBE)
+
+    @cached_property
+    def requests(self) -> frozenset[ResourceRequest]:
+        """What attempts at the tasks ask of a node."""
+        return frozenset(task.resources for task in self.tasks)
+
+    @cached_property
+    def room(self) -> Room:
+        """Room on the disk: about how much the batch will take, and how much there is. Looked up when asked for."""
+        return room_for(self.tasks, self.spec)
+
+
+def make_plan(
+    inputs: Sequence[str],
+    spec: BatchSpec,
+    *,
+    lists: Sequence[str] = (),
+    read_stdin: Callable[[], bytes] = read_stdin,
+) -> Plan:
+    """Plan a batch over inputs; writes nothing.
+
+    Args:
+        inputs: What INPUT takes on the command line.
+        spec: The batch; where its model is empty, the plan's spec has the one that is at hand.
+        lists: Files with one path per line, or manifests.
+        read_stdin: Gives standard input, where `-` is among them; called once at most.
+
+    Raises:
+        UsageError: Nothing to transcribe, an input or a manifest that makes no sense, or a model that nobody has.
+        SetupError: A model, a key or a package is missing; or a URL.
+        JournalError: The journal in the output folder is damaged.
+    """
+    return Planner(spec.output_dir).inputs(spec, inputs, lists=lists, read_stdin=read_stdin)
+
+
+def with_model(spec: BatchSpec) -> BatchSpec:
+    """The spec with the model that was named, else with what is at hand.
+
+    Raises:
+        UsageError: It has the address of a server, and its model runs on this machine.
+        SetupError: No model is named, and none is at hand or another one made what is in the output folder.
+    """
+    model = resolve_model(spec.model or None, spec.output_dir, base_url=spec.base_url, language=spec.language)
+    if spec.base_url and not is_service(model, spec.base_url):
+        raise UsageError(
+            f"--base-url is the address of a server, and the model {model} runs on this machine: leave one of them out"
+        )
+    return replace(spec, model=model)
+
+
+class Planner:
+    """Makes tasks of inputs and calls over one output folder: the same ones give the same tasks in the next run.
+
+    Args:
+        output_dir: The output folder; its journal is read when it is first needed.
+
+    Attributes:
+        known: Ids of the tasks on which others may depend; whoever takes a task adds it.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.known: set[str] = set()
+        self._output_dir = output_dir
+        self._past: Past | None = None
+        self._given: dict[str, str] = {}
+        self._repeats: Counter[str] = Counter()
+
+    @property
+    def past(self) -> Past:
+        """What earlier runs left in the output folder.
+
+        Raises:
+            JournalError: The journal there is damaged.
+        """
+        if self._past is None:
+            self._past = read_past(self._output_dir)
+        return self._past
+
+    def take(self, plan: Plan) -> None:
+        """Go on after a plan, of this or of another planner for the same output folder: its tasks were taken."""
+        if self._past is None:
+            self._past = plan.past
+        self._given |= outputs_of(plan.tasks)
+        self.known |= {task.id for task in plan.tasks}
+        for entry in plan.recordings:
+            self._repeats[entry.path] = max(1, self._repeats[entry.path])
+
+    def _taken(self) -> dict[str, str]:
+        """The names of outputs that are given, as of `Past.outputs`, by earlier runs and so far."""
+        return {**self.past.outputs, **self._given}
+
+    # Inputs
+
+    def inputs(
+        self,
+        spec: BatchSpec,
+        inputs: Sequence[str],
+        *,
+        lists: Sequence[str] = (),
+        read_stdin: Callable[[], bytes] = read_stdin,
+    ) -> Plan:
+        """Plan inputs, as `make_plan` does. A recording that was planned before is the same one; see `take`."""
+        if not inputs and not lists:
+            raise UsageError(
+                "nothing to transcribe: give an INPUT (a file, a folder, a manifest, or - for a list on stdin)"
+            )
+        named, spec = bool(spec.model), with_model(spec)
+        output_dir = Path(spec.output_dir)
+        reference = _reference_folder(spec)
+        found = scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
+        if not found.present:
+            raise UsageError(f"nothing to transcribe: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
+        taken = self._taken()
+        entries = describe(found.found, taken=taken, reference_dir=reference, priority=spec.priority)
+        audio = _audio({file_id_of(entry.path): entry.output for entry in entries}, spec, taken)
+        tasks = _in_order(found.found, entries, spec, audio)
+        return Plan(
+            spec=spec,
+            tasks=tuple(tasks),
+            recordings=tuple(entries),
+            missing=tuple(entry.path for entry in found.found if entry.missing),
+            ignored=found.ignored,
+            unreadable=found.unreadable,
+            notice="" if named else notice(spec.model),
+            warnings=tuple(_shutdowns(tasks, spec)),
+            past=self.past,
+        )
+
+    # Calls
+
+    def check(self, task_type: TaskType, data: Mapping[str, Any], depends_on: tuple[str, ...]) -> None:
+        """Refuse a call that makes no sense.
+
+        Raises:
+            UsageError: `data` lacks its key, or a dependency is unknown.
+        """
+        required = REQUIRED_KEYS[task_type]
+        if not data.get(required):
+            raise UsageError(f"a task of the kind {task_type.value} needs data[{required!r}], got {sorted(data)}")
+        missing = [name for name in depends_on if name not in self.known]
+        if missing:
+            raise UsageError(f"depends_on names {missing[0]}, which has not been added to this batch")
+
+    def call(
+        self,
+        spec: BatchSpec,
+        task_type: TaskType,
+        data: Mapping[str, Any],
+        priority: int,
+        depends_on: tuple[str, ...],
+    ) -> tuple[BatchTask, ...]:
+        """What becomes of one call that was checked: its steps, of which the last one is what was called for.
+
+        Args:
+            spec: The batch; with its model, where it is to be transcribed.
+            task_type: The kind.
+            data: As of `BatchProcessor.add_task`.
+            priority: Lower runs first.
+            depends_on: Ids of tasks that must succeed first.
+
+        Raises:
+            UsageError: The priority is negative, or the model can't do what is asked for.
+            SetupError: The provider's key is missing, or can't be one.
+        """
+        if task_type is TaskType.TRANSCRIBE:
+            return self._transcription(spec, data, priority, depends_on)
+        call = f"{task_type.value} {sorted(data.items(), key=str)}"
+        found = _found(data["file_path"]) if task_type is TaskType.PREPROCESS else None
+        entry = _described(found, priority) if found else None
+        task = plan_call(
+            task_type,
+            data,
+            priority=priority,
+            depends_on=depends_on,
+            repeat=self._repeats[call],
+            spec=spec,
+            provider=task_type.value,
+            resources=ResourceRequest() if entry else _IO_BOUND,
+            identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
+        )
+        return self._called(call, (self._with_audio_output(task, entry) if entry else task,))
+
+    def _called(self, call: str, steps: tuple[BatchTask, ...]) -> tuple[BatchTask, ...]:
+        self._repeats[call] += 1
+        self._given |= outputs_of(steps)
+        return steps
+
+    def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
+        """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
+        output = self._output_of(task.id, PurePath("audio", PurePath(entry.path).name))
+        more = {"file_path": entry.path, "name": entry.name, "output": output}
+        return replace(task, data={**task.data, **more})
+
+    def _output_of(self, each_id: str, relative: PurePath) -> str:
+        """The name of an output: the one of an earlier run, else one that nothing else has."""
+        return plan_names([(each_id, relative)], self._taken())[each_id]
+
+    def _transcription(
+        self, spec: BatchSpec, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]
+    ) -> tuple[BatchTask, ...]:
+        found = _found(data["file_path"])
+        repeat = self._repeats[found.path]
+        file_id = file_id_of(found.path, repeat)
+        relative = found.relative.with_stem(f"{found.relative.stem}-{repeat + 1}") if repeat else found.relative
+        entry = replace(
+            _described(found, priority),
+            output=self._output_of(file_id, relative),
+            language=data.get("language"),
+            reference=str(data.get("reference") or ""),
+            model=data.get("model"),
+            prompt=data.get("prompt"),
+        )
+        audio = _audio({file_id: entry.output}, spec, self._taken())
+        steps = _steps(entry, spec, _served(entry, spec), audio.get(file_id, ""), depends_on=depends_on, repeat=repeat)
+        return self._called(found.path, steps)
+
+
+def _audio(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]) -> dict[str, str]:
+    """Where converted audio that is kept goes: paths below the output folder, without suffix, by file id.
+
+    Args:
+        outputs: The names of the transcripts, by file id.
+        spec: The batch; where nothing is converted, or kept, there are none.
+        taken: The names that outputs had before, as of `Past.outputs`.
+    """
+    if not spec.preprocess or not spec.keep_audio:
+        return {}
+    # By the id of the task that makes it: audio that was asked for from Python keeps its name and isn't overwritten.
+    makers = {each: f"{PREPROCESS.name}-{each}" for each in outputs}
+    wanted = [(makers[each], PurePath("audio", f"{output}.flac")) for each, output in outputs.items()]
+    names = plan_names(wanted, taken)
+    return {each: names[maker] for each, maker in makers.items()}
+
+
+def _reference_folder(spec: BatchSpec) -> Path | None:
+    if not spec.reference_dir:
+        return None
+    folder, output_dir = Path(spec.reference_dir), Path(spec.output_dir)
+    if folder == output_dir or output_dir in folder.parents:
+        raise UsageError(
+            f"--reference {shown(folder)} lies in the output folder: transcripts that we wrote can't be references"
+        )
+    return folder
+
+
+def _reasons(found: Scan, given: Iterable[str]) -> list[str]:
+    """Why there is nothing to transcribe."""
+    reasons = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
+    reasons += [f"{shown(entry.path)}: no such file" for entry in found.found if entry.missing]
+    if found.ignored or not reasons:
+        reasons.append(f"no recordings in {', '.join(map(shown, given))}")
+    return reasons
+
+
+_Served = tuple[str, ResourceRequest]
+"""Name of the provider of a model, and what an attempt asks of a node."""
+
+
+def _in_order(
+    found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec, audio: Mapping[str, str]
+) -> list[BatchTask]:
+    """The tasks of the recordings, those that run first first: the queue in memory holds only so many.
+
+    Within a priority those of one model follow each other, so that it is loaded seldom.
+
+    Raises:
+        UsageError: A model that nobody has, or a language that it doesn't speak; names the manifest's row.
+        SetupError: A model whose key is missing.
+    """
+    known: dict[tuple[str, str | None, bool], _Served] = {}
+    models: dict[str, int] = {}
+    ranked: list[tuple[int, int, tuple[BatchTask, ...]]] = []
+    for given, entry in zip(found, entries, strict=True):
+        model = entry.model or spec.model
+        asked = model, entry.language or spec.language, bool(entry.prompt or spec.initial_prompt)
+        if asked not in known:
+            blamed = given.row if entry.model or entry.language or entry.prompt else None
+            known[asked] = _served(entry, spec, blamed.where if blamed else "")
+        rank = models.setdefault(model, len(models))
+        steps = _steps(entry, spec, known[asked], audio.get(file_id_of(entry.path), ""))
+        ranked.append((entry.priority, rank, steps))
+    ranked.sort(key=lambda each: each[:2])
+    return [task for _, _, steps in ranked for task in steps]
+
+
+def _served(entry: InputFile, spec: BatchSpec, where: str = "") -> _Served:
+    """Who transcribes a recording; `where` is what is blamed where nobody can."""
+    model = entry.model or spec.model
+    try:
+        provider = provider_for(model, spec, language=entry.language, prompt=entry.prompt)
+    except (UsageError, SetupError) as error:
+        if not where:
+            raise
+        raise type(error)(f"{where}: {error.message}", code=error.code) from error
+    return provider.name, provider.resources(model)
+
+
+def _steps(
+    entry: InputFile,
+    spec: BatchSpec,
+    served: _Served,
+    audio: str,
+    *,
+    depends_on: tuple[str, ...] = (),
+    repeat: int = 0,
+) -> tuple[BatchTask, ...]:
+    """The tasks of one recording, in the order in which they run; `audio` is where converted audio goes."""
+    if not spec.preprocess:
+        return (plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat),)
+    return plan_chain(entry, spec, *served, audio=audio, depends_on=depends_on, repeat=repeat)
+
+
+def _shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
+    """What to know of models whose days are numbered. On a server of one's own names are only names."""
+    for model in dict.fromkeys(task.data.get("model") or spec.model for task in tasks):
+        shutdown = provider_of(model, base_url=spec.base_url).shutdown(model, base_url=spec.base_url)
+        if shutdown is not None:
+            yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
+
+
+def _found(path: Any) -> Found:
+    """A recording that was named, links as they were."""
+    absolute = os.path.abspath(os.fspath(path))  # noqa: PTH100 - Path.resolve follows links
+    return Found(absolute, PurePath(PurePath(absolute).name))
+
+
+def _described(found: Found, priority: int) -> InputFile:
+    return describe([found], taken={}, priority=priority)[0]
