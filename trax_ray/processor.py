@@ -309,7 +309,6 @@ class BatchProcessor:
         finally:
             self._running = False
             self._fed = False
-            self._expected = Expected()
             self._commands.clear()
             self._changed.set()
 

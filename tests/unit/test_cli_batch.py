@@ -111,7 +111,7 @@ def test_with_preprocess_a_recording_is_converted_then_transcribed(given: Given,
     ]
     first, second, *_ = given.tasks
     assert second.depends_on == (first.id,)
-    assert first.data["audio"] == second.data["audio"] == f".trax/audio/{first.file_id}.flac"
+    assert "output" not in first.data, "the audio is private"
     assert given.specs[0].preprocess
     assert not given.specs[0].keep_audio
 
@@ -126,18 +126,19 @@ def test_steps_of_one_recording_follow_each_other_in_the_order_of_priorities(giv
 def test_kept_audio_mirrors_the_input_tree(given: Given, folder: Path) -> None:
     touch(folder, "t.mp3", "t.wav", "2026/t.mp3", "audio/t.mp3")
     fine(trax_ray(".", "--preprocess", "--keep-audio"))
-    audio = {task.data["name"]: task.data["audio"] for task in given.tasks}
+    audio = {task.data["name"]: task.data["output"] for task in given.tasks if task.kind == "preprocess"}
     assert audio == {
-        "t.mp3": "audio/t.mp3.flac",
-        "t.wav": "audio/t.wav.flac",
-        "2026/t.mp3": "audio/2026/t.flac",
-        "audio/t.mp3": "audio/audio/t.flac",
+        "t.mp3": "audio/t.mp3",
+        "t.wav": "audio/t.wav",
+        "2026/t.mp3": "audio/2026/t",
+        "audio/t.mp3": "audio/audio/t",
     }
     assert given.specs[0].keep_audio
 
 
+@pytest.mark.parametrize("written_now", [True, False])
 def test_kept_audio_overwrites_none_that_was_asked_for_from_python_and_keeps_its_name(
-    given: Given, folder: Path
+    given: Given, folder: Path, written_now: bool
 ) -> None:
     touch(folder, "talk.mp3", "other.mp3")
     asked = make_task("preprocess-1", TaskType.PREPROCESS, output="audio/talk", name="talk.wav")
@@ -150,11 +151,14 @@ def test_kept_audio_overwrites_none_that_was_asked_for_from_python_and_keeps_its
 
     journalled(asked)
     fine(trax_ray("talk.mp3", "--preprocess", "--keep-audio"))
-    (name,) = {task.data["audio"] for task in given.tasks}
-    assert name == "audio/talk.flac.flac"
-    journalled(*given.tasks)
+    first, second = given.tasks
+    assert (first.data["output"], second.data["output"]) == ("audio/talk.flac", "talk")
+    # As version 0.1 wrote it: both steps had the file's path.
+    data = {name: value for name, value in first.data.items() if name != "output"} | {"audio": "audio/talk.flac.flac"}
+    journalled(*((first, second) if written_now else (replace(first, data=data), second)))
     fine(trax_ray("talk.mp3", "other.mp3", "--preprocess", "--keep-audio"))
-    assert {task.data["audio"] for task in given.tasks} == {name, "audio/other.flac"}
+    kept = [task.data["output"] for task in given.tasks if task.kind == "preprocess"]
+    assert kept == ["audio/talk.flac", "audio/other"]
 
 
 # Hours

@@ -23,8 +23,9 @@ from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.kinds import request as service
 from trax_ray.kinds.assignment import Assignment
-from trax_ray.kinds.recording import Job
-from trax_ray.kinds.transcribe import transcribe
+from trax_ray.kinds.recording import Recording
+from trax_ray.kinds.transcribe import TRANSCRIBE, transcribe
+from trax_ray.kinds.uploads import Uploads
 from trax_ray.plan.planner import find_keys, provider_for
 from trax_ray.providers import registry
 from trax_ray.providers.base import EngineOptions, Reply, Segment, ServiceProvider, Shutdown, Span, SpeechService
@@ -126,7 +127,7 @@ def test_a_recording_from_its_requests_to_its_transcript(
     spec = spec_of(tmp_path / "out", model=model)
     data = {"file_path": str(samples / "first_test.wav"), "output": "talk"}
     task = BatchTask("talk", TaskType.TRANSCRIBE, data, provider="ear")
-    assert service.request_limit_s(Job.of(Assignment(spec, task))) == 5.0
+    assert Uploads(Recording.of(Assignment(spec, task), TRANSCRIBE.read(task))).limit_s == 5.0
     *_, planned = transcribe(Assignment(spec, task))
     assert isinstance(planned, Outcome)
     assert len(planned.children) > 1, "no request is longer than five seconds"
