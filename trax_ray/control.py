@@ -4,8 +4,8 @@
     print(control.status().phase)
     control.pause()
 
-Commands are files in the batch's inbox. A batch that is at work takes them up within a second; else they wait there
-for the next run. What a batch says about itself (`status.json`) counts while it is at work, and its journal
+Commands are files in the batch's inbox. A batch that runs takes them up within a second; else they wait there
+for the next run. What a batch says about itself (`status.json`) counts while it runs, and its journal
 afterwards.
 """
 
@@ -48,7 +48,7 @@ NEWS_S = 2.0
 
 
 class Outcome(str, Enum):
-    """What came of a command: TAKEN_UP by the batch; it WAITS for a batch that is at work and hasn't answered;
+    """What came of a command: TAKEN_UP by the batch; it WAITS for a batch that runs and hasn't answered;
     LEFT for the next run; or there was NOTHING to do."""
 
     TAKEN_UP = "taken up"
@@ -79,7 +79,7 @@ class BatchControl:
 
     Args:
         output_dir: Its output folder.
-        timeout_s: Seconds that a command waits until a batch that is at work takes it up.
+        timeout_s: Seconds that a command waits for a running batch to take it up.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], *, timeout_s: float = TAKEN_UP_S) -> None:
@@ -109,7 +109,7 @@ class BatchControl:
         return status
 
     def pause(self) -> Answer:
-        """Let nothing start any more; what runs is finished. A batch that isn't at work will begin paused.
+        """Let nothing start any more; what runs is finished. A batch that doesn't run begins paused.
 
         Raises:
             FileError: As for `status`; or the request can't be written.
@@ -117,7 +117,7 @@ class BatchControl:
         return self._give("pause")
 
     def resume(self) -> Answer:
-        """Let attempts start again, those of parked providers too. It starts no batch that isn't at work.
+        """Let attempts start again, those of parked providers too. It starts no batch that doesn't run.
 
         Raises:
             FileError: As for `status`; or the request can't be written.
@@ -175,7 +175,7 @@ class BatchControl:
             time.sleep(POLL_S)
 
     def _leave(self, command: str, status: BatchStatus) -> Answer:
-        """Nobody is at work: leave what makes sense for the next run."""
+        """No batch runs: leave what makes sense for the next run."""
         if command == "stop":
             self._forget_stops()
             return Answer(command, Outcome.NOTHING, status)
@@ -188,7 +188,7 @@ class BatchControl:
         return Answer(command, Outcome.LEFT if wanted else Outcome.NOTHING, status, inputs)
 
     def _forget_stops(self) -> None:
-        """A stop that nobody took up was meant for a run that has ended since."""
+        """Delete a stop that wasn't taken up: it was meant for a run that has ended since."""
         for request in inbox.waiting(self._layout.inbox):
             if request.command == "stop":
                 inbox.remove(self._layout.inbox, request.name)
@@ -225,7 +225,7 @@ class BatchControl:
         given = int(said.get("total", 0)) if said.get("epoch") == state.epoch else 0
         progress = fold(state, state.now, {}, expected=Expected(inputs=given))
         phase = Phase.STARTING if starting and holder else _phase_in_journal(state, at_work=holder is not None)
-        # Nobody has said these since the journal's last word, or they held only while somebody was at work.
+        # These are older than the journal's last event, or held only while a process ran.
         forgotten: dict[str, Any] = {"estimated_remaining_s": None, "slots": None, "limits_reason": "", "services": {}}
         return BatchStatus(
             **vars(progress) | self._header(said) | forgotten | {"phase": phase},

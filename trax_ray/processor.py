@@ -28,7 +28,9 @@ from trax_ray.codes import FailureCode
 from trax_ray.core.ids import file_id_of
 from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import (
+    DEFAULT_CHUNK_SIZE,
     DEFAULT_CPU_LIMIT_PERCENT,
+    DEFAULT_MAX_RETRIES,
     DEFAULT_MEMORY_LIMIT_MB,
     DEFAULT_PROGRESS_INTERVAL,
     DEFAULT_QUEUE_SIZE,
@@ -79,7 +81,7 @@ def create_batch_processor(
     output_dir: str | os.PathLike[str] = DEFAULT_OUTPUT_DIR,
     model: str | None = None,
     language: str | None = None,
-    chunk_size: int = 600,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
     enhance: bool = False,
     address: str | None = None,
     base_url: str | None = None,
@@ -87,7 +89,7 @@ def create_batch_processor(
     vad: str = "normal",
     formats: str | Sequence[str] | None = None,
     reference: str | os.PathLike[str] | None = None,
-    max_retries: int = 3,
+    max_retries: int = DEFAULT_MAX_RETRIES,
     priority: int = 0,
     initial_prompt: str | None = None,
     word_timestamps: bool = False,
@@ -114,7 +116,7 @@ def create_batch_processor(
         enhance: Also enhance transcripts.
         address: `host:port` of a Ray cluster; None finds or starts one.
         base_url: Address of a server of OpenAI's protocol; None takes OpenAI's own.
-        max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
+        max_cost_usd: What paid requests may cost, US dollars: none starts that would exceed it; None sets no limit.
         vad: How readily sound counts as speech: `off`, `low`, `normal` or `high`.
         formats: Formats of transcripts: `txt`, `srt`, `vtt`, `tsv`, `json`; None for all.
         reference: Folder of reference transcripts for what `add` adds; None for none.

@@ -68,7 +68,7 @@ class TestStatus:
         done = run("status", layout.output_dir)
         assert done.exit_code == 0
         assert done.stdout.splitlines() == [
-            f"out: interrupted, nobody is at work; `trax-ray resume {layout.output_dir}` goes on",
+            f"out: interrupted, no batch is running; `trax-ray resume {layout.output_dir}` continues it",
             "inputs: 1 of 3 succeeded, 1 failed, 0 cancelled, 1 waiting",
             "time: 10s",
             "failures: permanent 1",
@@ -84,7 +84,7 @@ class TestStatus:
         inbox.put(layout.inbox, "pause")
         lines = run("status", layout.output_dir).stdout.splitlines()
         assert lines[0] == "talks: running"
-        assert lines[1].startswith(f"at work: batch talks, process {process.pid} on ")
+        assert lines[1].startswith(f"held by: batch talks, process {process.pid} on ")
         assert "last heard" not in lines[1]
         assert lines[2:] == [
             "inputs: 5 of 10 succeeded, 1 failed, 0 cancelled, 1 waiting",
@@ -116,7 +116,7 @@ class TestStatus:
         finally:
             lease.release()
         assert lines[0] == "out: starting"
-        assert lines[1].startswith("at work: batch talks, which is starting, process ")
+        assert lines[1].startswith("held by: batch talks, which is starting, process ")
         assert "last heard" not in lines[1]
         assert not any(line.startswith("machine:") for line in lines)
 
@@ -175,7 +175,7 @@ class TestWatch:
         assert done.exit_code == 0
         assert done.stderr.startswith("paused; `trax-ray resume ")
         assert done.stderr.count("paused") == 1, "once"
-        assert done.stdout.startswith("interrupted, nobody is at work; ")
+        assert done.stdout.startswith("interrupted, no batch is running; ")
 
     def test_why_it_is_parked(self, layout: Layout, at_work: AtWork) -> None:
         at_work("ignores", phase="parked", total=2, parked={"openai": "no\nkey"})

@@ -35,7 +35,7 @@ __all__ = [
 
 EXIT_INTERRUPTED = 130
 SILENT_S = 30.0
-"""A batch at work says how it stands every second; where there are no file locks a dead one may look alive."""
+"""A running batch says how it stands every second; where there are no file locks a dead one may look alive."""
 
 GONE_S = 5.0
 """A coordinator that died is replaced within this time; a batch whose coordinator stays away has ended."""
@@ -64,7 +64,7 @@ def _lines(status: BatchStatus) -> Iterator[str]:
         heard_at = max(status.updated_at, status.since or 0.0)
         silent_s = time.time() - heard_at if heard_at else 0.0
         silent = f", last heard of {format_duration(silent_s)} ago" if silent_s > SILENT_S else ""
-        yield f"at work: {status.holder}, process {status.pid} on {status.host}{since}{silent}"
+        yield f"held by: {status.holder}, process {status.pid} on {status.host}{since}{silent}"
     yield (
         f"inputs: {status.succeeded} of {status.total} succeeded, {status.failed} failed, "
         f"{status.cancelled} cancelled, {status.queued} waiting"
@@ -101,7 +101,7 @@ def _headline(status: BatchStatus) -> str:
     if status.phase is Phase.PAUSED:
         return f"paused; {resume} goes on"
     if status.phase is Phase.INTERRUPTED:
-        return f"interrupted, nobody is at work; {resume} goes on"
+        return f"interrupted, no batch is running; {resume} continues it"
     if status.phase is Phase.STOPPED:
         return f"stopped; {resume} goes on"
     if status.phase is Phase.PARKED:
@@ -184,13 +184,13 @@ def retry_failed(output_dir: str) -> None:
 
 
 def resume(output_dir: str) -> int:
-    """Let a batch that is at work go on; start one again that isn't.
+    """Let a running batch go on; start one again that doesn't run.
 
     Returns:
         The exit code: that of the batch where it is started again.
 
     Raises:
-        SetupError: Nobody is at work, and no command is recorded that could be run again.
+        SetupError: No batch runs, and no command is recorded that could be run again.
     """
     answer = BatchControl(output_dir).resume()
     if answer.status.at_work:
@@ -249,7 +249,7 @@ def clean_up(output_dir: str, *, everything: bool) -> None:
 
     Raises:
         FileError: There is no batch in the folder.
-        BusyError: A batch is at work there.
+        BusyError: A batch holds the folder.
     """
     layout = Layout(Path(output_dir))
     if not layout.private.is_dir():
@@ -285,7 +285,7 @@ def end_head(*, force: bool) -> None:
     """End the Ray head that `up` started, and what is left of heads whose batch is dead.
 
     Args:
-        force: Also a head that somebody works on.
+        force: Also a head that is in use.
 
     Raises:
         BusyError: Somebody works on it.

@@ -40,7 +40,7 @@ class Running:
         began_at: When it was handed to Ray.
         heard_at: When it last gave a sign of life.
         at_work_at: When it gave its first one; None while it waits for its process. Attempts on a lane give none, and
-            count as at work at once.
+            count as running at once.
         worker: What it last said of its process.
         fraction: Share of its work that is done, 0-1.
     """
@@ -191,7 +191,7 @@ class Attempts:
         self._lanes.end_silent(self._spec.stall_timeout_s)
         due = [each.worker for each in self._given_up if each.kill_at <= now]
         self._given_up = [each for each in self._given_up if each.kill_at > now]
-        # One that was through just before it was given up may be at work on something else by now.
+        # One that was through just before it was given up may be running something else by now.
         busy = {(worker.node_id, worker.pid) for worker in self.reports()} if due else set()
         for worker in due:
             if (worker.node_id, worker.pid) not in busy:

@@ -109,7 +109,7 @@ class Driver:
         """Make the coordinator and let it take the output folder.
 
         Raises:
-            BusyError: Another batch is at work there.
+            BusyError: Another batch holds the folder.
             JournalError: The journal is damaged.
             SetupError: The coordinator can't be started.
         """

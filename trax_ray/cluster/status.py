@@ -1,4 +1,4 @@
-"""`status.json`: what a coordinator says about itself to whoever looks from outside."""
+"""`status.json`: what a coordinator says about itself to other processes."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Phase(str, Enum):
 
     STARTING (Ray is being started), RUNNING, PAUSED (nothing starts, also in the next run), DRAINING (a signal came or
     its hours are over: what runs is finished), WAITING (for its start time or its hours), PARKED (what is left waits
-    for a person), COMPLETE, STOPPED, INTERRUPTED (nobody is at work, and the journal has no end: it was killed).
+    for a person), COMPLETE, STOPPED, INTERRUPTED (no process holds it, and the journal has no end: it was killed).
     """
 
     STARTING = "starting"
@@ -107,7 +107,7 @@ class BatchProgress:
 
     @property
     def paused(self) -> bool:
-        """True while nothing may start because somebody asked for a pause."""
+        """True while nothing may start because a person asked for a pause."""
         return self.phase is Phase.PAUSED
 
     @property
@@ -126,21 +126,21 @@ class BatchProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchStatus(BatchProgress):
-    """How a batch stands, seen from outside: its progress in its present run or its last one, and who is at work.
+    """How a batch stands, seen from outside: its progress in its present or last run, and which process runs it.
 
-    Times are seconds since the epoch. Memory and load are 0.0 where nobody is at work.
+    Times are seconds since the epoch. Memory and load are 0.0 where no process runs it.
 
     Args:
         name: The batch's.
         output_dir: Its output folder.
-        holder: Who is at work in the folder, for people; empty where nobody is.
-        pid: The process that is at work; None where nobody is, 0 where it hasn't said its name yet.
-        host: Its machine; empty where nobody is at work.
-        since: When it began; None where nobody is at work.
+        holder: What holds the folder, for people; empty where nothing does.
+        pid: The process that holds it; None where none does, 0 where it hasn't said its name yet.
+        host: Its machine; empty where no process holds it.
+        since: When it began; None where no process holds it.
         epoch: Number of the coordinator that wrote last.
         updated_at: How old these figures are; 0.0 when unknown.
         failures: Inputs that failed for good, by failure class; empty where it wasn't asked for.
-        requests: Commands that nobody has taken up yet, oldest first.
+        requests: Commands that no batch has taken up yet, oldest first.
     """
 
     name: str
@@ -174,7 +174,7 @@ class BatchStatus(BatchProgress):
 
     @property
     def at_work(self) -> bool:
-        """Whether somebody works on the batch now."""
+        """Whether a process runs the batch now."""
         return self.pid is not None
 
     @property
@@ -338,7 +338,7 @@ def fold(
 
 
 def _phase(state: BatchState, waits_until: float | None, *, running: bool) -> Phase:
-    """Where a batch stands that somebody is at work on, or that has ended."""
+    """Where a batch stands that a process runs, or that has ended."""
     if state.finished:
         return Phase(state.finished)
     if state.draining:

@@ -10,7 +10,9 @@ from trax_ray.core.policy.schedule import parse_hours
 from trax_ray.errors import UsageError
 
 __all__ = [
+    "DEFAULT_CHUNK_SIZE",
     "DEFAULT_CPU_LIMIT_PERCENT",
+    "DEFAULT_MAX_RETRIES",
     "DEFAULT_MEMORY_LIMIT_MB",
     "DEFAULT_PROGRESS_INTERVAL",
     "DEFAULT_QUEUE_SIZE",
@@ -28,6 +30,8 @@ DEFAULT_QUEUE_SIZE = 1000
 DEFAULT_PROGRESS_INTERVAL = 5.0
 DEFAULT_MEMORY_LIMIT_MB = 2048
 DEFAULT_CPU_LIMIT_PERCENT = 90
+DEFAULT_CHUNK_SIZE = 600
+DEFAULT_MAX_RETRIES = 3
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY")
 """Environment variables that hold keys. Ray's daemons never get to see them: children inherit, and dashboards show."""
@@ -58,7 +62,7 @@ class RetryPolicy:
         memory_factor: What a task that ran out of memory asks for next, as a multiple.
     """
 
-    max_retries: int = 3
+    max_retries: int = DEFAULT_MAX_RETRIES
     base_s: float = 1.0
     cap_s: float = 60.0
     priority_step: int = 1
@@ -139,7 +143,7 @@ class BatchSpec:
         preprocess: Convert each recording to 16 kHz mono FLAC first, and transcribe that.
         keep_audio: Keep converted audio after what needs it is committed.
         base_url: Address of a server of OpenAI's protocol; empty for OpenAI's own.
-        max_cost_usd: No paid request starts once so much would be spent, US dollars; None sets no limit.
+        max_cost_usd: What paid requests may cost, US dollars: none starts that would exceed it; None sets no limit.
         vad: How readily sound counts as speech, of `VAD_LEVELS`; `off` hands all of a recording to the model.
         reference_dir: Absolute path of the folder of reference transcripts, for recordings whose manifest row names
             none; empty for none.
@@ -150,7 +154,7 @@ class BatchSpec:
     name: str = ""
     model: str = ""
     language: str | None = None
-    chunk_size_s: int = 600
+    chunk_size_s: int = DEFAULT_CHUNK_SIZE
     formats: tuple[str, ...] = OUTPUT_FORMATS
     initial_prompt: str | None = None
     word_timestamps: bool = False

@@ -9,6 +9,7 @@ from typing import Any
 
 from trax_ray.codes import Category, FailureClass
 from trax_ray.core.limits.signals import ProviderSignal
+from trax_ray.core.spec import DEFAULT_MAX_RETRIES
 from trax_ray.errors import TraxRayError, UsageError
 
 __all__ = [
@@ -137,7 +138,7 @@ class BatchTask:
     task_type: TaskType
     data: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
-    max_retries: int = 3
+    max_retries: int = DEFAULT_MAX_RETRIES
     depends_on: tuple[str, ...] = ()
     file_id: str = ""
     parent: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from trax_ray.core.spec import DEFAULT_MAX_RETRIES
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.kinds.assignment import TaskCaller, TaskRunner
 from trax_ray.kinds.codec import from_json, to_json
@@ -65,7 +66,7 @@ class Kind(Generic[D]):
         file_id: str = "",
         fingerprint: str = "",
         priority: int = 0,
-        max_retries: int = 3,
+        max_retries: int = DEFAULT_MAX_RETRIES,
         depends_on: Sequence[str] = (),
         parent: str = "",
         chunk: int | None = None,

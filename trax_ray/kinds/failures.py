@@ -25,7 +25,7 @@ def failure_of(error: BaseException) -> Failure:
     Args:
         error: What was raised. Errors of trax_ray carry class and category; OSErrors go by their number; a
             MemoryError asks for more memory; anything else is a defect of ours or of a library: class unknown,
-            so it is tried again and named for what it is.
+            so it is retried, and named as it is.
     """
     # Before Python 3.11 asyncio's time-out was another one.
     if isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError) or (

@@ -264,7 +264,7 @@ OPTIONS: tuple[Option, ...] = (
         "max_cost_usd",
         ("--max-cost",),
         float,
-        "US dollars: no paid request starts once so much would be spent; the batch can be continued.",
+        "US dollars: no paid request starts that would exceed it; the batch can be continued.",
         "max_cost_usd",
         optional=True,
     ),

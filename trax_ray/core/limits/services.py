@@ -32,7 +32,7 @@ class Services:
         self._unasked = self._new()
 
     def begin(self, spec: BatchSpec, now: float) -> None:
-        """A coordinator takes over: what was in flight is lost, and providers that refused are tried again."""
+        """A coordinator takes over: what was in flight is lost, and providers that refused get a probe."""
         self._max_workers, self._max_cost_usd = spec.limits.max_workers, spec.max_cost_usd
         self._unasked = self._new()
         self._under_way.clear()

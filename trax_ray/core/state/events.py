@@ -123,7 +123,7 @@ class Preempted:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """From now on so many attempts may run at the same time, by what the nodes have to give, and why."""
+    """How many attempts may run at the same time from now on, by what the nodes have to give, and why."""
 
     slots: int
     reason: str
@@ -131,7 +131,7 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Nothing starts until Resumed, whatever coordinator is at work then; what runs goes on.
+    """Nothing starts until Resumed, whichever coordinator runs then; what runs goes on.
 
     Args:
         request: Here and below: the command from another terminal that this answers, by its file's name.

@@ -71,7 +71,7 @@ class Waiting:
     # What waits
 
     def pass_time(self, now: float) -> None:
-        """Let time pass. A task got ready when its time came, not when somebody looked."""
+        """Let time pass. A task got ready when its time came, not when this was called."""
         for task_id in self._queue.advance(now):
             record = self._ledger.records[task_id]
             self._ledger.move(record, Cause.READY, at=record.queued_at)
@@ -88,7 +88,7 @@ class Waiting:
         self._push(record, self._ledger.now)
 
     def retry(self, record: TaskRecord, delay_s: float) -> None:
-        """A running task waits for its time, so many seconds from now."""
+        """A running task waits for its retry, `delay_s` seconds from now."""
         self._ledger.move(record, Cause.RETRY)
         self._push_delayed(record, self._ledger.now + delay_s)
 
@@ -136,7 +136,7 @@ class Waiting:
                 self._hold_if_parked(record)
 
     def unpark(self) -> None:
-        """All providers are tried again."""
+        """No provider is parked any more."""
         held, self.held = self.held, {}
         self.parked.clear()
         for task_id in held:
