@@ -56,7 +56,6 @@ class Plan:
         unreadable: Folders that can't be listed, with the reason.
         notice: What one should know of the model, where it wasn't named; may be empty.
         warnings: What one should know of models whose days are numbered.
-        requests: What attempts at the tasks ask of a node.
         past: The output folder's journal, as it was read for this.
     """
 
