@@ -143,6 +143,29 @@ class TestProcessingAndErrors:
         assert (tmp_path / "out" / "first_test.txt").read_text() == (tmp_path / "out" / "first_test-2.txt").read_text()
 
 
+class TestInputs:
+    async def test_a_folder_and_a_manifest_with_options_of_the_command_line(
+        self, head: object, tmp_path: Path, samples: Path
+    ) -> None:
+        manifest = tmp_path / "one.csv"
+        manifest.write_text(f"file_name,speaker\n{samples / 'quiet_room.flac'},nobody\n")
+        batch = processor(tmp_path, formats="txt", preprocess=True, reference=samples / "talks")
+        (weather,) = await batch.add(samples / "talks" / "weather.ogg")
+        ids = await batch.add([str(samples / "talks" / "weath*.ogg"), manifest])
+        assert ids[0] == weather
+        again = await batch.add_task(
+            TaskType.TRANSCRIBE, {"file_path": str(samples / "first_test.wav")}, depends_on=(weather,)
+        )
+        assert again not in ids
+        result = await batch.start()
+        assert (result.success_count, result.total_count) == (3, 3)
+        frame = result.to_pandas("files").set_index("file_name")
+        assert frame.loc["quiet_room.flac", "speaker"] == "nobody"
+        assert frame.loc["weather.ogg", "measured_accuracy"] > 50
+        texts = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file())
+        assert texts == ["first_test.txt", "quiet_room.txt", "weather.txt"]
+
+
 class TestProgressAndMonitoring:
     async def test_progress_is_told_and_ends_complete(self, head: object, tmp_path: Path, samples: Path) -> None:
         batch = processor(tmp_path, progress_interval=0.2)

@@ -359,8 +359,11 @@ class BatchProcessor:
     async def _run_batch(self, progress_callback: ProgressCallback | None) -> BatchResult:
         # What a killed driver left behind may hold the output folder for a while.
         await asyncio.to_thread(reap_orphans)
-        settled = await asyncio.to_thread(self._settled)
-        if settled is not None:
+        given = [*self._waiting, *self._planned]
+        settled = await asyncio.to_thread(self._settled, given)
+        if settled is not None and len(given) == len(self._waiting) + len(self._planned):
+            self._waiting.clear()
+            self._planned.clear()
             await _call(progress_callback, self._last)
             return settled
         with _starting(self.spec) as started:
@@ -395,8 +398,11 @@ class BatchProcessor:
             self._driver = None
             await _to_its_end(driver.close)
 
-    def _settled(self) -> BatchResult | None:
+    def _settled(self, given: Sequence[BatchTask]) -> BatchResult | None:
         """The result, where all that was given had ended in earlier runs; then there is nothing to start Ray for.
+
+        Args:
+            given: The tasks; more may come meanwhile.
 
         Raises:
             BusyError: Another batch is at work in the output folder.
@@ -406,18 +412,15 @@ class BatchProcessor:
         if not layout.journal.exists():
             return None
         expect_nobody(layout.lock)
-        given = [*self._waiting, *self._planned]
+        state = self._planner.past.take_state(layout)
         if any(request.command == "retry-failed" for request in waiting(layout.inbox)):
             return None
-        state = self._planner.past.take_state(layout)
         state.handle(CoordinatorStarted(state.epoch, self.spec.to_dict(), run=uuid.uuid4().hex), state.now)
         events = additions(state.ledger, given, missing_results(layout, state.records, given))
         if not all(isinstance(event, Known) for event in events):
             return None
         for event in [*events, InputsClosed()]:
             state.handle(event, state.now)
-        self._waiting.clear()
-        self._planned.clear()
         self._last = fold(state, state.now, {})
         if not _report_is_newest(layout):
             from trax_ray.report.write import write_report
@@ -476,8 +479,9 @@ class BatchProcessor:
         return bool(self._waiting or self._planned)
 
     def _take(self, count: int) -> list[BatchTask]:
-        taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-        taken += [self._planned.popleft() for _ in range(min(count - len(taken), len(self._planned)))]
+        # Inputs first: calls may depend on them, and they never depend on calls.
+        taken = [self._planned.popleft() for _ in range(min(count, len(self._planned)))]
+        taken += [self._waiting.popleft() for _ in range(min(count - len(taken), len(self._waiting)))]
         return [self._with_gpu(task) for task in taken] if self._gpus else taken
 
     def _with_gpu(self, task: BatchTask) -> BatchTask:

@@ -52,8 +52,8 @@ def test_the_readmes_program_and_query(here: Path, capsys: pytest.CaptureFixture
     (program,) = blocks("README.md", "python")
     exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
     said = capsys.readouterr().out
-    assert re.search(r"^1 of 1 in \d+\.\d s$", said, re.MULTILINE), said
-    assert "Progress: 1/1 (100.0% success)" in said
+    assert re.search(r"^2 of 2 in \d+\.\d s$", said, re.MULTILINE), said
+    assert "Progress: 2/2 (100.0% success)" in said
     assert (here / "out" / "first_test.txt").read_text().strip()
     (query,) = blocks("README.md", "sql")
     assert duckdb.sql(query).fetchall() == []

@@ -23,7 +23,7 @@ from trax_ray.cli import batch as command
 from trax_ray.cli import recorded
 from trax_ray.cli.app import app
 from trax_ray.core.progress import BatchProgress
-from trax_ray.core.spec import BatchSpec
+from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.state.events import CoordinatorStarted, TasksAdded, encode_event
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.errors import BusyError, SetupError
@@ -44,6 +44,7 @@ class Given:
         self.specs: list[BatchSpec] = []
         self.tasks: list[BatchTask] = []
         self.folders: list[str] = []
+        self.options: dict[str, Any] = {}
         self.result = BatchResult()
 
     @property
@@ -57,8 +58,9 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     seen = Given()
 
     class Processor:
-        def __init__(self, spec: BatchSpec, **_: Any) -> None:
+        def __init__(self, spec: BatchSpec, **options: Any) -> None:
             seen.specs.append(spec)
+            seen.options = options
 
         def take(self, plan: Plan) -> None:
             seen.tasks = list(plan.tasks)
@@ -371,6 +373,54 @@ def test_a_later_versions_options_are_left_out_and_an_earlier_ones_gaps_are_fill
     del options["keep_audio"], options["start_at"]
     recorded.record(Layout(folder / "trax_ray_output"), recorded.Recorded(options, str(folder)))
     assert command.continue_batch("trax_ray_output") == 0
+
+
+def test_a_command_that_version_0_1_recorded_is_continued(
+    given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(folder, "a.mp3", "b.mp3", "r/a.txt")
+    layout = Layout(folder / "out")
+    layout.private.mkdir(parents=True)
+    (layout.private / "command.json").write_text(RECORDED_BY_0_1.replace("/IN", str(folder)), "ascii")
+    monkeypatch.chdir("/")
+    assert command.continue_batch(str(folder / "out")) == 0
+    assert given.names == ["a.mp3", "a.mp3", "b.mp3", "b.mp3"]
+    assert given.tasks[1].data["reference"] == str(folder / "r" / "a.txt")
+    assert given.tasks[0].priority == 4
+    (spec,) = given.specs
+    assert spec == BatchSpec(
+        str(folder / "out"),
+        model="whisper-1",
+        base_url="http://127.0.0.1:28571/v1",
+        language="en",
+        chunk_size_s=20,
+        formats=("txt", "srt", "json"),
+        initial_prompt="Names: Ada.",
+        word_timestamps=True,
+        progress_interval_s=2.5,
+        limits=Limits(max_workers=3, memory_limit_mb=1024, cpu_limit_percent=50),
+        retry=RetryPolicy(max_retries=1),
+        task_timeout_s=90.0,
+        start_at=1953064800.0,
+        preprocess=True,
+        max_cost_usd=0.006,
+        vad="high",
+        reference_dir=str(folder / "r"),
+        priority=4,
+    )
+    assert given.options == {"address": "127.0.0.1:6379", "lean": True}
+    assert set(json.loads(RECORDED_BY_0_1)["options"]) <= set(kept(folder, "out")["options"]), "0.1 could go on, too"
+
+
+RECORDED_BY_0_1 = """
+{"version": 1, "working_folder": "/IN", "stdin": "YS5tcDMKYi5tcDMK", "options": {
+ "inputs": ["a.mp3"], "lists": ["-"], "workers": 3, "progress_interval": 2.5, "memory_limit": 1024, "cpu_limit": 50,
+ "model": "whisper-1", "base_url": "http://127.0.0.1:28571/v1", "language": "en", "chunk_size": 20,
+ "output_dir": "elsewhere", "formats": ["txt,srt", "json"], "reference": "r", "max_retries": 1, "priority": 4,
+ "initial_prompt": "Names: Ada.", "word_timestamps": true, "enhance": false, "address": "127.0.0.1:6379",
+ "lean": true, "dry_run": false, "quiet": true, "task_timeout": 90.0, "start_at": "2031-11-21T22:00:00+00:00",
+ "only_between": "", "preprocess": true, "keep_audio": false, "max_cost": 0.006, "vad": "high"}}
+"""
 
 
 def test_a_folder_where_another_batch_is_at_work_keeps_that_ones_command(given: Given, folder: Path) -> None:

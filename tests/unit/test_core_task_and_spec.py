@@ -158,6 +158,7 @@ def test_the_founding_defaults() -> None:
         (lambda: BatchSpec("/o", task_timeout_s=float("nan")), "--task-timeout", "nan"),
         (lambda: BatchSpec("/o", grace_s=-1), "grace period", "-1"),
         (lambda: BatchSpec("/o", start_at=-1), "start at", "-1"),
+        (lambda: BatchSpec("/o", priority=-1), "--priority", "-1"),
         (lambda: BatchSpec("/o", start_at=float("inf")), "start at", "inf"),
         (lambda: BatchSpec("/o", only_between="night"), "--only-between", "'night'"),
     ],

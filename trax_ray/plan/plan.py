@@ -54,7 +54,6 @@ class Plan:
         unreadable: Folders that can't be listed, with the reason.
         notice: What one should know of the model, where it wasn't named; may be empty.
         warnings: What one should know of models whose days are numbered.
-        requests: What attempts at the tasks ask of a node.
         past: The output folder's journal, as it was read for this.
     """
 
@@ -319,8 +318,9 @@ def _audio(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]
 def _reference_folder(spec: BatchSpec) -> Path | None:
     if not spec.reference_dir:
         return None
-    folder, output_dir = Path(spec.reference_dir), Path(spec.output_dir)
-    if folder == output_dir or output_dir in folder.parents:
+    folder = Path(spec.reference_dir)
+    real, output_dir = Path(os.path.realpath(folder)), Path(os.path.realpath(spec.output_dir))
+    if output_dir in (real, *real.parents):
         raise UsageError(
             f"--reference {shown(folder)} lies in the output folder: transcripts that we wrote can't be references"
         )
