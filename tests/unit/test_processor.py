@@ -359,7 +359,7 @@ async def test_with_preprocess_calls_are_converted_first_too(tmp_path: Path, ran
     assert [second.id, fourth.id] == ids
     assert (first.depends_on, second.depends_on) == ((before,), (first.id,))
     assert (first.file_id, third.file_id) == (second.file_id, fourth.file_id)
-    assert [task.data["audio"] for task in (second, fourth)] == ["audio/a.flac", "audio/a-2.flac"]
+    assert [task.data["output"] for task in (first, third)] == ["audio/a", "audio/a-2"]
     assert len({task.id for task in ran.tasks}) == 5
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trax_ray.core.task import ResourceRequest, TaskType
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.chunk import CHUNK
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.request import REQUEST
 from trax_ray.kinds.transcribe import TRANSCRIBE
 
-__all__ = ["KINDS"]
+__all__ = ["KINDS", "asked_of_a_node", "needed_field"]
 
 _ALL: tuple[Kind[Any], ...] = (
     TRANSCRIBE,
@@ -22,3 +23,22 @@ _ALL: tuple[Kind[Any], ...] = (
 
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 """By name."""
+
+_TO_COME: Mapping[TaskType, str] = {
+    TaskType.ENHANCE: "transcript_path",
+    TaskType.YOUTUBE: "url",
+    TaskType.DOWNLOAD: "url",
+}
+"""Steps that this version knows by name only, and what a call needs: they are planned, and an attempt says so."""
+
+
+def needed_field(task_type: TaskType) -> str:
+    """The field of a call's data without which it makes no sense."""
+    kind = KINDS.get(task_type.value)
+    return _TO_COME[task_type] if kind is None else kind.needs
+
+
+def asked_of_a_node(task_type: TaskType) -> ResourceRequest:
+    """What an attempt asks of a node, where nothing else says so."""
+    kind = KINDS.get(task_type.value)
+    return ResourceRequest(num_cpus=0.25, memory_mb=256) if kind is None else kind.resources

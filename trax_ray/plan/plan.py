@@ -18,6 +18,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.kinds.preprocess import PREPROCESS
+from trax_ray.kinds.table import asked_of_a_node, needed_field
 from trax_ray.plan.disk import Room, room_for
 from trax_ray.plan.inputs import Found, Scan, describe, read_stdin, scan
 from trax_ray.plan.past import Past, outputs_of, read_past
@@ -29,16 +30,6 @@ from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
 
 __all__ = ["Plan", "Planner", "make_plan", "with_model"]
-
-REQUIRED_KEYS: Mapping[TaskType, str] = {
-    TaskType.TRANSCRIBE: "file_path",
-    TaskType.PREPROCESS: "file_path",
-    TaskType.ENHANCE: "transcript_path",
-    TaskType.YOUTUBE: "url",
-    TaskType.DOWNLOAD: "url",
-}
-
-_IO_BOUND = ResourceRequest(num_cpus=0.25, memory_mb=256)
 
 
 @dataclass(frozen=True)
@@ -217,7 +208,7 @@ class Planner:
         Raises:
             UsageError: `data` lacks its key, or a dependency is unknown.
         """
-        required = REQUIRED_KEYS[task_type]
+        required = needed_field(task_type)
         if not data.get(required):
             raise UsageError(f"a task of the kind {task_type.value} needs data[{required!r}], got {sorted(data)}")
         missing = [name for name in depends_on if name not in self.known]
@@ -258,7 +249,7 @@ class Planner:
             repeat=self._repeats[call],
             spec=spec,
             provider=task_type.value,
-            resources=ResourceRequest() if entry else _IO_BOUND,
+            resources=asked_of_a_node(task_type),
             identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
         )
         return self._called(call, (self._with_audio_output(task, entry) if entry else task,))
