@@ -1386,3 +1386,17 @@ def test_the_chunks_of_a_recording_come_before_the_next_recording() -> None:
     first = batch.start()[0]
     batch.expand(first, [child(first.task, 0), child(first.task, 1)])
     assert [dispatch.task.id for dispatch in batch.start(3)] == ["first/0", "first/1", "second"]
+
+
+def test_what_succeeded_and_whose_results_are_missing_is_done_again() -> None:
+    batch = Batch()
+    first, second = make_task("a"), make_task("b", depends_on=("a",))
+    batch.add(first, second)
+    for _ in "ab":
+        batch.end(batch.start()[0])
+    batch.do(InputsClosed())
+    batch.take_over("another")
+    assert additions(batch.state.ledger, [first, second]) == [Known(("a", "b"))]
+    found = additions(batch.state.ledger, [first, second], {"b"})
+    assert found == [Known(("a",)), Revived((second,))]
+    assert additions(batch.state.ledger, [first, second], {"a"}) == [Revived((first,)), Known(("b",))]

@@ -32,9 +32,9 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[st
     """
     given: dict[str, tuple[_Kind, BatchTask]] = {}
     for task in tasks:
-        missing = [name for name in task.depends_on if name not in ledger.records and name not in given]
-        if missing:
-            raise UsageError(f"task {task.id} depends on {missing[0]}, which has not been added")
+        unknown = [name for name in task.depends_on if name not in ledger.records and name not in given]
+        if unknown:
+            raise UsageError(f"task {task.id} depends on {unknown[0]}, which has not been added")
         if task.id in given:
             continue
         record = ledger.records.get(task.id)
