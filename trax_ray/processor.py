@@ -475,7 +475,8 @@ class BatchProcessor:
         try:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
         except asyncio.TimeoutError:
-            return False
+            async with self._planning:  # who plans just now, over a large folder maybe, is about to add something
+                pass
         return bool(self._waiting or self._planned)
 
     def _take(self, count: int) -> list[BatchTask]:

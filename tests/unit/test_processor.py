@@ -19,6 +19,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Revived, Started, TasksAdded
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import QueueFull, SetupError, UsageError
+from trax_ray.plan.plan import Plan, Planner
 from trax_ray.plan.planner import pin_model, pinned_model, provider_for, resolve_model
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.result import BatchResult
@@ -37,6 +38,7 @@ class Ran:
         self.requests: set[Any] = set()
         self.succeed = False
         self.opening = False
+        self.at_close: list[BatchTask] = []
 
     def named(self, kind: TaskType = TaskType.TRANSCRIBE) -> dict[str, BatchTask]:
         """The tasks of a kind by the names that people see."""
@@ -76,6 +78,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
 
         def command(self, name: str) -> None:
             if name in ("close", "stop"):
+                seen.at_close = [*seen.tasks]
                 self._closed.set()
 
         def snapshot(self) -> BatchProgress:
@@ -327,16 +330,33 @@ async def test_thousands_of_inputs_pass_a_small_queue_and_calls_wait_for_it(
     assert len(ran.tasks) == 251
 
 
-async def test_inputs_may_come_while_the_batch_runs(tmp_path: Path, folder: Path, ran: Ran) -> None:
+async def test_inputs_may_come_while_the_batch_runs_and_it_waits_for_who_plans(
+    tmp_path: Path, folder: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(folder, "a.wav", "b.wav")
     batch = processor(tmp_path)
     await batch.add("a.wav")
+    planning = threading.Event()
+    real = Planner.inputs
+
+    def slow(*arguments: Any, **options: Any) -> Plan:
+        assert planning.wait(10)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(Planner, "inputs", slow)
+    monkeypatch.setattr("trax_ray.processor.LAST_TASK_S", 0.0)
+    adding = asyncio.create_task(batch.add("b.wav"))
+    await asyncio.sleep(0)
     running = asyncio.create_task(batch.start())
     while not ran.tasks:
         await asyncio.sleep(0)
-    await batch.add("b.wav")
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert not ran.at_close
+    planning.set()
+    await adding
     await running
-    assert list(ran.named()) == ["a.wav", "b.wav"]
+    assert [task.data["name"] for task in ran.at_close] == ["a.wav", "b.wav"]
 
 
 async def test_a_recording_that_needs_more_memory_than_there_is_stops_all(tmp_path: Path, folder: Path) -> None:
