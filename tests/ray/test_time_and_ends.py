@@ -159,7 +159,7 @@ def test_shared_processes_leave_all_cores_to_the_tasks_that_need_one(tmp_path: P
     gate, spec = tmp_path / "gate", make_spec(tmp_path / "out").to_dict()
     calls = [make_task(f"t{number}", script=[f"hold:{gate}"], shared=True) for number in range(2 * LANE_WIDTH + 1)]
     lanes = Lanes()
-    carried = [lanes.submit(remote.pack(Dispatch(call, 1, 1, {}, alone=False), spec)) for call in calls]
+    carried = [lanes.submit(call.kind, remote.pack(Dispatch(call, 1, 1), spec)) for call in calls]
     whole = ResourceRequest(num_cpus=1.0, memory_mb=256)
     seen = [Path(f"{gate}-{core}") for core in range(int(ray.cluster_resources()["CPU"]))]
     attempts = [
