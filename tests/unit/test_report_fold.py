@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_report_support import NO_SAMPLES, START, TIMEOUT, Batch, failed, tell_everything, worked
 
+from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.state.events import (
     AttemptEnded,
     CoordinatorStarted,
@@ -21,7 +22,7 @@ from trax_ray.core.state.events import (
     Stopped,
     TasksAdded,
 )
-from trax_ray.core.task import Category, Failure, FailureClass
+from trax_ray.core.task import Category, Failure, FailureClass, Outcome
 from trax_ray.errors import FileError, JournalError
 from trax_ray.report.fold import Attempt, read_history
 
@@ -178,6 +179,28 @@ def test_an_attempt_in_a_shared_process_that_died_failed_and_is_no_retry(batch: 
     first, second = history.attempts
     assert (first.outcome, first.failure, first.delay_s, first.retried) == ("failed", DIED, 0.0, False)
     assert (second.outcome, second.failure) == ("succeeded", None)
+
+
+def test_what_nobody_heard_of_again_costs_what_it_was_expected_to_as_in_the_machine(batch: Batch) -> None:
+    """Lost with its process, preempted, lost with its coordinator, cancelled; one that was answered costs what it says."""
+    batch.open(0)
+    plain = batch.task("a.mp3")
+    task = replace(plain, shared=True, data={**plain.data, "estimate_usd": 0.5})
+    batch.add(TasksAdded((task,)), 0)
+    batch.start(1, task)
+    batch.end(2, task, failed(DIED))
+    batch.start(3, task)
+    batch.add(Preempted(task.id, 1, 2, "memory"), 4)
+    batch.start(5, task)
+    batch.open(100)
+    batch.start(101, task)
+    batch.end(102, task, Outcome(failure=TIMEOUT, signal=ProviderSignal(cost_usd=0.125), metrics={"cost_usd": 0.125}))
+    batch.start(200, task)
+    batch.add(Stopped(), 201)
+    history = read_history(batch.layout.output_dir)
+    assert [each.outcome for each in history.attempts] == ["failed", "preempted", "interrupted", "failed", "cancelled"]
+    assert [each.cost_usd for each in history.attempts] == [0.5, 0.5, 0.5, 0.125, 0.5]
+    assert history.state.services.spent_usd == pytest.approx(2.125)
 
 
 def test_how_many_were_let_run_and_when_and_why(batch: Batch) -> None:
