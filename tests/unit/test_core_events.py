@@ -191,3 +191,18 @@ def test_defaults_are_left_out_but_nothing_that_only_looks_like_one() -> None:
 def test_a_record_of_another_version_is_refused() -> None:
     with pytest.raises(KeyError, match="Levitated"):
         decode_event({"event": "Levitated", "at": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "asks"),
+    [
+        ({"parent": "p", "chunk": 0, "shared": True}, "request", True),
+        ({"parent": "p", "chunk": 3}, "chunk", False),
+        ({"shared": True}, "transcribe", True),
+        ({}, "transcribe", False),
+    ],
+)
+def test_tasks_of_version_0_1_are_of_the_kind_that_they_were(written: dict[str, Any], kind: str, asks: bool) -> None:
+    task = decode_task({"id": "t", "task_type": "transcribe", **written})
+    assert (task.kind, task.asks_provider) == (kind, asks)
+    assert decode_task(through_json(encode(task))) == task

@@ -1400,3 +1400,20 @@ def test_what_succeeded_and_whose_results_are_missing_is_done_again() -> None:
     found = additions(batch.state.ledger, [first, second], {"b"})
     assert found == [Known(("a",)), Revived((second,))]
     assert additions(batch.state.ledger, [first, second], {"a"}) == [Revived((first,)), Known(("b",))]
+
+
+def test_a_dispatch_brings_what_the_tasks_made_that_it_depends_on() -> None:
+    batch = Batch()
+    batch.add(make_task("a", kind="download"), make_task("b"), make_task("c", depends_on=("b", "a")))
+    for dispatch in batch.start(2):
+        assert (dispatch.needed, dispatch.children) == ({}, {})
+        made = Outcome(artifact_key=f"key-{dispatch.task.id}", metrics={"outputs": [f"{dispatch.task.id}.mp3"]})
+        batch.end(dispatch, made)
+    (dispatch,) = batch.start()
+    assert list(dispatch.needed.items()) == [
+        ("b", Result("key-b", {"outputs": ["b.mp3"]}, "transcribe")),
+        ("a", Result("key-a", {"outputs": ["a.mp3"]}, "download")),
+    ]
+    batch.expand(dispatch, [make_task("c/0", parent="c", chunk=0, depends_on=("a",))])
+    (part,) = batch.start()
+    assert set(part.needed) == {"a"}, "a part gets it too"

@@ -182,7 +182,7 @@ def test_an_attempt_in_a_shared_process_that_died_failed_and_is_no_retry(batch: 
 
 
 def test_what_nobody_heard_of_again_costs_what_it_was_expected_to_as_in_the_machine(batch: Batch) -> None:
-    """Lost with its process, preempted, lost with its coordinator, cancelled; one that was answered costs what it says."""
+    """Lost with its process, preempted, interrupted, cancelled; one that was answered costs what it says."""
     batch.open(0)
     plain = batch.task("a.mp3")
     task = replace(plain, shared=True, data={**plain.data, "estimate_usd": 0.5})

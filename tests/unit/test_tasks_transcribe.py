@@ -412,3 +412,16 @@ def test_a_recording_that_cannot_be_converted_leaves_nothing_behind(
     with pytest.raises(MediaError, match=r"bad\.wav"):
         attempt(spec, converted(spec, bad))
     assert not list((Path(spec.output_dir) / ".trax" / "audio").iterdir())
+
+
+def test_audio_of_another_recording_on_which_a_task_depends_is_not_taken_for_its_own(
+    engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path]
+) -> None:
+    """Somebody wants one after the other, and no more."""
+    one = replace(task(samples / "first_test.wav"), depends_on=("p",))
+    figures = {"audio": ".trax/audio/p.flac", "content": content_hash(samples / "stories" / "the_storm.mp3")}
+    *_, outcome = run(Assignment(spec, one, needed={"p": Result("", figures, "preprocess")}))
+    assert isinstance(outcome, Outcome)
+    assert outcome.metrics["duration_s"] == pytest.approx(7.5, abs=0.1)
+    assert conversions == []
+    assert outcome.artifact_key == attempt(spec, task(samples / "first_test.wav")).artifact_key
