@@ -28,6 +28,7 @@ from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import speech_spans
 from trax_ray.providers.openai_models import PRICES
 from trax_ray.report.fold import read_history
+from trax_ray.store.layout import Layout
 from trax_ray.testing.history import check
 
 pytestmark = pytest.mark.timeout(600)
@@ -198,6 +199,16 @@ def test_500_files_under_faults_are_right_and_paid_once(
     record(what=f"{FILES} files, a service with 30 % faults", runs=1, seeds=str(SEED), found=found)
 
 
+LET_THROUGH = 60
+
+
+def answered(out: Path) -> int:
+    """Requests that have succeeded, as the journal says."""
+    if not Layout(out).journal.exists():
+        return 0
+    return sum("/" in each.task_id and each.outcome == "succeeded" for each in read_history(out).attempts)
+
+
 class Gate:
     """Lets the first requests through and holds the others until it is opened."""
 
@@ -217,9 +228,11 @@ def test_a_lane_is_killed_with_64_requests_in_flight(
 ) -> None:
     count = 160
     collection, out = Collection(tmp_path / "in", samples / "stories" / "the_river.ogg", count), tmp_path / "out"
-    gate = Gate(collection, through=60)  # until so many may be asked for at the same time
+    gate = Gate(collection, through=LET_THROUGH)  # until so many may be asked for at the same time
     with SpeechServer(gate) as server:
         with started(collection, out, server) as process:
+            # What was answered has to have been committed, too, or its lane dies with it.
+            until(lambda: answered(out) == LET_THROUGH, what="the answers that were let through")
             until(lambda: server.ledger.in_flight == IN_FLIGHT, what=f"{IN_FLIGHT} requests in flight")
             lanes = [each for each in process.children(recursive=True) if each.name().startswith("ray::Lane")]
             assert len(lanes) == 1

@@ -68,11 +68,11 @@ class Folder:
         for path in (self.root / "in").iterdir():
             os.utime(path, ns=(MTIME_NS, MTIME_NS))
 
-    def continue_batch(self, *arguments: str, key: str = "") -> int:
-        """Give the command again; the exit code."""
+    def continue_batch(self, *arguments: str, address: str, key: str = "") -> int:
+        """Give the command again, on the Ray at this address; the exit code."""
         command = [sys.executable, "-c", COMMAND, str(self.root / "in"), "batch", *arguments, "-o", str(self.out)]
         environ = {**os.environ, **({"OPENAI_API_KEY": key} if key else {})}
-        return subprocess.run([*command, "--lean", "-q"], check=False, env=environ, timeout=120).returncode
+        return subprocess.run([*command, "--address", address, "-q"], check=False, env=environ, timeout=120).returncode
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 from older_folders import Folder, restored
 
 from tests.support.speech_server import KEY, SpeechServer, constant
+from trax_ray.cluster.connect import Connection
 from trax_ray.report.fold import read_history
 from trax_ray.testing.history import check
 
@@ -41,37 +42,40 @@ def expect_same_report(folder: Folder) -> None:
             assert {name: row[name] for name in same} == {name: kept[name] for name in same}, table
 
 
-def test_a_finished_one_has_nothing_to_do(samples: Path) -> None:
+def test_a_finished_one_has_nothing_to_do(head: Connection, samples: Path) -> None:
     with restored("finished") as folder:
         folder.put(samples / "stories" / "the_letter.ogg", samples / "talks" / "weather.ogg")
         (folder.root / "in" / "broken.mp3").write_bytes(b"no audio" * 9)
         folder.settle()
         made = len(read_history(folder.out).attempts)
         assert (
-            folder.continue_batch(str(folder.root / "in"), "--model", "tiny.en", "--preprocess", "-f", "txt,srt") == 1
+            folder.continue_batch(
+                str(folder.root / "in"), "--model", "tiny.en", "--preprocess", "-f", "txt,srt", address=head.address
+            )
+            == 1
         )
         assert len(read_history(folder.out).attempts) == made
         expect_same_report(folder)
 
 
-def test_one_of_a_manifest_has_nothing_to_do(samples: Path) -> None:
+def test_one_of_a_manifest_has_nothing_to_do(head: Connection, samples: Path) -> None:
     with restored("manifest") as folder:
         folder.put(samples / "stories" / "the_letter.ogg", samples / "talks" / "weather.ogg")
         table = folder.root / "in" / "talks.csv"
         table.write_text("file_name,priority,prompt,shelf\nweather.ogg,4,Weather.,A7\nthe_letter.ogg,0,,B2\n")
         folder.settle()
         made = len(read_history(folder.out).attempts)
-        assert folder.continue_batch(str(table), "--model", "tiny.en", "-f", "txt,json") == 0
+        assert folder.continue_batch(str(table), "--model", "tiny.en", "-f", "txt,json", address=head.address) == 0
         assert len(read_history(folder.out).attempts) == made
         expect_same_report(folder)
 
 
-def test_a_half_finished_one_does_the_chunks_that_are_missing(samples: Path) -> None:
+def test_a_half_finished_one_does_the_chunks_that_are_missing(head: Connection, samples: Path) -> None:
     with restored("half_finished") as folder:
         folder.put(samples / "stories" / "the_river.ogg")
         before = Counter(each.task_id for each in read_history(folder.out).attempts if each.outcome == "succeeded")
         own = ("--model", "tiny.en", "--chunk-size", "20", "--workers", "1", "-f", "txt")
-        assert folder.continue_batch(str(folder.root / "in"), *own) == 0
+        assert folder.continue_batch(str(folder.root / "in"), *own, address=head.address) == 0
         history = check(folder.out, ended=True)
         assert not history.problems
         after = Counter(each.task_id for each in read_history(folder.out).attempts if each.outcome == "succeeded")
@@ -80,7 +84,7 @@ def test_a_half_finished_one_does_the_chunks_that_are_missing(samples: Path) -> 
         assert "river" in (folder.out / "the_river.txt").read_text()
 
 
-def test_a_parked_one_pays_only_for_what_is_missing(samples: Path) -> None:
+def test_a_parked_one_pays_only_for_what_is_missing(head: Connection, samples: Path) -> None:
     with restored("parked") as folder:
         folder.put(samples / "stories" / "the_river.ogg")
         requests = [each for each in read_history(folder.out).state.records.values() if each.task.parent]
@@ -89,7 +93,7 @@ def test_a_parked_one_pays_only_for_what_is_missing(samples: Path) -> None:
         own = ("--model", "whisper-1", "--chunk-size", "20", "--workers", "1", "-f", "txt,json")
         with SpeechServer(constant("The river runs."), port=PORT) as server:
             base = ("--base-url", server.url, "--max-cost", "1")
-            assert folder.continue_batch(str(folder.root / "in"), *own, *base, key=KEY) == 0
+            assert folder.continue_batch(str(folder.root / "in"), *own, *base, address=head.address, key=KEY) == 0
             sums = server.ledger.sums
         assert (sums.received, sums.paid) == (len(requests) - len(paid),) * 2
         run = json.loads((folder.out / "report" / "run.json").read_text())
