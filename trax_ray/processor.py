@@ -297,7 +297,7 @@ class BatchProcessor:
         Raises:
             UsageError: The batch is running already.
             SetupError: Ray or the model isn't to be had.
-            BusyError: Another batch is at work in the output folder.
+            BusyError: Another batch runs in the output folder.
         """
         if self._running:
             raise UsageError("this batch is running already: wait for its end before you start it again")
@@ -405,7 +405,7 @@ class BatchProcessor:
             given: The tasks; more may come meanwhile.
 
         Raises:
-            BusyError: Another batch is at work in the output folder.
+            BusyError: Another batch runs in the output folder.
             JournalError: The journal there is damaged.
         """
         layout = Layout(Path(self.spec.output_dir))
@@ -496,7 +496,7 @@ class BatchProcessor:
 
 @contextmanager
 def _starting(spec: BatchSpec) -> Iterator[Callable[[], None]]:
-    """Show who is at work in the output folder until the coordinator does; what it gives is called then.
+    """Show who holds the output folder until the coordinator does; what it gives is called then.
 
     Raises:
         BusyError: Another driver is starting there.

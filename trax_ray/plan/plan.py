@@ -334,7 +334,7 @@ _Served = tuple[str, ResourceRequest]
 def _in_order(
     found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec, audio: Mapping[str, str]
 ) -> list[BatchTask]:
-    """The tasks of the recordings, those that run first first: the queue in memory holds only so many.
+    """The tasks of the recordings, those that run first first: the queue in memory is bounded.
 
     Within a priority those of one model follow each other, so that it is loaded seldom.
 

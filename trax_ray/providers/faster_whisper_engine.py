@@ -68,7 +68,7 @@ _PAD_S = 1.0
 
 _FULL_S = 30
 _TOKENS_PER_S, _TOKENS = 14, 40
-"""The longest text of a window: so many tokens a second and so many besides; more is a loop, and takes long."""
+"""The longest text of a window: tokens a second, and tokens besides; more is a loop, and takes long."""
 
 _SURE = 0.5
 """Below this probability a window's language is taken from the windows before it, where it is among theirs."""

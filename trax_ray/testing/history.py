@@ -57,7 +57,7 @@ class Findings:
         interrupted: Attempts whose coordinator ended before they did.
         dropped: Outcomes of attempts that weren't the current ones any more, and so didn't count.
         revivals: Tasks that had ended and were to be done again.
-        epochs: Coordinators that were at work.
+        epochs: Coordinators that ran.
     """
 
     problems: tuple[str, ...]
