@@ -82,6 +82,7 @@ def test_speakers_are_named() -> None:
         ({"text": "x", "segments": [{"start": "0", "end": 1, "text": "x"}]}, "a segment has no times"),
         ({"text": "x", "segments": [{"start": 3, "end": 1, "text": "x"}]}, "a segment runs from 3.00 to 1.00 s"),
         ({"text": "x", "segments": [{"start": 3, "end": 99, "text": "x"}]}, "and 10.00 s were sent"),
+        ({"text": "x", "segments": [{"start": 12, "end": 14, "text": "x"}]}, "and 10.00 s were sent"),
         (
             {"segments": [{"start": 5, "end": 6, "text": "x"}, {"start": 1, "end": 2, "text": "y"}]},
             "aren't in order of time",
@@ -92,6 +93,14 @@ def test_what_can_not_be_right_is_no_transcript(content: Any, why: str) -> None:
     with pytest.raises(ProcessingError, match=why) as caught:
         read(content)
     assert (caught.value.code, caught.value.failure_class) == (FailureCode.BAD_ANSWER, "transient")
+
+
+@pytest.mark.parametrize("end_s", [10.4, 12.63, 30.0])
+def test_a_last_segment_may_end_in_the_silence_that_whisper_filled_up_with(end_s: float) -> None:
+    """faster-whisper behind open-asr-server gave a segment from 7.12 to 15.92 s of 13.29 s."""
+    segments = [{"start": 0.0, "end": 3.0, "text": "one"}, {"start": 3.5, "end": end_s, "text": "two"}]
+    read_segments = read({"text": "one two", "segments": segments}).segments
+    assert [(each.start_s, each.end_s) for each in read_segments] == [(0.0, 3.0), (3.5, 10.0)]
 
 
 def test_hardly_any_speech_may_have_been_a_cough() -> None:
