@@ -203,6 +203,12 @@ class Batch:
             return self.history().attempts
         return []
 
+    def given(self) -> set[str]:
+        """The tasks that the coordinator has been given so far."""
+        with contextlib.suppress(TraxRayError):
+            return set(self.history().state.records)
+        return set()
+
     def succeeded(self) -> set[str]:
         """The tasks whose success is in the journal."""
         return {each.task_id for each in self._told() if each.outcome == "succeeded"}
