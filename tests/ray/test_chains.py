@@ -19,7 +19,7 @@ RATE_HZ = 16_000
 
 
 def trax_ray(head: Connection, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    own = [sys.executable, "-m", "trax_ray", "batch", *map(str, arguments), "--model", "pocketsphinx", "--preprocess"]
+    own = [sys.executable, "-m", "trax_ray", "batch", *map(str, arguments), "--model", "tiny.en", "--preprocess"]
     return subprocess.run([*own, "--address", head.address], capture_output=True, text=True, timeout=180)
 
 

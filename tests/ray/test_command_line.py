@@ -24,7 +24,7 @@ PROGRESS = re.compile(
 )
 
 
-def command(*arguments: str | Path, address: str = "", model: str = "pocketsphinx") -> list[str]:
+def command(*arguments: str | Path, address: str = "", model: str = "tiny.en") -> list[str]:
     own = [sys.executable, "-m", "trax_ray", "batch", *map(str, arguments), "--model", model]
     return [*own, "--address", address] if address else own
 

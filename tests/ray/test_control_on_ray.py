@@ -198,6 +198,7 @@ def test_a_batch_begins_paused_where_that_was_asked_for(start: Batch, out: Path,
     assert progress.splitlines()[-1].startswith("Progress: 2/2 (100.0% success) | Active: 0")
 
 
+@pytest.mark.long
 def test_a_batch_that_was_killed(start: Batch, out: Path) -> None:
     tasks = [{"task_id": "t0"}, {"task_id": "t1", "script": ["hang", "ok"]}]
     batch = start(*tasks)

@@ -93,7 +93,7 @@ def test_a_key_that_is_revoked_parks_the_service_and_a_new_one_goes_on(
     assert {row["status"] for row in files(out).values()} <= {"succeeded", "queued", "blocked", "delayed"}
     assert (out / "report" / "errors.log").read_text().count("key_refused") >= 1
     paid = service.ledger.sums.paid
-    assert 7 <= paid < 18
+    assert 0 < paid < 18, "those in flight when the key went may be refused, too"
     assert len(answered(out)) == paid, "what was paid is kept"
 
     service.key = NEW_KEY
