@@ -159,6 +159,8 @@ class BatchTask:
             raise UsageError(f"expected max_retries of 0 or more, got {self.max_retries} (task {self.id})")
         object.__setattr__(self, "task_type", TaskType(self.task_type))
         object.__setattr__(self, "depends_on", tuple(self.depends_on))
+        if self.asks is self.shared:
+            object.__setattr__(self, "asks", None)  # it says nothing, and journals hold it for every task
         if not self.kind:
             object.__setattr__(self, "kind", self.task_type.value)
         if not self.file_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from trax_ray.core.spec import DEFAULT_MAX_RETRIES
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
@@ -50,6 +50,11 @@ class Kind(Generic[D]):
         if (self.runs is None) == (self.calls is None):
             raise ValueError(f"expected the kind {self.name} to have either `runs` or `calls`")
 
+    @property
+    def shared(self) -> bool:
+        """Whether its attempts run on a lane."""
+        return self.calls is not None
+
     def read(self, task: BatchTask) -> D:
         """What a task of this kind was given.
 
@@ -72,19 +77,17 @@ class Kind(Generic[D]):
         chunk: int | None = None,
         provider: str = "",
         resources: ResourceRequest | None = None,
-        more: dict[str, Any] | None = None,
     ) -> BatchTask:
         """A task of this kind.
 
         Args:
             data: What it is given.
             id: Its id, and likewise the other fields of `BatchTask`.
-            more: What else its data shall hold, as its caller said it; the kind doesn't read that.
         """
         return BatchTask(
             id=id,
             task_type=self.task_type,
-            data={**(more or {}), **to_json(data)},
+            data=to_json(data),
             priority=priority,
             max_retries=max_retries,
             depends_on=tuple(depends_on),
@@ -93,8 +96,8 @@ class Kind(Generic[D]):
             chunk=chunk,
             provider=provider or self.name,
             resources=resources or self.resources,
-            shared=self.calls is not None,
+            shared=self.shared,
             fingerprint=fingerprint,
-            asks=None if self.asks is (self.calls is not None) else self.asks,
+            asks=self.asks,
             kind=self.name,
         )

@@ -16,7 +16,7 @@ from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.files import ensure_folder, written_atomically
 from trax_ray.store.layout import Layout
 
-__all__ = ["FORMAT_VERSION", "Converted", "convert", "converted_audio", "holds", "key_of", "private_audio"]
+__all__ = ["FORMAT_VERSION", "KIND", "Converted", "convert", "converted_audio", "holds", "key_of", "private_audio"]
 
 FORMAT_VERSION = 2
 

@@ -11,7 +11,7 @@ from trax_ray.core.task import Outcome, TaskType
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
-from trax_ray.kinds.conversion import convert, key_of, private_audio
+from trax_ray.kinds.conversion import KIND, convert, key_of, private_audio
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.layout import Layout
 
@@ -76,7 +76,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
 
 
 PREPROCESS = Kind(
-    name="preprocess",
+    name=KIND,
     task_type=TaskType.PREPROCESS,
     data=PreprocessData,
     runs=preprocess,

@@ -205,7 +205,6 @@ def plan_call(
     """
     call_id = digest([task_type.value, dict(data), repeat])
     kind = KINDS.get(task_type.value)
-    shared = kind is not None and kind.calls is not None
     return BatchTask(
         id=f"{task_type.value}-{call_id}",
         task_type=task_type,
@@ -216,6 +215,6 @@ def plan_call(
         provider=provider,
         resources=resources,
         fingerprint=digest([identity, _parameters(spec, data.get("language") or spec.language)]),
-        shared=shared,
-        asks=None if kind is None or kind.asks is shared else kind.asks,
+        shared=kind is not None and kind.shared,
+        asks=kind is not None and kind.asks,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.policy.retry import UNANSWERED
+from trax_ray.core.policy.retry import is_unanswered
 from trax_ray.core.state.events import (
     AttemptEnded,
     Command,
@@ -206,7 +206,7 @@ class History:
             attempt.started_at, attempt.ended_at = outcome.started_at, outcome.ended_at
         attempt.node, attempt.pid, attempt.memory_peak_mb = outcome.node, outcome.pid, outcome.memory_peak_mb
         attempt.cost_usd = outcome.metrics.get("cost_usd")
-        if outcome.failure is not None and outcome.failure.code in UNANSWERED and outcome.signal is None:
+        if is_unanswered(outcome):
             attempt.lose()
         if isinstance(event, Expanded):
             attempt.outcome = "expanded"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.spec import RetryPolicy
-from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass
+from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass, Outcome
 
-__all__ = ["REPEATED", "UNANSWERED", "RetryDecision", "backoff_s", "decide"]
+__all__ = ["REPEATED", "UNANSWERED", "RetryDecision", "backoff_s", "decide", "is_unanswered"]
 
 LOST = frozenset({FailureCode.NODE_DIED, FailureCode.OWNER_DIED, FailureCode.RESULT_LOST})
 """Failure codes of attempts that were lost and whose task isn't to blame."""
@@ -45,6 +45,11 @@ class RetryDecision:
     degradation: int
     memory_mb: int | None = None
     spends: bool = True
+
+
+def is_unanswered(outcome: Outcome) -> bool:
+    """Whether nobody heard again of what an attempt may have asked a provider."""
+    return outcome.failure is not None and outcome.signal is None and outcome.failure.code in UNANSWERED
 
 
 def backoff_s(policy: RetryPolicy, spent: int, jitter: float) -> float:

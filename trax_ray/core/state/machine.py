@@ -13,7 +13,7 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import FREE_RETRIES
 from trax_ray.core.limits.services import Services
-from trax_ray.core.policy.retry import LOST, REPEATED, UNANSWERED, backoff_s, decide
+from trax_ray.core.policy.retry import LOST, REPEATED, backoff_s, decide, is_unanswered
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -275,7 +275,7 @@ class BatchState:
             return
         outcome = event.outcome
         verdict = None
-        if outcome.failure is not None and outcome.failure.code in UNANSWERED and outcome.signal is None:
+        if is_unanswered(outcome):
             self.services.on_lost(record.task, self.now)
         else:
             verdict = self.services.on_ended(record.task, outcome.signal, self.now)
