@@ -42,9 +42,9 @@ from trax_ray.core.state.events import CoordinatorStarted, InputsClosed, Known
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
 from trax_ray.heads import reap_orphans
+from trax_ray.plan.models import find_keys, pin_model
 from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, make_spec, option
 from trax_ray.plan.plan import Plan, Planner, with_model
-from trax_ray.plan.planner import find_keys, pin_model
 from trax_ray.providers.registry import provider_of
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store.batch_journal import missing_results

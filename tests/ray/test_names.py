@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from trax_ray.cluster.connect import Connection
-from trax_ray.plan.past import known_outputs
+from trax_ray.plan.past import read_past
 
 CONTENTS = ("first_test.wav", "quiet_room.flac", "stories/the_storm.mp3", "talks/weather.ogg")
 """Short recordings with four texts, one of them empty. Whoever wrote over another's output is found out by it."""
@@ -90,7 +90,7 @@ def test_names_that_break_programs(head: Connection, samples: Path, tmp_path: Pa
     files = pd.read_parquet(out / "report" / "files.parquet")
     assert (files["status"] == "succeeded").all()
     assert sorted(files["path_bytes"]) == sorted(map(os.fsencode, made))
-    outputs = known_outputs(str(out))
+    outputs = read_past(str(out)).outputs
     assert len(outputs) == len(set(outputs.values())) == len(made)
     texts: dict[str, set[str]] = {content: set() for content in CONTENTS}
     for row in files.itertuples():

@@ -102,3 +102,12 @@ def at_work(layout: Layout) -> Iterator[AtWork]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder for inputs."""
+    path = tmp_path / "in"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path

@@ -74,14 +74,6 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     return seen
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "in"
-    path.mkdir()
-    monkeypatch.chdir(path)
-    return path
-
-
 def touch(root: Path, *names: str, size: int = 1) -> None:
     for name in names:
         path = root / name

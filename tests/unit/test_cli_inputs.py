@@ -39,14 +39,6 @@ from trax_ray.testing.factories import make_parts
 ENTRY = InputFile(path="/in/talk.mp3", name="talk.mp3", output="talk", size_bytes=1000)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "in"
-    path.mkdir()
-    monkeypatch.chdir(path)
-    return path
-
-
 def trax_ray(*arguments: str | Path, stdin: bytes | None = None, dry: bool = True) -> Result:
     own = ["batch", "-f", "txt", "--model", "pocketsphinx", *(["--dry-run"] if dry else []), *map(str, arguments)]
     return CliRunner().invoke(app, own, input=stdin)

@@ -60,12 +60,13 @@ def artifacts(dispatch: Dispatch) -> dict[str, str]:
 class Batch:
     """A coordinator without Ray: it feeds the machine, logs the events, and lets time pass."""
 
-    def __init__(self, policy: RetryPolicy = POLICY, *, largest_node_mb: int = 0) -> None:
+    def __init__(self, policy: RetryPolicy = POLICY, *, largest_node_mb: int = 0, **spec: Any) -> None:
         self.clock = FakeClock()
         self.state = BatchState()
         self.log: list[dict[str, Any]] = []
         self.policy = policy
         self.largest_node_mb = largest_node_mb
+        self.spec = spec
         self.run = ""
         self.epoch = 0
         self.take_over()
@@ -81,7 +82,7 @@ class Batch:
         self.run = self.run if run is None else run
         self.epoch += 1
         self.clock.advance(1.0)
-        spec = BatchSpec(output_dir="/out", retry=self.policy).to_dict()
+        spec = BatchSpec(output_dir="/out", retry=self.policy).to_dict() | self.spec
         return self.do(CoordinatorStarted(self.epoch, spec, self.largest_node_mb, self.run))
 
     def add(self, *tasks: BatchTask) -> list[Command]:

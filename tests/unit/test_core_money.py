@@ -9,8 +9,7 @@ from test_core_machine import POLICY, Batch, failure
 
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.policy.retry import UNANSWERED
-from trax_ray.core.spec import BatchSpec
-from trax_ray.core.state.events import CoordinatorStarted, Dispatch, Draining, InputsClosed, Paused, Resumed, Stopped
+from trax_ray.core.state.events import Dispatch, Draining, InputsClosed, Paused, Resumed, Stopped
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
 from trax_ray.testing.factories import make_task
 
@@ -20,17 +19,7 @@ DIED = failure("unknown", "worker_died")
 
 def capped(usd: float | None, workers: int = 32) -> Batch:
     """A batch that may spend so much."""
-    batch = Batch(POLICY)
-    batch.spec = {"max_cost_usd": usd, "limits": {"max_workers": workers}}
-    begin(batch)
-    return batch
-
-
-def begin(batch: Batch, run: str = "") -> None:
-    """A coordinator takes over, in the same run by default."""
-    batch.epoch += 1
-    spec = BatchSpec(output_dir="/out", retry=POLICY).to_dict() | batch.spec
-    batch.do(CoordinatorStarted(batch.epoch, spec, 0, run or batch.run))
+    return Batch(POLICY, max_cost_usd=usd, limits={"max_workers": workers})
 
 
 def requests(count: int, **fields: Any) -> list[Any]:
@@ -68,7 +57,7 @@ def test_a_suspect_is_bound_to_the_money() -> None:
         batch.end(dispatch, DIED)
     assert spent(batch) == pytest.approx(0.20)
     batch.spec["max_cost_usd"] = 0.30
-    begin(batch)
+    batch.take_over()
     suspects = [dispatch for dispatch in batch.start(32) if dispatch.alone]
     assert len(suspects) == 2, "0.10 are left"
     for dispatch in suspects:
@@ -126,12 +115,12 @@ def test_what_is_preempted_stopped_or_lost_with_its_coordinator_counts_as_paid()
     batch.preempt(first)
     assert spent(batch) == pytest.approx(PRICE)
     batch.start(1)
-    begin(batch)
+    batch.take_over()
     assert spent(batch) == pytest.approx(4 * PRICE), "three in flight"
     batch.start(2)
     batch.do(Stopped())
     assert spent(batch) == pytest.approx(6 * PRICE)
-    begin(batch, run="another")
+    batch.take_over("another")
     assert spent(batch) == pytest.approx(6 * PRICE), "nothing was in flight any more"
 
 
@@ -143,7 +132,7 @@ def test_a_cap_holds_over_runs_that_are_broken_off() -> None:
         batch.start(20)
         batch.do(Draining())
         batch.do(Stopped("signal"))
-        begin(batch, run=f"again{run}")
+        batch.take_over(f"again{run}")
         batch.add(*requests(20, estimate_usd=0.0005))
     assert spent(batch) <= 0.0022
     assert batch.start(20) == []

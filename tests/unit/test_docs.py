@@ -174,7 +174,7 @@ def test_the_founding_options() -> None:
 
 
 def test_exit_codes() -> None:
-    known = {0, cli.EXIT_USAGE, cli.EXIT_SETUP, cli.EXIT_DEFECT, cli_doctor.EXIT_MISSING}
+    known = {0, cli.EXIT_USAGE, cli.EXIT_SETUP, cli.EXIT_DEFECT, cli_doctor.EXIT_SETUP}
     known |= {cli_batch.EXIT_FAILED, cli_batch.EXIT_SETUP, cli_batch.EXIT_STOPPED}
     section = TROUBLESHOOTING.split("\n## Exit codes\n")[1].split("\n## ")[0]
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == known

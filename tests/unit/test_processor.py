@@ -19,8 +19,8 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Revived, Started, TasksAdded
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import QueueFull, SetupError, UsageError
+from trax_ray.plan.models import pin_model, pinned_model, provider_for, resolve_model
 from trax_ray.plan.plan import Plan, Planner
-from trax_ray.plan.planner import pin_model, pinned_model, provider_for, resolve_model
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.result import BatchResult
 from trax_ray.store import epochs
@@ -98,14 +98,6 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     monkeypatch.setattr("trax_ray.cluster.driver.Driver", Driver)
     return seen
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "in"
-    path.mkdir()
-    monkeypatch.chdir(path)
-    return path
 
 
 def touch(root: Path, *names: str) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from trax_ray.cli.app import app
 from trax_ray.errors import SetupError
-from trax_ray.plan.planner import pin_model, resolve_model
+from trax_ray.plan.models import pin_model, resolve_model
 from trax_ray.processor import create_batch_processor
 from trax_ray.providers import choice
 

@@ -26,7 +26,7 @@ from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.recording import Recording
 from trax_ray.kinds.transcribe import TRANSCRIBE, transcribe
 from trax_ray.kinds.uploads import Uploads
-from trax_ray.plan.planner import find_keys, provider_for
+from trax_ray.plan.models import find_keys, provider_for
 from trax_ray.providers import registry
 from trax_ray.providers.base import EngineOptions, Reply, Segment, ServiceProvider, Shutdown, Span, SpeechService
 from trax_ray.providers.credentials import hand_over

@@ -14,14 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from trax_ray import __version__
+from trax_ray.cli.exits import EXIT_DEFECT, EXIT_SETUP, EXIT_USAGE
 from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.plan.options import OPTIONS
 
 __all__ = ["app", "main"]
 
-EXIT_USAGE = 2
-EXIT_SETUP = 3
-EXIT_DEFECT = 70
 
 app = typer.Typer(
     name="trax-ray",

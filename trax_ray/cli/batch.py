@@ -18,6 +18,7 @@ from typing import Any
 
 from trax_ray import heads
 from trax_ray.cli import display, recorded
+from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
@@ -33,10 +34,6 @@ from trax_ray.store.layout import Layout
 from trax_ray.store.lease import expect_nobody
 
 __all__ = ["Command", "continue_batch", "drive", "exit_code", "run", "say_the_way_out"]
-
-EXIT_FAILED = 1
-EXIT_SETUP = 3
-EXIT_STOPPED = 130
 
 
 @dataclass(frozen=True)

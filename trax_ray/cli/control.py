@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trax_ray import heads
 from trax_ray.cli import display
+from trax_ray.cli.exits import EXIT_STOPPED
 from trax_ray.control import Answer, BatchControl, BatchStatus, Outcome, Phase, no_batch
 from trax_ray.core.progress import format_duration
 from trax_ray.errors import UsageError
@@ -33,7 +34,6 @@ __all__ = [
     "watch",
 ]
 
-EXIT_INTERRUPTED = 130
 SILENT_S = 30.0
 """A running batch says how it stands every second; where there are no file locks a dead one may look alive."""
 
@@ -134,7 +134,7 @@ def watch(output_dir: str, interval_s: float) -> int:
         status = _follow(control, status, interval_s)
     except KeyboardInterrupt:
         print("no longer watched; the batch goes on")
-        return EXIT_INTERRUPTED
+        return EXIT_STOPPED
     print(one_line(f"{_headline(status)}: {status.succeeded} of {status.total} succeeded, {status.failed} failed"))
     for line in _parked(status):
         print(one_line(line))

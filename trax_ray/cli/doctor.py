@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from trax_ray.cli.exits import EXIT_SETUP
 from trax_ray.codes import FailureCode
 from trax_ray.core.policy.admission import cpu_slots
 from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
@@ -44,7 +45,6 @@ from trax_ray.store.files import shown
 
 __all__ = ["Check", "Verdict", "examine", "exit_code", "run"]
 
-EXIT_MISSING = 3
 OLDEST_PYTHON = (3, 10)
 DASHBOARD_PORT = 8265
 LOW_DISK_BYTES = 2**30
@@ -105,7 +105,7 @@ def run(output_dir: str, address: str | None) -> int:
 
 def exit_code(checks: Sequence[Check]) -> int:
     """0 where a batch can run, 3 where something necessary is missing."""
-    return EXIT_MISSING if any(check.verdict is Verdict.MISSING for check in checks) else 0
+    return EXIT_SETUP if any(check.verdict is Verdict.MISSING for check in checks) else 0
 
 
 def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], today: date) -> Iterator[Check]:

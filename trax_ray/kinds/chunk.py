@@ -11,7 +11,8 @@ from trax_ray.core.task import Outcome, ResourceRequest, TaskType
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
-from trax_ray.kinds.recording import Part, Recording, Stretch, audio_of, claim
+from trax_ray.kinds.reading import Stretch, read_stretch
+from trax_ray.kinds.recording import Part, Recording, audio_of, claim
 from trax_ray.kinds.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ def chunk_of(recording: Recording, span: Stretch, started: float) -> Generator[P
         span: Which part of it.
         started: When the attempt began, seconds of the monotonic clock.
     """
-    from trax_ray.media.decode import stream
-
     key = recording.part_key(span)
     transcript = recording.kept(key)
     if transcript is None:
@@ -58,9 +57,9 @@ def chunk_of(recording: Recording, span: Stretch, started: float) -> Generator[P
             transcript = recording.kept(key)
             if transcript is None:
                 path, _ = yield from audio_of(recording)
-                with stream(path, start_s=span[0], end_s=span[1]) as blocks:
-                    audio, warnings = blocks.rest(), tuple(blocks.warnings)
-                transcript = yield from recognise(recording, audio, warnings, span[0], started)
+                part = read_stretch(path, span)
+                assert part.audio is not None
+                transcript = yield from recognise(recording, part.audio, part.warnings, span[0], started)
                 transcript = recording.keep(key, transcript)
         finally:
             lease.release()

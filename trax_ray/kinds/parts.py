@@ -8,7 +8,8 @@ from itertools import pairwise
 from trax_ray.core.ids import digest
 from trax_ray.core.task import BatchTask
 from trax_ray.kinds.base import Kind
-from trax_ray.kinds.recording import Part, Stretch
+from trax_ray.kinds.reading import Stretch
+from trax_ray.kinds.recording import Part
 
 __all__ = ["plan_parts"]
 

@@ -19,6 +19,7 @@ from trax_ray.errors import BusyError, FileError
 from trax_ray.kinds.accuracy import count_errors, read_reference
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.conversion import convert, converted_audio, private_audio
+from trax_ray.kinds.reading import Stretch
 from trax_ray.kinds.transcript import Figures, Source, Transcript
 from trax_ray.providers.registry import is_service, revision_of
 from trax_ray.store.artifacts import ArtifactStore, content_hash
@@ -26,7 +27,17 @@ from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 
-__all__ = ["FORMAT_VERSION", "Part", "Recording", "Stretch", "audio_of", "claim", "find_whole", "finished", "result_of"]
+__all__ = [
+    "CLAIM_PERIOD_S",
+    "FORMAT_VERSION",
+    "Part",
+    "Recording",
+    "audio_of",
+    "claim",
+    "find_whole",
+    "finished",
+    "result_of",
+]
 
 FORMAT_VERSION = 1
 """Of transcripts and of what leads to them; a change of it makes new artifacts."""
@@ -36,9 +47,6 @@ AUDIO = "flac-16000"
 
 CLAIM_PERIOD_S = 0.25
 """How often one looks whether the other, who works on the same content, is through."""
-
-Stretch = tuple[float, float]
-"""A part of a recording: start and end, seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from trax_ray.errors import BusyError, FileError
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
-from trax_ray.kinds.recording import CLAIM_PERIOD_S, Part, Recording, Stretch
+from trax_ray.kinds.reading import Stretch
+from trax_ray.kinds.recording import CLAIM_PERIOD_S, Part, Recording
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.kinds.uploads import Prepared, Uploads
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService

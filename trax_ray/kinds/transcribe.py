@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trax_ray.core.ids import digest
 from trax_ray.core.task import BatchTask, Outcome, TaskType
@@ -21,14 +21,12 @@ from trax_ray.kinds.base import Kind
 from trax_ray.kinds.chunk import CHUNK, chunk_of, recognise
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.parts import plan_parts
-from trax_ray.kinds.recording import Part, Recording, Stretch, audio_of, claim, find_whole, finished
+from trax_ray.kinds.reading import Reading, Stretch, read_through
+from trax_ray.kinds.recording import Part, Recording, audio_of, claim, find_whole, finished
 from trax_ray.kinds.request import REQUEST
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.kinds.uploads import Uploads
 from trax_ray.providers.registry import is_service
-
-if TYPE_CHECKING:
-    from trax_ray.media.decode import Audio
 
 __all__ = ["TRANSCRIBE", "TranscribeData", "transcribe"]
 
@@ -139,7 +137,7 @@ def _by_service(recording: Recording, data: TranscribeData, started: float) -> _
     finally:
         lease.release()
     if wanted:
-        return _requests(recording, data, cuts, wanted)
+        return _requests(uploads, data, cuts, wanted)
     parts = [_committed(recording, span) for span in cuts]
     key = recording.key("transcript", chunk_size_s=recording.assignment.spec.chunk_size_s)
     transcript = recording.keep(key, _joined(recording, parts, warnings, cuts[-1][1]))
@@ -148,11 +146,12 @@ def _by_service(recording: Recording, data: TranscribeData, started: float) -> _
 
 
 def _requests(
-    recording: Recording, data: TranscribeData, cuts: list[Stretch], wanted: list[Stretch]
+    uploads: Uploads, data: TranscribeData, cuts: list[Stretch], wanted: list[Stretch]
 ) -> tuple[BatchTask, ...]:
     """The tasks of the requests. Those that are planned once more, because their results are gone, are other ones."""
+    recording = uploads.recording
     again = {"again": recording.assignment.attempt} if recording.assignment.children else {}
-    prices = [Uploads(recording).price_usd(span) for span in cuts]
+    prices = [uploads.price_usd(span) for span in cuts]
     children = zip(plan_parts(REQUEST, recording.task, data.whole, cuts, prices_usd=prices), cuts, strict=True)
     return tuple(
         replace(child, fingerprint=digest([child.fingerprint, again])) if again else child
@@ -174,62 +173,42 @@ def _committed(recording: Recording, span: Stretch) -> Transcript:
 def _by_model(recording: Recording, data: TranscribeData, started: float) -> _Way:
     limit_s = recording.assignment.spec.chunk_size_s
     if recording.assignment.children:
-        _, warnings, cuts = yield from _read(recording)
+        reading = yield from _read(recording)
         parts = []
-        for span in cuts:  # a chunk whose artifact is gone is made here
+        for span in reading.cuts:  # a chunk whose artifact is gone is made here
             parts.append((yield from chunk_of(recording, span, started))[1])
         key = recording.key("transcript", chunk_size_s=limit_s)
-        return _Made(key, recording.keep(key, _joined(recording, parts, warnings, cuts[-1][1])))
+        return _Made(key, recording.keep(key, _joined(recording, parts, reading.warnings, reading.cuts[-1][1])))
     lease = yield from claim(recording, recording.content)
     try:
         key, transcript = find_whole(recording)
         if transcript is not None:
             return _Made(key, transcript, cached=True)
-        samples, warnings, cuts = yield from _read(recording)
-        if samples is None:
-            return plan_parts(CHUNK, recording.task, data.whole, cuts)
+        reading = yield from _read(recording)
+        if reading.audio is None:
+            return plan_parts(CHUNK, recording.task, data.whole, reading.cuts)
         key = recording.key("transcript")
-        transcript = yield from recognise(recording, samples, warnings, 0.0, started)
+        transcript = yield from recognise(recording, reading.audio, reading.warnings, 0.0, started)
         return _Made(key, recording.keep(key, transcript))
     finally:
         lease.release()
 
 
-def _read(recording: Recording) -> Generator[Progress, None, tuple[Audio | None, tuple[str, ...], list[Stretch]]]:
-    """Read a recording once, from end to end.
-
-    Returns:
-        Its samples where it is no longer than a chunk, else None and where to cut it; and the decoder's warnings.
-    """
-    import numpy as np
-
-    from trax_ray.media.chunking import ChunkPlanner
-    from trax_ray.media.decode import stream
-
+def _read(recording: Recording) -> Generator[Progress, None, Reading]:
+    """Read a recording, where it isn't known yet how it is cut; its warnings are those of all that was read for it."""
     limit_s = recording.assignment.spec.chunk_size_s
     key = recording.key("cuts", chunk_size_s=limit_s)
     known = recording.store.get(key)
     if known is not None:
-        return None, tuple(known["warnings"]), [(start, end) for start, end in known["cuts"]]
+        cuts = tuple((start, end) for start, end in known["cuts"])
+        return Reading(cuts[-1][1], tuple(known["warnings"]), cuts=cuts)
     path, remarks = yield from audio_of(recording)
-    planner = ChunkPlanner(limit_s)
-    blocks_so_far: list[Audio] = []
-    with stream(path) as blocks:
-        for block in blocks:
-            blocks_so_far.append(block)
-            if blocks.duration_s > limit_s:  # until then there may be nothing to cut, and then nothing to look at
-                for each in blocks_so_far:
-                    planner.feed(each)
-                blocks_so_far.clear()
-            yield Progress(0.0)
-        warnings, duration_s = (*remarks, *blocks.warnings), blocks.duration_s
-    if duration_s <= limit_s:
-        return np.concatenate(blocks_so_far), warnings, []
-    for each in blocks_so_far:
-        planner.feed(each)
-    cuts = [(span.start_s, span.end_s) for span in planner.finish()]
-    recording.store.put(key, {"cuts": cuts, "warnings": list(warnings), "duration_s": duration_s})
-    return None, warnings, cuts
+    reading = yield from read_through(path, limit_s)
+    reading = replace(reading, warnings=(*remarks, *reading.warnings))
+    if reading.cuts:
+        kept = {"cuts": reading.cuts, "warnings": list(reading.warnings), "duration_s": reading.duration_s}
+        recording.store.put(key, kept)
+    return reading
 
 
 def _joined(recording: Recording, parts: list[Transcript], warnings: tuple[str, ...], duration_s: float) -> Transcript:

@@ -19,7 +19,8 @@ from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.kinds.assignment import Progress
 from trax_ray.kinds.codec import from_json, to_json
-from trax_ray.kinds.recording import Recording, Stretch, audio_of, result_of
+from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
+from trax_ray.kinds.recording import Recording, audio_of, result_of
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
 from trax_ray.providers.base import Reply, ServiceProvider
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Audio = npt.NDArray[np.float32]
 
-__all__ = ["Heard", "Prepared", "Uploads"]
+__all__ = ["Prepared", "Uploads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +55,6 @@ class Prepared:
     sent_s: float
     warnings: tuple[str, ...] = ()
     speech: tuple[Span, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Audio as it was decoded, at most as long as a request may be.
-
-    Args:
-        audio: float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz.
-        warnings: What the decoder had to say.
-    """
-
-    audio: Audio
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +93,7 @@ class Uploads:
         asked_s = float(self.recording.assignment.spec.chunk_size_s)
         return min(asked_s, self.provider.longest_request_s(self.recording.model))
 
-    def cuts(self) -> Generator[Progress, None, tuple[list[Stretch], tuple[str, ...], Heard | None]]:
+    def cuts(self) -> Generator[Progress, None, tuple[list[Stretch], tuple[str, ...], Reading | None]]:
         """Where the recording is cut into requests, and what the decoder has to say of it. It is read once.
 
         Where one request holds all of it nothing has to be found out: no speech is looked for, and what was decoded is
@@ -114,12 +102,14 @@ class Uploads:
         recording = self.recording
         key = recording.key("cuts", chunk_size_s=self.limit_s, requests=True)
         known = recording.store.get(key)
-        heard = None
+        whole = None
         if known is None:
             path, remarks = yield from audio_of(recording)
-            cuts, heard, warnings = yield from _cut(path, self.limit_s)
-            known = recording.store.put(key, {"cuts": cuts, "warnings": [*remarks, *warnings]})[1]
-        return [(start_s, end_s) for start_s, end_s in known["cuts"]], tuple(known["warnings"]), heard
+            reading = yield from read_through(path, self.limit_s)
+            whole = reading if reading.audio is not None else None
+            cuts = reading.cuts or [(0.0, reading.duration_s)]
+            known = recording.store.put(key, {"cuts": cuts, "warnings": [*remarks, *reading.warnings]})[1]
+        return [(start_s, end_s) for start_s, end_s in known["cuts"]], tuple(known["warnings"]), whole
 
     # Preparing
 
@@ -132,7 +122,7 @@ class Uploads:
         """Its size."""
         return self.path(span).stat().st_size
 
-    def prepare(self, span: Stretch, heard: Heard | None) -> Generator[Progress, None, bool]:
+    def prepare(self, span: Stretch, heard: Reading | None) -> Generator[Progress, None, bool]:
         """Leave what one request sends where the process that sends it finds it.
 
         Args:
@@ -146,7 +136,7 @@ class Uploads:
             return True
         if heard is None:
             path, _ = yield from audio_of(self.recording)
-            heard = _hear(path, span)
+            heard = read_stretch(path, span)
         yield Progress(0.0)
         return self._encode(span, heard) is not None
 
@@ -169,7 +159,7 @@ class Uploads:
     def again(self, span: Stretch) -> Prepared | None:
         """Make it anew; None where it holds no speech: then its transcript is there."""
         path, _ = result_of(audio_of(self.recording))
-        return self._encode(span, _hear(path, span))
+        return self._encode(span, read_stretch(path, span))
 
     def read(self, span: Stretch) -> bytes:
         """Its bytes; it is made anew where they are gone or damaged.
@@ -230,11 +220,12 @@ class Uploads:
             cost_usd=reply.signal.cost_usd if reply else None,
         )
 
-    def _encode(self, span: Stretch, heard: Heard) -> Prepared | None:
+    def _encode(self, span: Stretch, heard: Reading) -> Prepared | None:
         from trax_ray.media.encode import opus
         from trax_ray.media.vad import speech_spans, total_s
 
         recording, audio = self.recording, heard.audio
+        assert audio is not None
         speech = speech_spans(audio, sensitivity=recording.assignment.spec.vad)
         duration_s = round(len(audio) / SAMPLE_RATE_HZ, 3)
         if not speech:
@@ -281,37 +272,3 @@ def _seal(data: bytes) -> bytes:
 
 
 _SEAL_BYTES = len(_seal(b""))
-
-
-def _hear(path: Path, span: Stretch) -> Heard:
-    from trax_ray.media.decode import stream
-
-    with stream(path, start_s=span[0], end_s=span[1]) as blocks:
-        return Heard(blocks.rest(), tuple(blocks.warnings))
-
-
-def _cut(path: Path, limit_s: float) -> Generator[Progress, None, tuple[list[Stretch], Heard | None, tuple[str, ...]]]:
-    """Read a recording through: its cuts, its samples where they are one request, and the decoder's warnings."""
-    import numpy as np
-
-    from trax_ray.media.chunking import ChunkPlanner
-    from trax_ray.media.decode import stream
-
-    planner: ChunkPlanner | None = None
-    kept: list[Audio] = []
-    samples = 0
-    with stream(path) as blocks:
-        for block in blocks:
-            samples += len(block)
-            kept.append(block)
-            if samples > limit_s * SAMPLE_RATE_HZ:
-                planner = planner or ChunkPlanner(limit_s)
-                for each in kept:
-                    planner.feed(each)
-                kept.clear()
-            yield Progress(0.0)
-        warnings = tuple(blocks.warnings)
-    if planner is not None:
-        return [(span.start_s, span.end_s) for span in planner.finish()], None, warnings
-    whole = [(0.0, samples / SAMPLE_RATE_HZ)] if samples else []
-    return whole, Heard(np.concatenate(kept), warnings) if kept else None, warnings

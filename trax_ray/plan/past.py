@@ -12,7 +12,7 @@ from trax_ray.store.batch_journal import read_state
 from trax_ray.store.files import explain
 from trax_ray.store.layout import Layout
 
-__all__ = ["Past", "known_outputs", "outputs_of", "read_past"]
+__all__ = ["Past", "outputs_of", "read_past"]
 
 _Mark = tuple[tuple[str, int], ...]
 
@@ -56,15 +56,6 @@ def read_past(output_dir: str) -> Past:
         return Past()
     state = read_state(layout)
     return Past(outputs_of(record.task for record in state.records.values()), mark, state)
-
-
-def known_outputs(output_dir: str) -> Mapping[str, str]:
-    """The names of outputs that earlier runs gave, by file id; of converted audio that is kept, by task id.
-
-    Raises:
-        JournalError: The journal is damaged, or of another version.
-    """
-    return read_past(output_dir).outputs
 
 
 def _mark(layout: Layout) -> _Mark:

@@ -21,8 +21,8 @@ from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.table import asked_of_a_node, needed_field
 from trax_ray.plan.disk import Room, room_for
 from trax_ray.plan.inputs import Found, Scan, describe, read_stdin, scan
+from trax_ray.plan.models import provider_for, resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
-from trax_ray.plan.planner import provider_for, resolve_model
 from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
 from trax_ray.providers.choice import notice
 from trax_ray.providers.registry import is_service, provider_of
