@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import soundfile
-from batches import RIVER_WORDS
+from batches import RIVER_WORDS, Said, command_line
 
-from trax_ray.cluster.connect import Connection
 from trax_ray.report.fold import read_history
+
+pytestmark = pytest.mark.usefixtures("head")
 
 RATE_HZ = 16_000
 
 
-def trax_ray(head: Connection, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    own = [sys.executable, "-m", "trax_ray", "batch", *map(str, arguments), "--model", "tiny.en", "--preprocess"]
-    return subprocess.run([*own, "--address", head.address], capture_output=True, text=True, timeout=180)
+def trax_ray(*arguments: str | Path) -> Said:
+    return command_line("batch", *arguments, "--model", "tiny.en", "--preprocess")
 
 
 def table(out: Path, name: str) -> pd.DataFrame:
@@ -35,13 +33,11 @@ def attempts(out: Path) -> int:
     return len(read_history(out).attempts)
 
 
-def test_recordings_are_converted_first_and_their_audio_goes_with_the_transcript(
-    head: Connection, samples: Path, tmp_path: Path
-) -> None:
+def test_recordings_are_converted_first_and_their_audio_goes_with_the_transcript(samples: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     talks = samples / "talks"
-    done = trax_ray(head, talks, "-o", out, "--reference", talks, "--progress-interval", "1")
-    assert done.returncode == 0, done.stderr
+    done = trax_ray(talks, "-o", out, "--reference", talks, "--progress-interval", "1")
+    assert done.code == 0, done.stderr
     assert "disk: about " in done.stderr
     last = [line for line in done.stderr.splitlines() if line.startswith("Progress")][-1]
     assert last.startswith("Progress: 4/4 (100.0% success)"), "inputs are counted, not steps"
@@ -59,20 +55,18 @@ def test_recordings_are_converted_first_and_their_audio_goes_with_the_transcript
     text = (out / "weather.txt").read_text()
     (out / "weather.txt").unlink()
     before = attempts(out)
-    assert trax_ray(head, talks, "-o", out, "--reference", talks).returncode == 0
+    assert trax_ray(talks, "-o", out, "--reference", talks).code == 0
     assert (out / "weather.txt").read_text() == text
     assert attempts(out) == before + 1
     assert private(out) == []
 
 
 @pytest.mark.long
-def test_a_long_recording_is_converted_once_for_all_of_its_chunks(
-    head: Connection, river: Path, tmp_path: Path
-) -> None:
+def test_a_long_recording_is_converted_once_for_all_of_its_chunks(river: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["-o", out, "--chunk-size", "15", "--keep-audio", "-f", "txt"]
-    done = trax_ray(head, river, *options)
-    assert done.returncode == 0, done.stderr
+    done = trax_ray(river, *options)
+    assert done.code == 0, done.stderr
     (row,) = table(out, "files").to_dict("records")
     assert (row["status"], row["chunks"]) == ("succeeded", 3)
     assert len(row["text"].split()) == pytest.approx(RIVER_WORDS, rel=0.1)
@@ -85,7 +79,7 @@ def test_a_long_recording_is_converted_once_for_all_of_its_chunks(
     # Kept audio that was deleted is made again, and not transcribed again.
     kept.unlink()
     before = attempts(out)
-    assert trax_ray(head, river, *options).returncode == 0
+    assert trax_ray(river, *options).code == 0
     assert kept.is_file()
     assert attempts(out) == before + 1
 
@@ -93,19 +87,19 @@ def test_a_long_recording_is_converted_once_for_all_of_its_chunks(
     (out / "river.txt").unlink()
     shutil.rmtree(out / ".trax" / "artifacts")
     without = [option for option in options if option != "--keep-audio"]
-    done = trax_ray(head, river, *without)
-    assert done.returncode == 0, done.stderr
+    done = trax_ray(river, *without)
+    assert done.code == 0, done.stderr
     assert (out / "river.txt").read_text().split() == row["text"].split()
     assert private(out) == []
     assert kept.is_file(), "it was asked for in its time"
 
 
-def test_what_cannot_be_converted_fails_in_that_step(head: Connection, samples: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_converted_fails_in_that_step(samples: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF and so on")
     out = tmp_path / "out"
-    done = trax_ray(head, bad, samples / "first_test.wav", "-o", out)
-    assert done.returncode == 1, done.stderr
+    done = trax_ray(bad, samples / "first_test.wav", "-o", out)
+    assert done.code == 1, done.stderr
     assert "1 of 2 succeeded, 1 failed" in done.stdout
     files = table(out, "files").set_index("file_name")
     assert dict(files["status"]) == {"bad.wav": "failed", "first_test.wav": "succeeded"}

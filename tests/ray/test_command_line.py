@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
+from batches import command_line
 
 from trax_ray.cluster.connect import Connection
 from trax_ray.report.fold import read_history
@@ -33,6 +34,15 @@ def trax_ray(*arguments: str | Path, **options: str) -> subprocess.CompletedProc
     return subprocess.run(command(*arguments, **options), capture_output=True, text=True, timeout=180)
 
 
+def listed_jobs(head: Connection) -> list[str]:
+    """The batches that the dashboard lists."""
+    token = (Path.home() / ".ray" / "auth_token").read_text()
+    request = urllib.request.Request(f"{head.dashboard_url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        jobs = json.load(answer)
+    return [job["metadata"].get("batch") for job in jobs]
+
+
 def written(folder: Path) -> dict[str, tuple[int, int]]:
     """Transcripts and artifacts: inode and time of the last change, by path."""
     return {
@@ -43,7 +53,7 @@ def written(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_the_samples_are_transcribed_and_measured(head: Connection, samples: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "my-batch"
     own = (samples, "--reference", samples, "-o", out, "--progress-interval", "1")
     done = trax_ray(*own, address=head.address, model="tiny.en")
     assert done.returncode == 0, done.stderr
@@ -77,18 +87,22 @@ def test_the_samples_are_transcribed_and_measured(head: Connection, samples: Pat
             assert Path(f"{stem}.{suffix}").is_file(), f"{stem}.{suffix}"
         assert path.name in done.stdout
 
+    assert "my-batch" in listed_jobs(head)
+    assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
+
     before = written(out)
-    again = trax_ray(*own, address=head.address, model="tiny.en")
-    assert again.returncode == 0, again.stderr
+    again = command_line("batch", *own, "--model", "tiny.en")
+    assert again.code == 0, again.stderr
     assert written(out) == before
     assert len(read_history(out).attempts) == len(recordings)
 
 
 @pytest.mark.speech
-def test_broken_files_fail_alone_and_silence_invents_nothing(head: Connection, speech: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("head")
+def test_broken_files_fail_alone_and_silence_invents_nothing(speech: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = trax_ray(speech, "-o", out, address=head.address)
-    assert done.returncode == 1, done.stderr
+    done = command_line("batch", speech, "-o", out, "--model", "tiny.en")
+    assert done.code == 1, done.stderr
     files = pd.read_parquet(out / "report" / "files.parquet").set_index("file_name")
     failed = files[files["status"] == "failed"]
     assert sorted(failed.index) == ["broken/bad.wav", "broken/null.wav"]
@@ -108,37 +122,24 @@ def test_broken_files_fail_alone_and_silence_invents_nothing(head: Connection, s
     assert all("permanent" in line for line in log)
 
 
-def test_the_dashboard_lists_the_batch(head: Connection, samples: Path, tmp_path: Path) -> None:
-    done = trax_ray(samples / "first_test.wav", "-o", tmp_path / "my-batch", address=head.address)
-    assert done.returncode == 0, done.stderr
-    token = (Path.home() / ".ray" / "auth_token").read_text()
-    request = urllib.request.Request(f"{head.dashboard_url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        jobs = json.load(answer)
-    assert "my-batch" in [job["metadata"].get("batch") for job in jobs]
-    assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
-
-
-def test_what_cannot_be_transcribed_is_a_failed_row_among_others(
-    head: Connection, samples: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("head")
+def test_what_cannot_be_transcribed_is_a_failed_row_among_others(samples: Path, tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("a lone file that is named is taken, whatever it is")
     gone = tmp_path / "gone.wav"
     out = tmp_path / "out"
-    done = trax_ray(notes, gone, samples / "quiet_room.flac", "-o", out, address=head.address)
-    assert done.returncode == 1, done.stderr
+    own = ("-o", out, "--model", "tiny.en")
+    done = command_line("batch", notes, gone, samples / "quiet_room.flac", *own)
+    assert done.code == 1, done.stderr
     files = pd.read_parquet(out / "report" / "files.parquet").set_index("file_name")
     assert dict(files["status"]) == {"notes.txt": "failed", "gone.wav": "failed", "quiet_room.flac": "succeeded"}
     assert dict(files["category"].dropna()) == {"notes.txt": "processing", "gone.wav": "file"}
     assert set(files["failure_class"].dropna()) == {"permanent"}
     assert "2 failed" in done.stdout
     # What failed stays failed, and another batch over the same folder isn't blamed for it.
-    assert trax_ray(gone, samples / "quiet_room.flac", "-o", out, address=head.address).returncode == 1
-    assert trax_ray(samples / "quiet_room.flac", "-o", out, address=head.address).returncode == 0
-    rebuilt = subprocess.run(
-        [sys.executable, "-m", "trax_ray", "report", str(out)], capture_output=True, text=True, timeout=60
-    )
+    assert command_line("batch", gone, samples / "quiet_room.flac", *own).code == 1
+    assert command_line("batch", samples / "quiet_room.flac", *own).code == 0
+    rebuilt = command_line("report", out)
     assert rebuilt.stdout.startswith("3 inputs, ")
 
 
@@ -157,17 +158,19 @@ def test_an_output_folder_that_cannot_be_written(tmp_path: Path, samples: Path) 
     assert "locked" in done.stderr
 
 
-def test_a_changed_recording_is_transcribed_again(head: Connection, samples: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("head")
+def test_a_changed_recording_is_transcribed_again(samples: Path, tmp_path: Path) -> None:
     talk = tmp_path / "in" / "talk.wav"
     talk.parent.mkdir()
     shutil.copy(samples / "first_test.wav", talk)
     out = tmp_path / "out"
-    assert trax_ray(talk, "-o", out, "-f", "txt", address=head.address, model="tiny.en").returncode == 0
+    own = ("batch", talk, "-o", out, "-f", "txt", "--model", "tiny.en")
+    assert command_line(*own).code == 0
     first = (out / "talk.txt").read_text()
     assert not (out / "talk.srt").exists()
     shutil.copy(samples / "stories" / "the_storm.mp3", talk)
-    assert trax_ray(talk, "-o", out, "-f", "txt", address=head.address, model="tiny.en").returncode == 0
+    assert command_line(*own).code == 0
     assert (out / "talk.txt").read_text() != first
     (out / "talk.txt").unlink()
-    assert trax_ray(talk, "-o", out, "-f", "txt", address=head.address, model="tiny.en").returncode == 0
+    assert command_line(*own).code == 0
     assert (out / "talk.txt").read_text() != first

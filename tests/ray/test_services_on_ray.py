@@ -16,24 +16,14 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from typer.testing import CliRunner
+from batches import Said, command_line
 
 from tests.support.speech_server import KEY, Limits, SpeechServer, constant, faults
-from trax_ray.cli.app import app
 from trax_ray.report.fold import Attempt, read_history
 
 TEXT = "The train leaves at nine. Bring your coat."
 NEW_KEY = "sk-speech-server-another-0123"
 CANARY = "sk-canary-0123456789abcdefXYZ"
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the command line gave back."""
-
-    code: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture
@@ -43,10 +33,7 @@ def service() -> Iterator[SpeechServer]:
 
 
 def trax_ray(server: SpeechServer, *arguments: object) -> Said:
-    """The command line in this process, which is connected to Ray already."""
-    own = ["batch", *map(str, arguments), "--base-url", server.url, "--progress-interval", "0.5"]
-    done = CliRunner().invoke(app, own)
-    return Said(done.exit_code, done.stdout, done.stderr)
+    return command_line("batch", *arguments, "--base-url", server.url, "--progress-interval", "0.5")
 
 
 def files(out: Path) -> dict[str, dict[str, Any]]:
@@ -105,6 +92,7 @@ def test_a_key_that_is_revoked_parks_the_service_and_a_new_one_goes_on(
     assert len(answered(out)) == service.ledger.sums.paid > paid
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("head")
 def test_so_much_may_be_spent_and_no_more(
     service: SpeechServer, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
