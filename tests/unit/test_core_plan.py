@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.ids import digest, file_id_of
+from trax_ray.core.ids import digest, file_id_of, fingerprint_of, is_same_work
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
@@ -106,6 +106,7 @@ CHANGED_ENTRY: dict[str, Any] = {
     "size_bytes": 1001,
     "mtime_ns": 2,
     "inode": 3,
+    "changed_ns": 5,
     "reference": "/other.txt",
     "reference_mtime_ns": 4,
     "language": "de",
@@ -251,6 +252,20 @@ def test_a_chunks_fingerprint_follows_its_parent_and_its_place() -> None:
     changed = make_parts(plan(spec=replace(SPEC, model="base")), cuts)
     assert changed[0].fingerprint != chunks[0].fingerprint
     assert changed[0].id == chunks[0].id
+
+
+def test_a_time_that_earlier_versions_did_not_know_changes_nothing_but_another_time_does() -> None:
+    earlier, one, other = (fingerprint_of(["talk", 1], changed_ns=changed_ns) for changed_ns in (0, 5, 6))
+    assert earlier == digest(["talk", 1])
+    assert is_same_work(earlier, one)
+    assert is_same_work(one, earlier)
+    assert is_same_work(one, one)
+    assert not is_same_work(one, other)
+    assert not is_same_work(one, fingerprint_of(["talk", 2], changed_ns=5))
+    part, before = (fingerprint_of([0.0, 9.0], of=each) for each in (one, earlier))
+    assert before == digest([earlier, 0.0, 9.0])
+    assert is_same_work(part, before)
+    assert not is_same_work(part, fingerprint_of([0.0, 9.0], of=other))
 
 
 def test_no_cuts_no_chunks() -> None:

@@ -23,7 +23,7 @@ from trax_ray.kinds.run import run
 from trax_ray.kinds.transcribe import TRANSCRIBE
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
-from trax_ray.store.artifacts import content_hash
+from trax_ray.store.artifacts import Hashed, content_hash
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 
@@ -246,9 +246,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     made: list[Path] = []
     convert = conversion._convert
 
-    def counted(source: Path, target: Path, content: str) -> Any:
-        made.append(source)
-        return convert(source, target, content)
+    def counted(source: Hashed, target: Path, memo: Path) -> Any:
+        made.append(source.path)
+        return convert(source, target, memo)
 
     monkeypatch.setattr(conversion, "_convert", counted)
     return made

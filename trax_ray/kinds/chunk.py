@@ -11,8 +11,8 @@ from trax_ray.core.task import Outcome, ResourceRequest, TaskType
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
-from trax_ray.kinds.reading import Stretch, read_stretch
-from trax_ray.kinds.recording import Part, Recording, audio_of, claim
+from trax_ray.kinds.reading import Stretch
+from trax_ray.kinds.recording import Part, Recording, claim, read_part
 from trax_ray.kinds.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def chunk_of(recording: Recording, span: Stretch, started: float) -> Generator[P
         try:
             transcript = recording.kept(key)
             if transcript is None:
-                path, _ = yield from audio_of(recording)
-                part = read_stretch(path, span)
+                part = yield from read_part(recording, span)
                 assert part.audio is not None
                 transcript = yield from recognise(recording, part.audio, part.warnings, span[0], started)
                 transcript = recording.keep(key, transcript)

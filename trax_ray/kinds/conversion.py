@@ -12,7 +12,7 @@ from typing import BinaryIO
 from trax_ray.codes import WarningCode
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
-from trax_ray.store.artifacts import ArtifactStore
+from trax_ray.store.artifacts import ArtifactStore, Hashed, unchanged
 from trax_ray.store.files import ensure_folder, written_atomically
 from trax_ray.store.layout import Layout
 
@@ -89,15 +89,15 @@ def converted_audio(assignment: Assignment, layout: Layout, content: str) -> Pat
 
 
 def convert(
-    store: ArtifactStore, content: str, source: Path, target: Path, *, needed: bool = True
+    store: ArtifactStore, source: Hashed, target: Path, memo: Path, *, needed: bool = True
 ) -> Generator[Progress, None, tuple[str, Converted]]:
     """Convert a recording to 16 kHz mono FLAC and analyse it, as far as that hasn't been done.
 
     Args:
         store: Where the figures are kept.
-        content: Content hash of `source`.
         source: The recording.
         target: The FLAC file; one that was made from other content is replaced.
+        memo: Folder of remembered hashes.
         needed: Whether the file has to be there in the end, or the figures alone do.
 
     Yields:
@@ -105,13 +105,16 @@ def convert(
 
     Returns:
         The key of what is known of it, and that.
+
+    Raises:
+        FileError: `changed_while_read`: transient; nothing is left then.
     """
     started = time.monotonic()
-    key = key_of(store, content)
+    key = key_of(store, source.content)
     known = store.get(key)
-    if known is None or (needed and not holds(target, content)):
+    if known is None or (needed and not holds(target, source.content)):
         ensure_folder(target.parent)
-        found = yield from _convert(source, target, content)
+        found = yield from _convert(source, target, memo)
         found = replace(found, processing_s=round(time.monotonic() - started, 3))
         known = store.put(key, to_json(found))[1]
     return key, from_json(Converted, known)
@@ -137,7 +140,7 @@ def key_of(store: ArtifactStore, content: str) -> str:
     return store.key(content, "preprocess", {"sample_rate_hz": 16_000}, "", FORMAT_VERSION)
 
 
-def _convert(source: Path, target: Path, content: str) -> Generator[Progress, None, Converted]:
+def _convert(source: Hashed, target: Path, memo: Path) -> Generator[Progress, None, Converted]:
     import numpy as np
     import soundfile
 
@@ -150,13 +153,14 @@ def _convert(source: Path, target: Path, content: str) -> Generator[Progress, No
     probabilities = []
     samples = 0
     with (
-        stream(source) as blocks,
         written_atomically(target) as temporary,
+        unchanged(source, memo),  # looked at before the file has its name
+        stream(source.path) as blocks,
         temporary.open("r+b") as file,
         _Sink(file) as sink,
         soundfile.SoundFile(sink, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16") as flac,
     ):
-        flac.comment = _comment(content)
+        flac.comment = _comment(source.content)
         for block in blocks:
             flac.write(block)
             sink.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from trax_ray.core.ids import digest
+from trax_ray.core.ids import fingerprint_of
 from trax_ray.core.task import BatchTask
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.reading import Stretch
@@ -56,7 +56,7 @@ def plan_parts(
                 data,
                 id=f"{task.id}/{number}",
                 file_id=task.file_id,
-                fingerprint=digest([task.fingerprint, start_s, end_s]),
+                fingerprint=fingerprint_of([start_s, end_s], of=task.fingerprint),
                 priority=task.priority,
                 max_retries=task.max_retries,
                 depends_on=task.depends_on,

@@ -12,7 +12,7 @@ from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.conversion import KIND, convert, key_of, private_audio
-from trax_ray.store.artifacts import ArtifactStore, content_hash
+from trax_ray.store.artifacts import ArtifactStore, hash_of
 from trax_ray.store.layout import Layout
 
 __all__ = ["PREPROCESS", "PreprocessData", "preprocess"]
@@ -52,11 +52,10 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     task, data = assignment.task, PREPROCESS.read(assignment.task)
     layout = Layout(Path(assignment.spec.output_dir))
     store = ArtifactStore(layout.artifacts)
-    source = Path(data.file_path)
     target = layout.output_dir / f"{data.output}.flac" if data.output else private_audio(layout, task.file_id)
-    content = content_hash(source, layout.hashes)
-    cached = store.has(key_of(store, content))
-    key, converted = yield from convert(store, content, source, target, needed=bool(data.output))
+    source = hash_of(Path(data.file_path), layout.hashes)
+    cached = store.has(key_of(store, source.content))
+    key, converted = yield from convert(store, source, target, layout.hashes, needed=bool(data.output))
     warnings = converted.warnings
     if task.file_id != task.id:
         said_later = {*converted.media_warnings, WarningCode.NO_SPEECH}
@@ -68,7 +67,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         warnings=warnings,
         media_warnings=(),
         audio=audio,
-        content=content,
+        content=source.content,
         outputs=outputs,
         cached=cached,
     )

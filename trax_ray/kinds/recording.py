@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.policy.quality import accuracy_percent
@@ -19,10 +19,10 @@ from trax_ray.errors import BusyError, FileError
 from trax_ray.kinds.accuracy import count_errors, read_reference
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.conversion import convert, converted_audio, private_audio
-from trax_ray.kinds.reading import Stretch
+from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
 from trax_ray.kinds.transcript import Figures, Source, Transcript
 from trax_ray.providers.registry import is_service, revision_of
-from trax_ray.store.artifacts import ArtifactStore, content_hash
+from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of, unchanged
 from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
@@ -32,10 +32,11 @@ __all__ = [
     "FORMAT_VERSION",
     "Part",
     "Recording",
-    "audio_of",
     "claim",
     "find_whole",
     "finished",
+    "read_all",
+    "read_part",
     "result_of",
 ]
 
@@ -44,6 +45,8 @@ FORMAT_VERSION = 1
 
 AUDIO = "flac-16000"
 """What keys say of results that come from converted audio and not from the recording itself."""
+
+T = TypeVar("T")
 
 CLAIM_PERIOD_S = 0.25
 """How often one looks whether the other, who works on the same content, is through."""
@@ -104,9 +107,8 @@ class Recording:
         layout: The output folder.
         store: Its artifacts.
         name: What people see of the recording.
-        path: The recording.
+        hashed: The recording's file as it was when the attempt began.
         audio: What is decoded in its place, made from it where it is missing; None for the recording itself.
-        content: SHA-256 of the recording, hexadecimal.
         language: ISO 639-1 code that was asked for; None lets the model detect it.
         model: The speech model.
         prompt: Text that primes it; None for none.
@@ -116,9 +118,8 @@ class Recording:
     layout: Layout
     store: ArtifactStore
     name: str
-    path: Path
+    hashed: Hashed
     audio: Path | None
-    content: str
     language: str | None
     model: str
     prompt: str | None
@@ -132,16 +133,14 @@ class Recording:
         """
         spec = assignment.spec
         layout = Layout(Path(spec.output_dir))
-        path = Path(data.file_path)
-        content = content_hash(path, layout.hashes)
+        hashed = hash_of(Path(data.file_path), layout.hashes)
         return cls(
             assignment=assignment,
             layout=layout,
             store=ArtifactStore(layout.artifacts),
             name=data.name,
-            path=path,
-            audio=converted_audio(assignment, layout, content),
-            content=content,
+            hashed=hashed,
+            audio=converted_audio(assignment, layout, hashed.content),
             language=data.language or spec.language,
             model=data.model or spec.model,
             prompt=data.prompt or spec.initial_prompt,
@@ -150,6 +149,11 @@ class Recording:
     @property
     def task(self) -> BatchTask:
         return self.assignment.task
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the recording, hexadecimal."""
+        return self.hashed.content
 
     @property
     def source(self) -> Source:
@@ -179,6 +183,16 @@ class Recording:
     def part_key(self, span: Stretch) -> str:
         """Key of the transcript of a part."""
         return self.key("chunk", start_s=span[0], end_s=span[1])
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """See that what is decoded in a block is what was hashed: results are kept under the hash.
+
+        Converted audio was looked at when it was made.
+
+        Raises:
+            FileError: `changed_while_read`: transient.
+        """
+        return unchanged(self.hashed, self.layout.hashes) if self.audio is None else nullcontext()
 
     def kept(self, key: str) -> Transcript | None:
         """The transcript of a key; None where there is none."""
@@ -226,30 +240,49 @@ def find_whole(recording: Recording) -> tuple[str, Transcript | None]:
     return key, recording.kept(key)
 
 
-def audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tuple[str, ...]]]:
+def read_all(recording: Recording, limit_s: float) -> Generator[Progress, None, Reading]:
+    """Read a recording from end to end: as `read_through`, of what is to be decoded in its place.
+
+    Raises:
+        FileError: `changed_while_read`: transient, it isn't any more what it was when it was hashed.
+    """
+    path, remarks = yield from _audio_of(recording)
+    with recording.unchanged():
+        reading = yield from read_through(path, limit_s)
+    return replace(reading, warnings=(*remarks, *reading.warnings))
+
+
+def read_part(recording: Recording, span: Stretch) -> Generator[Progress, None, Reading]:
+    """Read a part of a recording; as `read_all`."""
+    path, _ = yield from _audio_of(recording)
+    with recording.unchanged():
+        return read_stretch(path, span)
+
+
+def _audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tuple[str, ...]]]:
     """What is to be decoded, and what the decoder had to say when that was made from the recording.
 
     Converted audio that is missing is made here: it goes when its transcript is there, and what then needs it
     again, because an artifact was lost, finds none.
     """
     if recording.audio is None:
-        return recording.path, ()
+        return recording.hashed.path, ()
     # A file of its own: whoever holds a claim comes here, and the locks of claims may be the same one.
     lease = yield from _lock(recording, recording.layout.claim(f"-{recording.task.file_id}"))
     try:
-        _, converted = yield from convert(recording.store, recording.content, recording.path, recording.audio)
+        _, converted = yield from convert(recording.store, recording.hashed, recording.audio, recording.layout.hashes)
     finally:
         lease.release()
     return recording.audio, converted.media_warnings
 
 
-def result_of(working: Generator[Progress, None, tuple[Path, tuple[str, ...]]]) -> tuple[Path, tuple[str, ...]]:
+def result_of(working: Generator[Progress, None, T]) -> T:
     """What a generator returns, where nobody listens to its signs of life."""
     while True:
         try:
             next(working)
         except StopIteration as end:
-            found: tuple[Path, tuple[str, ...]] = end.value
+            found: T = end.value
             return found
 
 

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trax_ray.core.ids import digest
+from trax_ray.core.ids import fingerprint_of
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import FileError
 from trax_ray.kinds.assignment import Assignment, Progress
@@ -21,8 +21,8 @@ from trax_ray.kinds.base import Kind
 from trax_ray.kinds.chunk import CHUNK, chunk_of, recognise
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.parts import plan_parts
-from trax_ray.kinds.reading import Reading, Stretch, read_through
-from trax_ray.kinds.recording import Part, Recording, audio_of, claim, find_whole, finished
+from trax_ray.kinds.reading import Reading, Stretch
+from trax_ray.kinds.recording import Part, Recording, claim, find_whole, finished, read_all
 from trax_ray.kinds.request import REQUEST
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.kinds.uploads import Uploads
@@ -154,7 +154,7 @@ def _requests(
     prices = [uploads.price_usd(span) for span in cuts]
     children = zip(plan_parts(REQUEST, recording.task, data.whole, cuts, prices_usd=prices), cuts, strict=True)
     return tuple(
-        replace(child, fingerprint=digest([child.fingerprint, again])) if again else child
+        replace(child, fingerprint=fingerprint_of([again], of=child.fingerprint)) if again else child
         for child, span in children
         if span in wanted
     )
@@ -202,9 +202,7 @@ def _read(recording: Recording) -> Generator[Progress, None, Reading]:
     if known is not None:
         cuts = tuple((start, end) for start, end in known["cuts"])
         return Reading(cuts[-1][1], tuple(known["warnings"]), cuts=cuts)
-    path, remarks = yield from audio_of(recording)
-    reading = yield from read_through(path, limit_s)
-    reading = replace(reading, warnings=(*remarks, *reading.warnings))
+    reading = yield from read_all(recording, limit_s)
     if reading.cuts:
         kept = {"cuts": reading.cuts, "warnings": list(reading.warnings), "duration_s": reading.duration_s}
         recording.store.put(key, kept)

@@ -19,8 +19,8 @@ from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.kinds.assignment import Progress
 from trax_ray.kinds.codec import from_json, to_json
-from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
-from trax_ray.kinds.recording import Recording, audio_of, result_of
+from trax_ray.kinds.reading import Reading, Stretch
+from trax_ray.kinds.recording import Recording, read_all, read_part, result_of
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
 from trax_ray.providers.base import Reply, ServiceProvider
@@ -104,11 +104,10 @@ class Uploads:
         known = recording.store.get(key)
         whole = None
         if known is None:
-            path, remarks = yield from audio_of(recording)
-            reading = yield from read_through(path, self.limit_s)
+            reading = yield from read_all(recording, self.limit_s)
             whole = reading if reading.audio is not None else None
             cuts = reading.cuts or [(0.0, reading.duration_s)]
-            known = recording.store.put(key, {"cuts": cuts, "warnings": [*remarks, *reading.warnings]})[1]
+            known = recording.store.put(key, {"cuts": cuts, "warnings": reading.warnings})[1]
         return [(start_s, end_s) for start_s, end_s in known["cuts"]], tuple(known["warnings"]), whole
 
     # Preparing
@@ -135,8 +134,7 @@ class Uploads:
         if self.is_prepared(span):  # by an attempt that came to nothing
             return True
         if heard is None:
-            path, _ = yield from audio_of(self.recording)
-            heard = read_stretch(path, span)
+            heard = yield from read_part(self.recording, span)
         yield Progress(0.0)
         return self._encode(span, heard) is not None
 
@@ -158,8 +156,7 @@ class Uploads:
 
     def again(self, span: Stretch) -> Prepared | None:
         """Make it anew; None where it holds no speech: then its transcript is there."""
-        path, _ = result_of(audio_of(self.recording))
-        return self._encode(span, read_stretch(path, span))
+        return self._encode(span, result_of(read_part(self.recording, span)))
 
     def read(self, span: Stretch) -> bytes:
         """Its bytes; it is made anew where they are gone or damaged.

@@ -336,9 +336,9 @@ def _described(entry: Found, output: str, reference_dir: Path | None, priority: 
         status = os.stat(entry.path)
     except OSError:
         # The attempt will find out what is wrong, and the report will say it.
-        identity = (0, 0, 0)
+        identity = (0, 0, 0, 0)
     else:
-        identity = (status.st_size, status.st_mtime_ns, status.st_ino)
+        identity = (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
     return InputFile(
         path=entry.path,
         name=str(entry.relative),
@@ -346,6 +346,7 @@ def _described(entry: Found, output: str, reference_dir: Path | None, priority: 
         size_bytes=identity[0],
         mtime_ns=identity[1],
         inode=identity[2],
+        changed_ns=identity[3],
         reference=str(reference) if reference is not None else "",
         reference_mtime_ns=reference.stat().st_mtime_ns if reference is not None else 0,
         priority=priority if row.priority is None else row.priority,

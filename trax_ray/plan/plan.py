@@ -251,6 +251,7 @@ class Planner:
             provider=task_type.value,
             resources=asked_of_a_node(task_type),
             identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
+            changed_ns=entry.changed_ns if entry else 0,
         )
         return self._called(call, (self._with_audio_output(task, entry) if entry else task,))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trax_ray.core.ids import digest, file_id_of
+from trax_ray.core.ids import digest, file_id_of, fingerprint_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
@@ -49,6 +49,7 @@ class InputFile:
         size_bytes: File size; 0 when the file isn't there.
         mtime_ns: Time of the last change, nanoseconds since the epoch.
         inode: Number of the file in its file system.
+        changed_ns: Time of the last change of its inode, which can't be set; nanoseconds since the epoch.
         reference: Path of its reference transcript, empty where there is none.
         reference_mtime_ns: Time of the reference's last change.
         language: ISO 639-1 code; None takes the batch's.
@@ -64,6 +65,7 @@ class InputFile:
     size_bytes: int = 0
     mtime_ns: int = 0
     inode: int = 0
+    changed_ns: int = 0
     reference: str = ""
     reference_mtime_ns: int = 0
     language: str | None = None
@@ -127,7 +129,10 @@ def plan_file(
         ),
         id=f"{TRANSCRIBE.name}-{file_id}",
         file_id=file_id,
-        fingerprint=digest([identity, entry.output, _parameters(spec, language, entry.model, entry.prompt)]),
+        fingerprint=fingerprint_of(
+            [identity, entry.output, _parameters(spec, language, entry.model, entry.prompt)],
+            changed_ns=entry.changed_ns,
+        ),
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
         depends_on=depends_on,
@@ -170,7 +175,10 @@ def plan_chain(
         ),
         id=f"{PREPROCESS.name}-{file_id}",
         file_id=file_id,
-        fingerprint=digest([PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, spec.keep_audio]),
+        fingerprint=fingerprint_of(
+            [PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, spec.keep_audio],
+            changed_ns=entry.changed_ns,
+        ),
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
         depends_on=depends_on,
@@ -189,6 +197,7 @@ def plan_call(
     provider: str,
     resources: ResourceRequest,
     identity: Any = None,
+    changed_ns: int = 0,
 ) -> BatchTask:
     """The task of one `add_task` call of a kind that doesn't transcribe.
 
@@ -202,6 +211,7 @@ def plan_call(
         provider: Who does the work.
         resources: What an attempt asks of a node.
         identity: What else tells one state of the input from another, such as size and time of a file.
+        changed_ns: Time of the last change of the input's inode; 0 where it isn't known.
     """
     call_id = digest([task_type.value, dict(data), repeat])
     kind = KINDS.get(task_type.value)
@@ -214,7 +224,9 @@ def plan_call(
         depends_on=tuple(depends_on),
         provider=provider,
         resources=resources,
-        fingerprint=digest([identity, _parameters(spec, data.get("language") or spec.language)]),
+        fingerprint=fingerprint_of(
+            [identity, _parameters(spec, data.get("language") or spec.language)], changed_ns=changed_ns
+        ),
         shared=kind is not None and kind.shared,
         asks=kind is not None and kind.asks,
     )

@@ -13,15 +13,16 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import FailureCode
-from trax_ray.errors import FileError
+from trax_ray.errors import FileError, TraxRayError
 from trax_ray.store import files, system
 
-__all__ = ["ArtifactStore", "content_hash"]
+__all__ = ["ArtifactStore", "Hashed", "content_hash", "hash_of", "unchanged"]
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 1024 * 1024
@@ -200,10 +201,67 @@ class ArtifactStore:
         return None
 
 
+_Identity = tuple[int, int, int, int]
+"""Size, time of the last change of the bytes and of the inode in ns, and inode: what tells one state of a file from
+another. The third can't be set: it also tells a file that was changed in place and given its old time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A file as it was when its bytes were hashed.
+
+    Args:
+        path: The file.
+        content: SHA-256 of its bytes, hexadecimal.
+        identity: What it would be known by, had it not changed since.
+    """
+
+    path: Path
+    content: str
+    identity: _Identity
+
+
 def content_hash(path: Path, memo: Path | None = None, *, now: float | None = None) -> str:
+    """As `hash_of`, without what the file is known by."""
+    return hash_of(path, memo, now=now).content
+
+
+@contextlib.contextmanager
+def unchanged(hashed: Hashed, memo: Path | None = None) -> Iterator[None]:
+    """See that what is read in this block is what was hashed before: the file is looked at again at its end.
+
+    Args:
+        hashed: The file as it was before.
+        memo: As of `hash_of`.
+
+    Raises:
+        FileError: `changed_while_read`: transient. It has changed, or was replaced, and what was read is nothing to
+            rely on, nor what went wrong with it; else as `hash_of`.
+    """
+    try:
+        yield
+    except TraxRayError:
+        _look_again(hashed, memo)
+        raise
+    _look_again(hashed, memo)
+
+
+def _look_again(hashed: Hashed, memo: Path | None) -> None:
+    try:
+        found = _identity(hashed.path.stat())
+    except OSError as error:
+        raise files.explain(error, hashed.path, "read") from error
+    if found == hashed.identity:
+        return
+    # Some network file systems give a file another inode number now and then.
+    if found[:-1] != hashed.identity[:-1] or content_hash(hashed.path, memo) != hashed.content:
+        raise _changed(hashed.path)
+
+
+def hash_of(path: Path, memo: Path | None = None, *, now: float | None = None) -> Hashed:
     """SHA-256 of a file's bytes, read in blocks of 1 MiB, and remembered.
 
-    It is remembered by (path, size, mtime in ns, inode), but only when the file was last written 2 s or more
+    It is remembered by (path, size, mtime and ctime in ns, inode), but only when the file was last written 2 s or more
     before the hashing began: a younger file may be changed again without a change of its mtime.
 
     Args:
@@ -212,7 +270,7 @@ def content_hash(path: Path, memo: Path | None = None, *, now: float | None = No
         now: Seconds since the epoch when the hashing begins; None asks the clock.
 
     Returns:
-        64 lower-case hexadecimal digits.
+        The hash, 64 lower-case hexadecimal digits, and what the file was known by when its reading began.
 
     Raises:
         FileError: `not_found`, `permission_denied`, `is_a_directory`, `not_a_file` (a pipe, a device):
@@ -229,15 +287,11 @@ def content_hash(path: Path, memo: Path | None = None, *, now: float | None = No
             note = None if memo is None else _note_path(memo, path, before)
             known = None if note is None else _read_note(note)
             if known is not None:
-                return known
+                return Hashed(path, known, _identity(before))
             digest, size = _hash(fd)
             # Asked by the name, not the open file: it may have been written to, or replaced by another.
             if size != before.st_size or _identity(before) != _identity(path.stat()):
-                raise FileError(
-                    f"{files.shown(path)} changed while it was read: is it still being copied? Try again later",
-                    failure_class="transient",
-                    code=FailureCode.CHANGED_WHILE_READ,
-                )
+                raise _changed(path)
         finally:
             os.close(fd)
     except OSError as error:
@@ -247,7 +301,15 @@ def content_hash(path: Path, memo: Path | None = None, *, now: float | None = No
         # Atomic, but not exclusive: there is one right hash, and a damaged note has to be replaced. Nor is it waited
         # for: a note that a power cut takes or damages costs one more reading of the file.
         files.write_atomically(note, _note(digest), lasting=False)
-    return digest
+    return Hashed(path, digest, _identity(before))
+
+
+def _changed(path: Path) -> FileError:
+    return FileError(
+        f"{files.shown(path)} changed while it was read: is it still being copied? Try again later",
+        failure_class="transient",
+        code=FailureCode.CHANGED_WHILE_READ,
+    )
 
 
 def _canonical(value: Any) -> Any:
@@ -313,8 +375,8 @@ def _expect_regular(status: os.stat_result, path: Path) -> None:
         raise FileError(f"{files.shown(path)} is a pipe or a device, not a file", code=FailureCode.NOT_A_FILE)
 
 
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ino
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _hash(fd: int) -> tuple[str, int]:
@@ -328,7 +390,7 @@ def _hash(fd: int) -> tuple[str, int]:
 
 
 def _note_path(memo: Path, path: Path, status: os.stat_result) -> Path:
-    identity = b"%b\0%d\0%d\0%d" % (os.fsencode(Path(path).absolute()), *_identity(status))
+    identity = b"%b\0%d\0%d\0%d\0%d" % (os.fsencode(Path(path).absolute()), *_identity(status))
     name = hashlib.sha256(identity).hexdigest()
     return memo / name[:2] / name
 

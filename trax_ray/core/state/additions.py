@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import groupby
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.ids import is_same_work
 from trax_ray.core.state.events import Event, Known, Revived, TasksAdded
 from trax_ray.core.state.ledger import Ledger, TaskRecord
 from trax_ray.core.task import BatchTask, TaskState
@@ -59,4 +60,4 @@ def _left_undone(record: TaskRecord) -> bool:
 
 
 def _outdated(record: TaskRecord, task: BatchTask) -> bool:
-    return record.task.fingerprint != task.fingerprint
+    return not is_same_work(record.task.fingerprint, task.fingerprint)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.ids import is_same_work
 from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.state.waiting import Waiting
 from trax_ray.core.task import BatchTask, FailureClass, Result, TaskState
@@ -63,7 +64,7 @@ class Families:
             known = self._ledger.records.get(child.id)
             if known is None:
                 self.add(child)
-            elif known.state is TaskState.SUCCEEDED and known.task.fingerprint == child.fingerprint:
+            elif known.state is TaskState.SUCCEEDED and is_same_work(known.task.fingerprint, child.fingerprint):
                 continue
             elif known.state.terminal:
                 self.revive([child])
