@@ -371,6 +371,10 @@ class WarningCode(_Code):
     MADE_UP_SEGMENT_TIMES = ("made_up_segment_times",
         "the service gave text without times, so times are those of the speech that was sent",
         "take a model that gives times where subtitles must fit to the second")
+    OUTPUT_KEPT = ("output_kept",
+        "a file of that name wasn't written by trax_ray, or was changed since: it is kept, and the new one lies beside "
+        "it, such as `talk.new.txt`; `kept_outputs` in `run.json` names those that were kept",
+        "compare the two, and delete the one that you don't want")
     ARTIFACT_MISSING = ("artifact_missing",
         "the transcript isn't among the artifacts any more, or is damaged",
         "run the same command again: it is made anew")

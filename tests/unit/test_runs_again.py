@@ -7,16 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import soundfile
 
 from tests.support.in_process import run_batch, run_tasks
 from trax_ray.core.spec import BatchSpec
+from trax_ray.errors import UsageError
 from trax_ray.kinds import chunk as chunking
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
 from trax_ray.plan.plan import make_plan
+from trax_ray.report.fold import read_history
+from trax_ray.report.write import run_facts, write_report
+from trax_ray.store.cleaning import clean_everything
+from trax_ray.store.layout import Layout
 
 
 class Counted:
@@ -95,3 +101,129 @@ def test_a_folder_of_an_earlier_version_which_knows_no_such_times_has_nothing_to
     assert earlier != [*plan.tasks]
     assert len(run_tasks(earlier, spec).attempts) == 2
     assert run_batch([talks], spec).attempts == []
+
+
+# Files that somebody else wrote, or changed
+
+
+def test_a_transcript_that_was_corrected_is_kept_when_a_format_is_added(talks: Path, spec: BatchSpec) -> None:
+    run_batch([talks], spec)
+    out = Path(spec.output_dir)
+    before = written(spec)
+    (out / "a.txt").write_text("As it was said.\n")
+    again = run_batch([talks], replace(spec, formats=("txt", "srt")))
+    assert written(spec) == {
+        **before,
+        "a.txt": "As it was said.\n",
+        "a.new.txt": before["a.txt"],
+        "a.srt": ANY,
+        "b.srt": ANY,
+    }
+    assert again.outputs("a.wav") == ["a.new.txt", "a.srt"]
+    assert "output_kept" in again.warnings("a.wav")
+    assert "output_kept" not in again.warnings("b.wav")
+    facts = run_facts(read_history(out))
+    assert (facts["kept_outputs"], facts["kept_outputs_count"]) == (["a.txt"], 1)
+    assert "output_kept" in facts["warnings"]
+
+
+@pytest.mark.parametrize("why", ["a touch", "a deleted sibling", "another recording"])
+def test_a_corrected_transcript_is_kept_whyever_it_is_made_again(
+    why: str, talks: Path, spec: BatchSpec, audio: Any
+) -> None:
+    spec = replace(spec, formats=("txt", "srt"))
+    out = Path(spec.output_dir)
+    run_batch([talks], spec)
+    (out / "a.txt").write_text("As it was said.\n")
+    for _ in range(3):
+        if why == "a touch":
+            (talks / "a.wav").touch()
+        elif why == "another recording":
+            record(talks / "a.wav", audio, 0.3)
+        else:
+            (out / "a.srt").unlink()
+        assert len(run_batch([talks], spec).attempts) == 1
+        assert (out / "a.txt").read_text() == "As it was said.\n"
+    assert sorted(written(spec)) == ["a.new.txt", "a.srt", "a.txt", "b.srt", "b.txt"], "one new version, not three"
+
+
+def test_what_we_wrote_and_nobody_changed_is_replaced(talks: Path, spec: BatchSpec, audio: Any) -> None:
+    run_batch([talks], spec)
+    before = written(spec)
+    for loudness in (0.3, 0.2):
+        record(talks / "a.wav", audio, loudness)
+        again = run_batch([talks], spec)
+        assert again.outputs("a.wav") == ["a.txt"]
+        assert "output_kept" not in again.warnings("a.wav")
+    after = written(spec)
+    assert sorted(after) == ["a.txt", "b.txt"]
+    assert after["a.txt"] != before["a.txt"]
+
+
+def test_the_users_own_files_are_kept_where_inputs_and_outputs_share_a_folder(talks: Path, spec: BatchSpec) -> None:
+    """A reference, a link, a folder: whatever has the name."""
+    spec = replace(spec, output_dir=str(talks), formats=("txt", "srt", "vtt"))
+    (talks / "a.txt").write_text("A reference.\n")
+    (talks / "notes").write_text("Notes.\n")
+    (talks / "a.srt").symlink_to(talks / "notes")
+    (talks / "a.vtt").mkdir()
+    (talks / "a.new.vtt").write_text("Another.\n")
+    ended = run_batch([talks / "a.wav", talks / "b.wav"], spec)
+    assert ended.outputs("a.wav") == ["a.new.txt", "a.new.srt", "a.new-2.vtt"]
+    assert (talks / "a.txt").read_text() == "A reference.\n"
+    assert ((talks / "notes").read_text(), (talks / "a.srt").is_symlink()) == ("Notes.\n", True)
+    assert (talks / "a.new.vtt").read_text() == "Another.\n"
+
+
+def test_a_file_of_the_user_with_the_same_bytes_stays_the_users(talks: Path, spec: BatchSpec, audio: Any) -> None:
+    other = replace(spec, output_dir=f"{spec.output_dir}-2")
+    run_batch([talks / "a.wav"], spec)
+    Path(other.output_dir).mkdir()
+    text = written(spec)["a.txt"]
+    (Path(other.output_dir) / "a.txt").write_text(text)
+    assert run_batch([talks / "a.wav"], other).outputs("a.wav") == ["a.txt"]
+    record(talks / "a.wav", audio, 0.3)
+    assert run_batch([talks / "a.wav"], other).outputs("a.wav") == ["a.new.txt"]
+    assert (Path(other.output_dir) / "a.txt").read_text() == text
+
+
+def test_a_recording_is_not_replaced_by_audio_that_is_kept(talks: Path, spec: BatchSpec, audio: Any) -> None:
+    """The folder `audio` holds the recordings, and the output folder is the one above it."""
+    folder = talks / "audio"
+    folder.mkdir()
+    soundfile.write(folder / "c.flac", audio, 16_000)
+    before = (folder / "c.flac").read_bytes()
+    spec = replace(spec, output_dir=str(talks), preprocess=True, keep_audio=True)
+    first = run_batch([folder / "c.flac"], spec)
+    assert (folder / "c.flac").read_bytes() == before
+    assert (folder / "c.new.flac").is_file()
+    assert set(first.states.values()) == {"succeeded"}
+    (folder / "c.flac").touch()
+    again = run_batch([folder / "c.flac"], spec)
+    assert set(again.states.values()) == {"succeeded"}
+    assert (folder / "c.flac").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["c.flac", "c.new.flac"]
+
+
+def test_kept_audio_that_was_changed_is_not_replaced(talks: Path, spec: BatchSpec, audio: Any) -> None:
+    spec = replace(spec, preprocess=True, keep_audio=True)
+    run_batch([talks / "a.wav"], spec)
+    kept = Path(spec.output_dir) / "audio" / "a.flac"
+    kept.write_bytes(b"changed by hand")
+    record(talks / "a.wav", audio, 0.3)
+    run_batch([talks / "a.wav"], spec)
+    assert kept.read_bytes() == b"changed by hand"
+    assert kept.with_name("a.new.flac").is_file()
+
+
+def test_a_report_that_somebody_else_wrote_is_refused(talks: Path, spec: BatchSpec) -> None:
+    theirs = Path(spec.output_dir) / "report" / "errors.log"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("Errors of ours.\n")
+    with pytest.raises(UsageError, match=r"errors\.log isn't a report of trax_ray.*give another --output-dir"):
+        make_plan([str(talks)], spec)
+    theirs.unlink()
+    run_batch([talks], spec)
+    write_report(spec.output_dir, final=True)
+    clean_everything(Layout(Path(spec.output_dir)), 0.0)
+    assert make_plan([str(talks)], spec).tasks, "our own is replaced"

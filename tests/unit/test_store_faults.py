@@ -36,6 +36,7 @@ from trax_ray.store.inbox import waiting
 from trax_ray.store.journal import JournalWriter, iter_segment
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import BEAT_PERIOD_S, Lease, holder_of
+from trax_ray.store.outputs import Outputs
 from trax_ray.store.system import use
 from trax_ray.testing.clock import FakeClock
 from trax_ray.testing.factories import make_spec, make_task
@@ -222,6 +223,28 @@ def artifact_or_damage(root: Path, told: Told) -> None:
         assert found == {"text": "one two three"} or (found is None and not told)
 
 
+# Files that a user gets
+
+
+def export_beside_theirs(root: Path) -> None:
+    Outputs(Layout(root), "f").write({"a.txt": OLD})
+    (root / "b.txt").write_bytes(b"theirs")
+
+
+def export(root: Path, told: Told) -> None:
+    told.append(Outputs(Layout(root), "f").write({"a.txt": NEW, "b.txt": NEW}))
+
+
+def ours_or_theirs(root: Path, told: Told) -> None:
+    assert (root / "a.txt").read_bytes() in ([NEW] if told else [OLD, NEW])
+    assert (root / "b.txt").read_bytes() == b"theirs"
+    assert not list(root.glob("a.new*")), "what a run that died left is still known for ours"
+    assert not list(root.glob("b.new-*"))
+    if told or (root / "b.new.txt").exists():
+        assert (root / "b.new.txt").read_bytes() == NEW
+    assert told in ([], *([["a.txt", "b.new.txt"]] * count for count in (1, 2, 3)))
+
+
 def save_talk(root: Path) -> None:
     (root / "talk.mp3").write_bytes(TALK)
     os.utime(root / "talk.mp3", (1000, 1000))
@@ -298,6 +321,7 @@ CASES = [
     Case("put by the last resort", put, artifact_or_damage, piece=60, unsupported=("link", "rename_exclusively")),
     Case("get what is damaged", get, artifact_or_damage, put_beside_damage, piece=60),
     Case("content_hash", hash_talk, right_hash, save_talk, piece=30),
+    Case("outputs", export, ours_or_theirs, export_beside_theirs, piece=60),
     Case("lease", hold, free),
     Case("heartbeat", beat, named_or_free, piece=100),
     Case("inbox", command, commands, piece=30),

@@ -246,9 +246,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     made: list[Path] = []
     convert = conversion._convert
 
-    def counted(source: Hashed, target: Path, memo: Path) -> Any:
+    def counted(source: Hashed, *more: Any) -> Any:
         made.append(source.path)
-        return convert(source, target, memo)
+        return convert(source, *more)
 
     monkeypatch.setattr(conversion, "_convert", counted)
     return made
@@ -263,8 +263,9 @@ def converted(spec: BatchSpec, path: Path, name: str = "talk", audio: str = "") 
     return replace(task(path, name), depends_on=(f"p-{name}:{audio or f'.trax/audio/{name}.flac'}",))
 
 
-def prepare(spec: BatchSpec, one: BatchTask) -> Outcome:
-    first = PREPROCESS.task(PreprocessData(one.data["file_path"]), id=f"p-{one.id}", file_id=one.file_id)
+def prepare(spec: BatchSpec, one: BatchTask, output: str = "") -> Outcome:
+    data = PreprocessData(one.data["file_path"], output=output)
+    first = PREPROCESS.task(data, id=f"p-{one.id}", file_id=one.file_id)
     *_, outcome = run(Assignment(spec, first))
     assert isinstance(outcome, Outcome)
     return outcome
@@ -354,6 +355,7 @@ def test_audio_that_is_kept_and_audio_that_a_user_asked_for_stay(engine: Echo, s
     left_behind = audio_of(spec)
     left_behind.parent.mkdir(parents=True)
     left_behind.write_bytes(b"of an earlier run that kept no audio")
+    prepare(spec, kept, "audio/talk")
     attempt(spec, kept)
     folder = Path(spec.output_dir)
     assert (folder / "audio" / "talk.flac").is_file()

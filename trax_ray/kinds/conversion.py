@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -12,11 +12,21 @@ from typing import BinaryIO
 from trax_ray.codes import WarningCode
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
-from trax_ray.store.artifacts import ArtifactStore, Hashed, unchanged
+from trax_ray.store.artifacts import ArtifactStore, Hashed, content_hash, unchanged
 from trax_ray.store.files import ensure_folder, written_atomically
 from trax_ray.store.layout import Layout
 
-__all__ = ["FORMAT_VERSION", "KIND", "Converted", "convert", "converted_audio", "holds", "key_of", "private_audio"]
+__all__ = [
+    "FORMAT_VERSION",
+    "KIND",
+    "Converted",
+    "convert",
+    "converted_audio",
+    "holds",
+    "key_of",
+    "known_conversion",
+    "private_audio",
+]
 
 FORMAT_VERSION = 2
 
@@ -43,6 +53,7 @@ class Converted:
         audio: The FLAC file, a path below the output folder; empty in artifacts.
         content: SHA-256 of the recording that it was made from, hexadecimal; empty in artifacts.
         outputs: Files that a user gets, paths below the output folder; None in artifacts.
+        kept_outputs: Files of others that have the names of outputs, and were kept.
         cached: Whether the figures were there already; None in artifacts.
     """
 
@@ -60,6 +71,7 @@ class Converted:
     audio: str = ""
     content: str = ""
     outputs: tuple[str, ...] | None = None
+    kept_outputs: tuple[str, ...] = ()
     cached: bool | None = None
 
 
@@ -89,7 +101,13 @@ def converted_audio(assignment: Assignment, layout: Layout, content: str) -> Pat
 
 
 def convert(
-    store: ArtifactStore, source: Hashed, target: Path, memo: Path, *, needed: bool = True
+    store: ArtifactStore,
+    source: Hashed,
+    target: Path,
+    memo: Path,
+    *,
+    needed: bool = True,
+    before: Callable[[str], None] = lambda content: None,
 ) -> Generator[Progress, None, tuple[str, Converted]]:
     """Convert a recording to 16 kHz mono FLAC and analyse it, as far as that hasn't been done.
 
@@ -99,6 +117,7 @@ def convert(
         target: The FLAC file; one that was made from other content is replaced.
         memo: Folder of remembered hashes.
         needed: Whether the file has to be there in the end, or the figures alone do.
+        before: Called with the SHA-256 of the FLAC file's bytes before it gets its name.
 
     Yields:
         Progress.
@@ -114,7 +133,7 @@ def convert(
     known = store.get(key)
     if known is None or (needed and not holds(target, source.content)):
         ensure_folder(target.parent)
-        found = yield from _convert(source, target, memo)
+        found = yield from _convert(source, target, memo, before)
         found = replace(found, processing_s=round(time.monotonic() - started, 3))
         known = store.put(key, to_json(found))[1]
     return key, from_json(Converted, known)
@@ -140,7 +159,15 @@ def key_of(store: ArtifactStore, content: str) -> str:
     return store.key(content, "preprocess", {"sample_rate_hz": 16_000}, "", FORMAT_VERSION)
 
 
-def _convert(source: Hashed, target: Path, memo: Path) -> Generator[Progress, None, Converted]:
+def known_conversion(store: ArtifactStore, content: str) -> Converted | None:
+    """What is known of a recording that was converted; None where none was."""
+    known = store.get(key_of(store, content))
+    return None if known is None else from_json(Converted, known)
+
+
+def _convert(
+    source: Hashed, target: Path, memo: Path, before: Callable[[str], None]
+) -> Generator[Progress, None, Converted]:
     import numpy as np
     import soundfile
 
@@ -152,23 +179,26 @@ def _convert(source: Hashed, target: Path, memo: Path) -> Generator[Progress, No
     analyser, detector = Analyser(), SileroDetector()
     probabilities = []
     samples = 0
-    with (
-        written_atomically(target) as temporary,
-        unchanged(source, memo),  # looked at before the file has its name
-        stream(source.path) as blocks,
-        temporary.open("r+b") as file,
-        _Sink(file) as sink,
-        soundfile.SoundFile(sink, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16") as flac,
-    ):
-        flac.comment = _comment(source.content)
-        for block in blocks:
-            flac.write(block)
-            sink.check()
-            analyser.feed(block)
-            probabilities.append(detector.feed(block))
-            samples += len(block)
-            yield Progress(0.0)
-        warnings = blocks.warnings
+    with written_atomically(target) as temporary:
+        with (
+            unchanged(source, memo),
+            stream(source.path) as blocks,
+            temporary.open("r+b") as file,
+            _Sink(file) as sink,
+            soundfile.SoundFile(
+                sink, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16"
+            ) as flac,
+        ):
+            flac.comment = _comment(source.content)
+            for block in blocks:
+                flac.write(block)
+                sink.check()
+                analyser.feed(block)
+                probabilities.append(detector.feed(block))
+                samples += len(block)
+                yield Progress(0.0)
+            warnings = blocks.warnings
+        before(content_hash(temporary))
     probabilities.append(detector.finish())
     speech_s = total_s(spans_of(np.concatenate(probabilities), samples))
     figures = analyser.figures()

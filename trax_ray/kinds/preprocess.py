@@ -11,9 +11,10 @@ from trax_ray.core.task import Outcome, TaskType
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
-from trax_ray.kinds.conversion import KIND, convert, key_of, private_audio
+from trax_ray.kinds.conversion import KIND, convert, holds, key_of, private_audio
 from trax_ray.store.artifacts import ArtifactStore, hash_of
 from trax_ray.store.layout import Layout
+from trax_ray.store.outputs import Outputs
 
 __all__ = ["PREPROCESS", "PreprocessData", "preprocess"]
 
@@ -52,15 +53,31 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     task, data = assignment.task, PREPROCESS.read(assignment.task)
     layout = Layout(Path(assignment.spec.output_dir))
     store = ArtifactStore(layout.artifacts)
-    target = layout.output_dir / f"{data.output}.flac" if data.output else private_audio(layout, task.file_id)
     source = hash_of(Path(data.file_path), layout.hashes)
     cached = store.has(key_of(store, source.content))
-    key, converted = yield from convert(store, source, target, layout.hashes, needed=bool(data.output))
+    written = Outputs(layout, task.file_id)
+    wanted = f"{data.output}.flac"
+    if data.output:
+        name = written.place(wanted, lambda path: cached and holds(path, source.content))
+        target = layout.output_dir / name
+    else:
+        target = private_audio(layout, task.file_id)
+    key, converted = yield from convert(
+        store,
+        source,
+        target,
+        layout.hashes,
+        needed=bool(data.output),
+        before=lambda content: written.remember({name: content}) if data.output else None,
+    )
     warnings = converted.warnings
     if task.file_id != task.id:
         said_later = {*converted.media_warnings, WarningCode.NO_SPEECH}
         warnings = tuple(name for name in warnings if name not in said_later)
     audio = str(target.relative_to(layout.output_dir))
+    kept = (wanted,) if data.output and audio != wanted else ()
+    if kept:
+        warnings = tuple(sorted({*warnings, WarningCode.OUTPUT_KEPT}))
     outputs = (audio,) if data.output else ()
     figures = replace(
         converted,
@@ -69,6 +86,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         audio=audio,
         content=source.content,
         outputs=outputs,
+        kept_outputs=kept,
         cached=cached,
     )
     yield Outcome(artifact_key=key, metrics=to_json(figures))

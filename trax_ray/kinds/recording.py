@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from trax_ray.codes import FailureCode
+from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.core.policy.quality import accuracy_percent
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
 from trax_ray.kinds.accuracy import count_errors, read_reference
 from trax_ray.kinds.assignment import Assignment, Progress
-from trax_ray.kinds.conversion import convert, converted_audio, private_audio
+from trax_ray.kinds.conversion import convert, converted_audio, holds, known_conversion, private_audio
 from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
 from trax_ray.kinds.transcript import Figures, Source, Transcript
 from trax_ray.providers.registry import is_service, revision_of
 from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of, unchanged
-from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.store.outputs import Outputs
 
 __all__ = [
     "CLAIM_PERIOD_S",
@@ -267,13 +267,18 @@ def _audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tup
     """
     if recording.audio is None:
         return recording.hashed.path, ()
+    made = known_conversion(recording.store, recording.content)
+    if made is not None and holds(recording.audio, recording.content):
+        return recording.audio, made.media_warnings
+    # Not under its name, where somebody else's file may stand by now.
+    private = private_audio(recording.layout, recording.task.file_id)
     # A file of its own: whoever holds a claim comes here, and the locks of claims may be the same one.
     lease = yield from _lock(recording, recording.layout.claim(f"-{recording.task.file_id}"))
     try:
-        _, converted = yield from convert(recording.store, recording.hashed, recording.audio, recording.layout.hashes)
+        _, converted = yield from convert(recording.store, recording.hashed, private, recording.layout.hashes)
     finally:
         lease.release()
-    return recording.audio, converted.media_warnings
+    return private, converted.media_warnings
 
 
 def result_of(working: Generator[Progress, None, T]) -> T:
@@ -307,7 +312,12 @@ def finished(recording: Recording, transcript: Transcript, *, output: str, refer
         )
     if transcript.source.file_id != recording.task.file_id:
         figures = replace(figures, duplicate_of=transcript.source.name)
-    figures = replace(figures, outputs=_write(recording, transcript, output) if output else ())
+    figures = replace(figures, outputs=())
+    if output:
+        outputs, kept = _write(recording, transcript, output)
+        more = {WarningCode.OUTPUT_KEPT.value} if kept else set()
+        warnings = tuple(sorted({*figures.warnings, *more}))
+        figures = replace(figures, outputs=outputs, kept_outputs=kept, warnings=warnings)
     if recording.audio is not None:
         # What can't be deleted takes room, and that is no reason to fail.
         with suppress(OSError):
@@ -315,18 +325,18 @@ def finished(recording: Recording, transcript: Transcript, *, output: str, refer
     return figures
 
 
-def _write(recording: Recording, transcript: Transcript, output: str) -> tuple[str, ...]:
-    """Write the transcript in the formats that were asked for; paths below the output folder.
+def _write(recording: Recording, transcript: Transcript, output: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write the transcript in the formats that were asked for.
 
-    A file that has these bytes already isn't written again.
+    Returns:
+        The files, paths below the output folder, and those of others that were kept, beside which ours are.
     """
     from trax_ray.media.subtitles import render
 
-    names = []
+    wanted = {}
     for suffix in recording.assignment.spec.formats:
         path = recording.layout.transcript(output, suffix)
-        ensure_folder(path.parent)
         text = render(suffix, transcript.segments, meta=transcript.about())
-        write_atomically(path, text.encode("utf-8", "backslashreplace"))
-        names.append(str(path.relative_to(recording.layout.output_dir)))
-    return tuple(names)
+        wanted[str(path.relative_to(recording.layout.output_dir))] = text.encode("utf-8", "backslashreplace")
+    names = Outputs(recording.layout, recording.task.file_id).write(wanted)
+    return tuple(names), tuple(name for name, written in zip(wanted, names, strict=True) if name != written)

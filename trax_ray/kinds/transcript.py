@@ -181,6 +181,7 @@ class Figures:
         chunks: How many parts it was made from; None where it was made whole.
         cached: Whether it was there already; None for parts that were made.
         outputs: Files that were written, paths below the output folder; None for parts, which write none.
+        kept_outputs: Files of others that have the names of outputs, and were kept.
         duplicate_of: Name of the input of which this one is a copy; None where it is none.
         wer_errors: Word errors against the reference; None here and below without one.
         wer_words: Words of the reference.
@@ -203,6 +204,7 @@ class Figures:
     chunks: int | None = None
     cached: bool | None = None
     outputs: tuple[str, ...] | None = None
+    kept_outputs: tuple[str, ...] = ()
     duplicate_of: str | None = None
     wer_errors: int | None = None
     wer_words: int | None = None

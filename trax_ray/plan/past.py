@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.errors import UsageError
 from trax_ray.store.batch_journal import read_state
-from trax_ray.store.files import explain
-from trax_ray.store.layout import Layout
+from trax_ray.store.files import explain, shown
+from trax_ray.store.layout import TABLES, Layout
 
 __all__ = ["Past", "outputs_of", "read_past"]
 
@@ -48,14 +51,34 @@ def read_past(output_dir: str) -> Past:
 
     Raises:
         JournalError: The journal is damaged, or of another version.
+        UsageError: There is none, and a report that somebody else wrote.
         FileError: It can't be read.
     """
     layout = Layout(Path(output_dir))
     mark = _mark(layout)  # before the reading: what comes after it is news
     if not mark:
+        _expect_no_other_report(layout)
         return Past()
     state = read_state(layout)
     return Past(outputs_of(record.task for record in state.records.values()), mark, state)
+
+
+def _expect_no_other_report(layout: Layout) -> None:
+    """See that a folder in which no batch has been holds no report that somebody else wrote.
+
+    Raises:
+        UsageError: It does, and the batch would replace it.
+    """
+    try:
+        ours = "schema_version" in json.loads(layout.run_json.read_bytes())
+    except (OSError, ValueError, TypeError):
+        ours = False
+    tables = [layout.table(name) for name in TABLES]
+    taken = [path for path in (*tables, layout.run_json, layout.errors_log) if os.path.lexists(path)]
+    if taken and not ours:
+        raise UsageError(
+            f"{shown(taken[0])} isn't a report of trax_ray, and would be overwritten: give another --output-dir"
+        )
 
 
 def _mark(layout: Layout) -> _Mark:

@@ -36,6 +36,9 @@ __all__ = ["write_history", "write_report"]
 MAX_DECISIONS = 1000
 """Decisions on how many attempts may run that run.json holds, the newest; the journal has all."""
 
+MAX_KEPT_OUTPUTS = 1000
+"""Files of others that run.json names, beside which ours lie."""
+
 
 def write_report(output_dir: str | Path, *, final: bool) -> dict[str, Any]:
     """Rebuild a batch's report from its journal and its artifacts; may be done while the batch runs.
@@ -105,6 +108,7 @@ def run_facts(history: History) -> dict[str, Any]:
     quality = ledger.total.quality.metrics(
         succeeded=verdicts[TaskState.SUCCEEDED], failed=verdicts[TaskState.FAILED], elapsed_s=history.worked_s
     )
+    kept = [name for record in state.records.values() for name in record.metrics.get("kept_outputs") or ()]
     facts = {
         "schema_version": SCHEMA_VERSION,
         "name": history.spec.get("name", ""),
@@ -130,6 +134,8 @@ def run_facts(history: History) -> dict[str, Any]:
         "scaling_count": len(history.decisions),
         "quality_metrics": quality,
         "warnings": explained(quality["warnings"]),
+        "kept_outputs": kept[:MAX_KEPT_OUTPUTS],
+        "kept_outputs_count": len(kept),
         "spec": history.spec,
         "epochs": [
             {

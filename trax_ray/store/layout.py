@@ -14,10 +14,13 @@ from typing import NamedTuple
 
 from trax_ray.core.spec import OUTPUT_FORMATS
 
-__all__ = ["Layout", "fold", "plan_names"]
+__all__ = ["TABLES", "Layout", "fold", "plan_names"]
 
 MAX_NAME_BYTES = 255
 """What a name may have on the file systems in use: ext4, XFS, Btrfs, APFS, NFS."""
+
+TABLES = ("files", "tasks", "attempts", "segments")
+"""Tables of the report."""
 
 _ENHANCED = ".enhanced"
 _LONGEST_SUFFIX_BYTES = len(_ENHANCED) + 1 + max(map(len, OUTPUT_FORMATS))
@@ -101,7 +104,7 @@ class Layout:
         return self.output_dir / "report"
 
     def table(self, name: str) -> Path:
-        """A table of the report: `files`, `tasks`, `attempts` or `segments`."""
+        """A table of the report, of `TABLES`."""
         return self.report / f"{name}.parquet"
 
     @property
