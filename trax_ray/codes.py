@@ -78,9 +78,12 @@ class FailureCode(_Code):
     NOT_FOUND = ("not_found", _PERMANENT, _IN_FILE,
         "the file isn't there",
         "correct the path, or bring the file back")
+    FOLDER_AWAY = ("folder_away", _CONFIG, _IN_FILE,
+        "the folder that the recording was in isn't there any more, or is empty: a disk or a share that was unmounted",
+        "bring the folder back, then run the same command again")
     PERMISSION_DENIED = ("permission_denied", _PERMANENT, _IN_FILE,
         "the file may not be read",
-        "change its permissions, then `touch` it")
+        "change its permissions, then run the same command again")
     IS_A_DIRECTORY = ("is_a_directory", _PERMANENT, _IN_FILE,
         "a folder where a recording should be",
         "name a file")

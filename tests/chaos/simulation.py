@@ -33,7 +33,7 @@ from simulated_coordinator import Coordinator
 from simulated_workers import transcript_of
 from simulated_world import MOMENTS, VICTIMS, Doom, Draws, World
 
-from trax_ray.core.ids import digest
+from trax_ray.core.ids import digest, is_same_work
 from trax_ray.core.state.events import Revived, Started, decode_event
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import TaskState
@@ -251,7 +251,7 @@ def _judge_attempts(world: World) -> None:
         elif isinstance(event, Revived):
             for task in event.tasks:
                 known = state.records[task.id]
-                if known.state is TaskState.SUCCEEDED and known.task.fingerprint == task.fingerprint:
+                if known.state is TaskState.SUCCEEDED and is_same_work(known.task.fingerprint, task.fingerprint):
                     world.problem(f"{task.id} had succeeded and hasn't changed, but was to be done again")
         state.handle(event, at)
     for key, count in world.executed.items():

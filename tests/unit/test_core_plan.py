@@ -170,7 +170,13 @@ def test_what_does_not_matter(name: str) -> None:
 
 def test_no_field_of_a_spec_is_forgotten_here() -> None:
     assert {entry.name for entry in fields(BatchSpec)} == set(CHANGED_SPEC) | set(OTHER_SPEC)
-    assert {entry.name for entry in fields(InputFile)} == set(CHANGED_ENTRY) | {"path", "name", "priority", "extra"}
+    assert {entry.name for entry in fields(InputFile)} == set(CHANGED_ENTRY) | {
+        "path",
+        "name",
+        "priority",
+        "missing",
+        "extra",
+    }
 
 
 def test_name_priority_order_and_resources_do_not_matter() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 import soundfile
 
 from tests.support.in_process import run_batch, run_tasks
+from trax_ray.codes import FailureCode
 from trax_ray.core.spec import BatchSpec
-from trax_ray.errors import UsageError
+from trax_ray.core.state.events import Dispatch
+from trax_ray.errors import FileError, UsageError
 from trax_ray.kinds import chunk as chunking
+from trax_ray.kinds.failures import failure_of_task
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
 from trax_ray.plan.plan import make_plan
@@ -23,6 +27,7 @@ from trax_ray.report.fold import read_history
 from trax_ray.report.write import run_facts, write_report
 from trax_ray.store.cleaning import clean_everything
 from trax_ray.store.layout import Layout
+from trax_ray.testing.factories import make_task
 
 
 class Counted:
@@ -227,3 +232,110 @@ def test_a_report_that_somebody_else_wrote_is_refused(talks: Path, spec: BatchSp
     write_report(spec.output_dir, final=True)
     clean_everything(Layout(Path(spec.output_dir)), 0.0)
     assert make_plan([str(talks)], spec).tasks, "our own is replaced"
+
+
+# Recordings that go, and come back
+
+
+@pytest.mark.parametrize("how", ["unmounted", "an empty mount point"])
+@pytest.mark.parametrize("preprocess", [False, True])
+def test_a_share_that_vanishes_parks_the_batch_and_the_same_command_continues(
+    how: str, preprocess: bool, talks: Path, spec: BatchSpec
+) -> None:
+    spec = replace(spec, preprocess=preprocess)
+    away = talks.with_name("away")
+
+    def unmount(dispatch: Dispatch) -> None:
+        if dispatch.task.data["name"] == "b.wav" and talks.exists() and not away.exists():
+            talks.rename(away)
+            if how != "unmounted":
+                talks.mkdir()
+
+    first = run_batch([talks], spec, before=unmount)
+    assert (first.state.finished, first.codes()) == ("parked", {})
+    (failure,) = first.state.parked.values()
+    assert (failure.code, failure.failure_class.value) == ("folder_away", "config")
+    assert f"{talks} isn't there any more" in failure.message
+    if talks.exists():
+        talks.rmdir()
+    away.rename(talks)
+    again = run_batch([talks], spec)
+    assert (again.state.finished, set(again.states.values())) == ("complete", {"succeeded"})
+    assert sorted(written(spec)) == ["a.txt", "b.txt"]
+    assert run_batch([talks], spec).attempts == []
+
+
+def test_parts_of_a_recording_on_a_share_that_vanishes_park_the_batch_too(
+    samples: Path, talks: Path, spec: BatchSpec
+) -> None:
+    shutil.copy(samples / "stories" / "the_river.ogg", talks / "c.ogg")
+    spec = replace(spec, chunk_size_s=20)
+    away = talks.with_name("away")
+
+    def unmount(dispatch: Dispatch) -> None:
+        if dispatch.task.chunk == 1 and talks.exists():
+            talks.rename(away)
+
+    first = run_batch([talks / "c.ogg"], spec, before=unmount)
+    assert (first.state.finished, first.codes()) == ("parked", {})
+    away.rename(talks)
+    again = run_batch([talks / "c.ogg"], spec)
+    assert set(again.states.values()) == {"succeeded"}
+
+
+def test_a_recording_that_was_deleted_fails_alone_and_is_done_when_it_is_back(talks: Path, spec: BatchSpec) -> None:
+    kept = (talks / "a.wav").read_bytes()
+    first = run_batch([talks], spec, before=lambda dispatch: (talks / "a.wav").unlink(missing_ok=True))
+    assert (first.states, first.codes()) == ({"a.wav": "failed", "b.wav": "succeeded"}, {"a.wav": "not_found"})
+    listed = [talks / "a.wav", talks / "b.wav"]
+    still = run_batch(listed, spec)
+    assert still.states["a.wav"] == "failed"
+    assert run_batch(listed, spec).attempts == [], "it isn't looked for again and again"
+    (talks / "a.wav").write_bytes(kept)
+    assert set(run_batch(listed, spec).states.values()) == {"succeeded"}
+
+
+def test_a_recording_that_was_not_found_and_is_there_unchanged_is_done(talks: Path, spec: BatchSpec) -> None:
+    """Its size, its time and its inode are those that the plan of the run saw in which it was away."""
+    away = talks.with_name("away.wav")
+
+    def hide(dispatch: Dispatch) -> None:
+        if dispatch.task.data["name"] == "a.wav":
+            os.link(talks / "a.wav", away)
+            (talks / "a.wav").unlink()
+
+    assert run_batch([talks], spec, before=hide).codes() == {"a.wav": "not_found"}
+    away.rename(talks / "a.wav")
+    assert set(run_batch([talks], spec).states.values()) == {"succeeded"}
+
+
+def test_a_recording_that_is_back_by_the_time_one_looks_is_tried_again(talks: Path) -> None:
+    task = make_task("t", data={"file_path": str(talks / "a.wav")})
+    gone = FileError("can't read a.wav", code=FailureCode.NOT_FOUND)
+    failure = failure_of_task(gone, task)
+    assert (failure.code, failure.failure_class.value) == ("file_busy", "transient")
+    missing = replace(task, data={**task.data, "reference": str(talks / "none.txt")})
+    assert failure_of_task(gone, missing).code == "not_found", "it is the reference that is gone"
+    elsewhere = replace(task, data={"file_path": str(talks / "none" / "a.wav"), "missing": True})
+    assert failure_of_task(gone, elsewhere).code == "not_found", "a name that was wrong from the start parks nothing"
+    assert failure_of_task(gone, make_task("t")).code == "not_found"
+
+
+@pytest.mark.parametrize("preprocess", [False, True])
+def test_a_finished_recording_that_was_archived_keeps_its_result(
+    preprocess: bool, talks: Path, spec: BatchSpec, tmp_path: Path
+) -> None:
+    spec = replace(spec, preprocess=preprocess)
+    listed = [talks / "a.wav", talks / "b.wav"]
+    run_batch(listed, spec)
+    (talks / "a.wav").rename(tmp_path / "archived.wav")
+    again = run_batch(listed, spec)
+    assert (again.attempts, set(again.states.values())) == ([], {"succeeded"})
+    assert again.plan is not None
+    assert f"1 not there any more, whose transcripts stay, such as {talks / 'a.wav'}" in again.plan.notes
+    (talks / "b.wav").unlink()
+    talks.rmdir()
+    last = run_batch(listed, spec)
+    assert (last.attempts, set(last.states.values())) == ([], {"succeeded"}), "where all of them were archived too"
+    with pytest.raises(UsageError, match="no such file"):
+        run_batch([talks / "c.wav"], spec)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from pathlib import Path
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.task import Category, Failure, FailureClass
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
 from trax_ray.errors import DiskFull, TraxRayError
-from trax_ray.store.files import explain
+from trax_ray.store.files import explain, shown
 
-__all__ = ["failure_of"]
+__all__ = ["failure_of", "failure_of_task"]
 
 MESSAGE_CHARACTERS = 600
 
@@ -45,6 +46,38 @@ def failure_of(error: BaseException) -> Failure:
             "the attempt ran out of memory in its process",
         )
     return Failure(FailureClass.UNKNOWN, Category.PROCESSING, FailureCode.UNEXPECTED, _sentence(error))
+
+
+def failure_of_task(error: BaseException, task: BatchTask) -> Failure:
+    """The failure that an exception of a task's attempt means, after a look at the recording that it is about.
+
+    A recording that was there when the batch was planned isn't to blame where its folder has gone: a disk or a share
+    was unmounted, and all that is on it would fail for good one after the other. So the batch is parked.
+    """
+    failure = failure_of(error)
+    path, reference = task.data.get("file_path"), task.data.get("reference")
+    in_reading = failure.category is Category.FILE or failure.code == FailureCode.NOT_DECODABLE
+    if not in_reading or not path or task.data.get("missing"):
+        return failure
+    folder = Path(path).parent
+    if _is_away(folder):
+        message = f"{shown(folder)} isn't there any more, or is empty: was a disk or a share unmounted? Bring it back"
+        return Failure(FailureClass.CONFIG, Category.FILE, FailureCode.FOLDER_AWAY, message, parks="*")
+    if failure.code == FailureCode.NOT_FOUND and all(map(os.path.exists, filter(None, (path, reference)))):
+        message = f"{failure.message}; it is there again"
+        return Failure(FailureClass.TRANSIENT, Category.FILE, FailureCode.FILE_BUSY, message)
+    return failure
+
+
+def _is_away(folder: Path) -> bool:
+    """Whether a folder in which there was something is gone; what a share was mounted on is empty then."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except PermissionError:
+        return False  # one may be allowed to read a file and not to list its folder
+    except OSError:
+        return True
 
 
 _NETWORK = {errno.ENETUNREACH, errno.EHOSTUNREACH}

@@ -30,12 +30,14 @@ class PreprocessData:
             until the input's transcript is; it isn't made again where its figures are known: who needs it makes it, and
             often nobody does.
         size_bytes: What it weighs in the estimate of the time still to go.
+        missing: It couldn't be looked at when it was planned: it isn't there, or its disk isn't.
     """
 
     file_path: str
     name: str = ""
     output: str = ""
     size_bytes: int = 0
+    missing: bool = False
 
 
 def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:

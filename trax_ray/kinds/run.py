@@ -20,7 +20,7 @@ from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import ResourceError, SetupError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
-from trax_ray.kinds.failures import failure_of
+from trax_ray.kinds.failures import failure_of_task
 
 __all__ = ["call", "kind_of", "make_attempt", "make_call", "run", "timed_out"]
 
@@ -146,7 +146,7 @@ def _begin(assignment: Assignment) -> float:
 
 def _failed(assignment: Assignment, error: BaseException) -> Outcome:
     logger.debug("%s: attempt %d raised", assignment.task.id, assignment.attempt, exc_info=error)
-    return Outcome(failure=failure_of(error))
+    return Outcome(failure=failure_of_task(error, assignment.task))
 
 
 def _finish(assignment: Assignment, outcome: Outcome, began: float) -> Outcome:

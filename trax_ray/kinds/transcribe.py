@@ -45,6 +45,7 @@ class TranscribeData:
         model: Speech model; None takes the batch's.
         prompt: Text that primes the model; None takes the batch's.
         extra: What a manifest says besides; the report passes it on.
+        missing: It couldn't be looked at when it was planned: it isn't there, or its disk isn't.
     """
 
     file_path: str
@@ -56,6 +57,7 @@ class TranscribeData:
     model: str | None = None
     prompt: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    missing: bool = False
 
     @property
     def whole(self) -> Part:

@@ -332,11 +332,12 @@ def _described(entry: Found, output: str, reference_dir: Path | None, priority: 
     reference = Path(row.reference) if row.reference else None
     if reference is None and reference_dir is not None:
         reference = find_reference(reference_dir, entry.relative)
+    missing = False
     try:
         status = os.stat(entry.path)
     except OSError:
         # The attempt will find out what is wrong, and the report will say it.
-        identity = (0, 0, 0, 0)
+        missing, identity = True, (0, 0, 0, 0)
     else:
         identity = (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
     return InputFile(
@@ -353,5 +354,6 @@ def _described(entry: Found, output: str, reference_dir: Path | None, priority: 
         language=row.language,
         model=row.model,
         prompt=row.prompt,
+        missing=missing,
         extra=row.extra,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trax_ray.core.state.machine import BatchState
-from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.core.task import BatchTask, TaskState, TaskType
 from trax_ray.errors import UsageError
 from trax_ray.store.batch_journal import read_state
 from trax_ray.store.files import explain, shown
@@ -26,10 +26,12 @@ class Past:
 
     Args:
         outputs: The names of outputs that earlier runs gave, by file id; of converted audio that is kept, by task id.
+        transcribed: Ids of the inputs whose transcripts are made.
         mark: What tells whether the journal has grown since: its segments and their sizes.
     """
 
     outputs: Mapping[str, str] = field(default_factory=dict)
+    transcribed: frozenset[str] = frozenset()
     mark: _Mark = ()
     _state: BatchState | None = None
 
@@ -60,7 +62,15 @@ def read_past(output_dir: str) -> Past:
         _expect_no_other_report(layout)
         return Past()
     state = read_state(layout)
-    return Past(outputs_of(record.task for record in state.records.values()), mark, state)
+    records = state.records.values()
+    transcribed = frozenset(
+        record.task.file_id
+        for record in records
+        if record.state is TaskState.SUCCEEDED
+        and record.task.task_type is TaskType.TRANSCRIBE
+        and not record.task.parent
+    )
+    return Past(outputs_of(record.task for record in records), transcribed, mark, state)
 
 
 def _expect_no_other_report(layout: Layout) -> None:

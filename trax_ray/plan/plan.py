@@ -41,6 +41,7 @@ class Plan:
         tasks: In the order in which they are to run.
         recordings: What is transcribed, in the order in which it was named or found.
         missing: Paths that were named and where nothing is; among others they are failed rows.
+        archived: Those of them whose transcripts earlier runs made: they stay, and nothing fails.
         ignored: Files in folders that aren't media.
         unreadable: Folders that can't be listed, with the reason.
         notice: What one should know of the model, where it wasn't named; may be empty.
@@ -52,6 +53,7 @@ class Plan:
     tasks: tuple[BatchTask, ...]
     recordings: tuple[InputFile, ...]
     missing: tuple[str, ...] = ()
+    archived: tuple[str, ...] = ()
     ignored: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     notice: str = ""
@@ -64,8 +66,12 @@ class Plan:
         notes = ["converted to 16 kHz mono FLAC first"] if self.spec.preprocess else []
         if self.ignored:
             notes.append(f"{self.ignored} other files ignored")
-        if self.missing:
-            notes.append(f"{len(self.missing)} not there, such as {shown(self.missing[0])}")
+        if self.archived:
+            count, name = len(self.archived), shown(self.archived[0])
+            notes.append(f"{count} not there any more, whose transcripts stay, such as {name}")
+        missing = [path for path in self.missing if path not in set(self.archived)]
+        if missing:
+            notes.append(f"{len(missing)} not there, such as {shown(missing[0])}")
         return (*notes, *(f"can't read {path}: {reason}" for path, reason in self.unreadable.items()))
 
     @property
@@ -182,17 +188,20 @@ class Planner:
         output_dir = Path(spec.output_dir)
         reference = _reference_folder(spec)
         found = scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
-        if not found.present:
+        ended = [entry.path for entry in found.found if file_id_of(entry.path) in self.past.transcribed]
+        if not found.present and not ended:
             raise UsageError(f"nothing to transcribe: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
         taken = self._taken()
         entries = describe(found.found, taken=taken, reference_dir=reference, priority=spec.priority)
         audio = _audio({file_id_of(entry.path): entry.output for entry in entries}, spec, taken)
         tasks = _in_order(found.found, entries, spec, audio)
+        missing = tuple(entry.path for entry in entries if entry.missing)
         return Plan(
             spec=spec,
             tasks=tuple(tasks),
             recordings=tuple(entries),
-            missing=tuple(entry.path for entry in found.found if entry.missing),
+            missing=missing,
+            archived=tuple(path for path in missing if path in set(ended)),
             ignored=found.ignored,
             unreadable=found.unreadable,
             notice="" if named else notice(spec.model),
@@ -263,7 +272,8 @@ class Planner:
     def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
         """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
         output = self._output_of(task.id, PurePath("audio", PurePath(entry.path).name))
-        more = {"file_path": entry.path, "name": entry.name, "output": output}
+        more: dict[str, Any] = {"file_path": entry.path, "name": entry.name, "output": output}
+        more |= {"missing": True} if entry.missing else {}
         return replace(task, data={**task.data, **more})
 
     def _output_of(self, each_id: str, relative: PurePath) -> str:

@@ -56,6 +56,7 @@ class InputFile:
         priority: Lower runs first.
         model: Speech model; None takes the batch's.
         prompt: Text that primes the model; None takes the batch's.
+        missing: Whether it couldn't be looked at.
         extra: What a manifest says besides, by its column names; the report passes it on, nothing else reads it.
     """
 
@@ -72,6 +73,7 @@ class InputFile:
     priority: int = 0
     model: str | None = None
     prompt: str | None = None
+    missing: bool = False
     extra: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
 
 
@@ -126,6 +128,7 @@ def plan_file(
             model=entry.model,
             prompt=entry.prompt,
             extra=dict(entry.extra or {}),
+            missing=entry.missing,
         ),
         id=f"{TRANSCRIBE.name}-{file_id}",
         file_id=file_id,
@@ -172,6 +175,7 @@ def plan_chain(
             name=entry.name,
             output=audio,
             size_bytes=entry.size_bytes // CONVERSIONS_PER_TRANSCRIPTION,
+            missing=entry.missing,
         ),
         id=f"{PREPROCESS.name}-{file_id}",
         file_id=file_id,

@@ -502,7 +502,9 @@ class _Books:
             known = self.tasks.get(child.id)
             if known is None:
                 self._add(child)
-            elif known.ended and not (known.state is _State.SUCCEEDED and known.fingerprint == child.fingerprint):
+            elif known.ended and not (
+                known.state is _State.SUCCEEDED and _is_same(known.fingerprint, child.fingerprint)
+            ):
                 self._renew(known, child)
                 again.append(known)
         for each in again:
@@ -638,6 +640,12 @@ def _fault(store: ArtifactStore, key: str) -> str:
     except ValueError:
         return "is no key at all"
     return "" if whole else "is damaged" if there else "is not there"
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two fingerprints are of the same work; what is behind a dash counts where both have it."""
+    parts = one.split("-"), other.split("-")
+    return all(first == second for first, second in zip(*parts, strict=False))
 
 
 def main(arguments: list[str]) -> int:

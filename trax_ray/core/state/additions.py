@@ -21,7 +21,8 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[st
     """The events of giving tasks to the present run.
 
     A task that succeeded or failed is done again only when its fingerprint differs; one that was cancelled, or
-    given up because of another one, always. One that is open in this run already isn't touched.
+    given up because of another one, always, and one whose file was missing when that is there. What succeeded stays so
+    where its file isn't there any more: it was archived. One that is open in this run already isn't touched.
 
     Args:
         ledger: What the folder has.
@@ -41,7 +42,7 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[st
         record = ledger.records.get(task.id)
         if record is None:
             given[task.id] = (TasksAdded, task)
-        elif record.state.terminal and (_left_undone(record) or _outdated(record, task) or task.id in missing):
+        elif record.state.terminal and not _archived(record, task) and _is_to_do(record, task, missing):
             given[task.id] = (Revived, task)
         elif task.id not in ledger.run.members:
             given[task.id] = (Known, task)
@@ -50,6 +51,22 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[st
         members = tuple(task for _, task in group)
         events.append(Known(tuple(task.id for task in members)) if kind is Known else kind(members))
     return events
+
+
+def _is_to_do(record: TaskRecord, task: BatchTask, missing: Collection[str]) -> bool:
+    return _left_undone(record) or _came_back(record, task) or _outdated(record, task) or task.id in missing
+
+
+def _archived(record: TaskRecord, task: BatchTask) -> bool:
+    """Its file can't be looked at any more, and its result is made."""
+    return record.state is TaskState.SUCCEEDED and bool(task.data.get("missing"))
+
+
+def _came_back(record: TaskRecord, task: BatchTask) -> bool:
+    """Its file wasn't there, and is."""
+    gone = record.failure is not None and record.failure.code == FailureCode.NOT_FOUND
+    there = bool(task.data.get("file_path")) and not task.data.get("missing")
+    return record.state is TaskState.FAILED and gone and there
 
 
 def _left_undone(record: TaskRecord) -> bool:
