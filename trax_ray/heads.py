@@ -61,6 +61,7 @@ __all__ = [
     "ray_folder",
     "reap_orphans",
     "up",
+    "usable_cores",
 ]
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,14 @@ def answers(address: str, timeout_s: float = 1.0) -> bool:
             return True
     except (OSError, ValueError, OverflowError):
         return False
+
+
+def usable_cores() -> int:
+    """Cores that this process, and a head that it starts, may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
 
 
 def object_store_bytes() -> int:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from trax_ray.cli import batch as command
 from trax_ray.cli import recorded
 from trax_ray.cli.app import app
-from trax_ray.core.progress import BatchProgress
+from trax_ray.core.progress import BatchProgress, Phase
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.state.events import CoordinatorStarted, TasksAdded, encode_event
 from trax_ray.core.task import BatchTask, TaskType
@@ -506,7 +506,7 @@ def test_the_first_line_says_that_the_model_nobody_named_is_english_only(
     touch(folder, "a.wav")
     for more, first in (
         ((), "model: tiny.en (English only; "),
-        (("--model", "tiny.en"), "1 recordings, model tiny.en"),
+        (("--model", "tiny.en"), "1 recording, model tiny.en"),
     ):
         done = CliRunner().invoke(app, ["batch", "a.wav", "-o", "out", *more])
         assert done.exit_code == 0, done.output
@@ -553,3 +553,22 @@ def test_who_stops_a_batch_is_told_the_whole_command_that_continues(
     assert done.exit_code == 130
     (continues,) = [line for line in done.stderr.splitlines() if "this continues: " in line]
     assert shlex.split(continues.partition("this continues: ")[2]) == ["trax-ray", *own]
+
+
+class TestNotices:
+    def test_which_limit_holds_is_said_once_and_why_nothing_starts_whenever_it_changes(self) -> None:
+        notices = command.Notices("out")
+        memory = "--memory-limit 2048 has room for 3 of 512 MB each; --memory-limit 4096 lets 7 run"
+        running = BatchProgress(phase=Phase.RUNNING, slots=3, limits_reason=memory)
+        assert notices.of(running) == [f"at most 3 at once: {memory}"]
+        assert notices.of(running) == []
+        others = replace(running, slots=1, limits_reason="other programs take 50 % of node 1b96b549")
+        assert notices.of(others) == ["at most 1 at once: other programs take 50 % of node 1b96b549"]
+        assert (
+            notices.of(running)
+            == notices.of(replace(others, limits_reason="other programs take 70 % of node 1b96b549"))
+            == []
+        )
+        assert notices.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
+        assert notices.of(replace(running, phase=Phase.PAUSED)) == notices.of(running) == []
+        assert notices.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]

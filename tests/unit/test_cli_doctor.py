@@ -20,6 +20,7 @@ from trax_ray import heads
 from trax_ray.cli import doctor
 from trax_ray.cli.app import app
 from trax_ray.cli.doctor import Check, Verdict
+from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError
 from trax_ray.providers.registry import Plugin, provider_of
 
@@ -191,11 +192,14 @@ class TestTheMachine:
         assert doctor.check_memory(2048).verdict is OK
         short = doctor.check_memory(2047)
         assert (short.verdict, "--memory-limit" in short.way_out) == (NOTE, True)
-        assert "up to 7 local" in doctor.check_cores(8, 15.0).text
-        assert doctor.check_cores(8, 15.0).verdict is OK
-        assert doctor.check_cores(8, 17.0).verdict is NOTE
+        models = {"tiny.en": ResourceRequest(1.0, 512), "pocketsphinx": ResourceRequest(1.0, 256)}
+        text = doctor.check_cores(8, 15.0, models).text
+        assert text.startswith("8 cores; tiny.en: 3 at once (--memory-limit 2048 has room for 3 of 512 MB each; ")
+        assert "; pocketsphinx: 6 at once (--memory-limit 2048 has room for 6 of 256 MB each; " in text
+        assert doctor.check_cores(8, 15.0, {}).verdict is OK
+        assert doctor.check_cores(8, 17.0, {}).verdict is NOTE
         assert 0 < doctor._memory_mb() <= psutil.virtual_memory().total // 2**20
-        assert 1 <= doctor._cores() <= (os.cpu_count() or 1)
+        assert 1 <= heads.usable_cores() <= (os.cpu_count() or 1)
 
     def test_a_folder_that_is_still_to_be_made(self, tmp_path: Path) -> None:
         check = doctor._check_folder("output folder", tmp_path / "a" / "b")

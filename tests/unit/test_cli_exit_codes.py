@@ -61,6 +61,12 @@ ROWS = [
         "gives no word times: leave out --word-timestamps",
     ),
     (("IN", *POCKETSPHINX, "--quiet", "--verbose"), 2, "--quiet and --verbose"),
+    (("IN", *POCKETSPHINX, "--language", "xx"), 2, "such as German, got 'xx'"),
+    (("IN", "--model", "tiny", "--language", "Germn"), 2, "is german meant?"),
+    (("IN", "--model", "tiny", "--language", "eo"), 2, "tiny doesn't know that language"),
+    (("IN", "--model", "base", "--language", "yue"), 2, "base doesn't know that language"),
+    (("IN", "--model", "tiny.en", "--language", "German", "--dry-run"), 2, "tiny.en only knows en, got --language de"),
+    (("IN", "--model", "IN/english", "--language", "de", "--dry-run"), 2, "only knows en, got --language de"),
     (("IN", *POCKETSPHINX, "--keep-audio"), 2, "--preprocess"),
     (("IN", *POCKETSPHINX, "-o", "IN"), 2, "output folder"),
     (("IN", *POCKETSPHINX, "-o", "IN/out", "--reference", "IN/out/x"), 2, "reference"),
@@ -73,11 +79,14 @@ ROWS = [
     (("IN",), 3, 'pip install "trax-ray[tiny]"'),
     (("IN", "--model", "whisper-1"), 3, "set OPENAI_API_KEY, or OPENAI_API_KEY_FILE"),
     (("IN", *POCKETSPHINX, "--enhance"), 3, "--enhance"),
-    (("IN", *POCKETSPHINX, "--memory-limit", "256"), 3, "--memory-limit 512"),
+    (("IN", *POCKETSPHINX, "--memory-limit", "255"), 3, "--memory-limit 256"),
     (("IN", *POCKETSPHINX, "-o", "IN/talk.wav"), 3, "talk.wav"),
     (("https://example.org/talk.mp3", *POCKETSPHINX), 3, "https://example.org/talk.mp3"),
     # Fine.
     (("IN", *POCKETSPHINX, "--dry-run"), 0, ""),
+    (("IN", "--model", "base", "--language", "German", "--dry-run"), 0, ""),
+    (("IN", "--model", "large-v3", "--language", "Cantonese", "--dry-run", "--memory-limit", "8192"), 0, ""),
+    (("IN", *POCKETSPHINX, "--language", "en-GB", "--dry-run"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry_run", "--chunk_size", "60", "--language", "EN"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry-run", "--workers", "12"), 0, ""),
     (("IN", "--model", "whisper-1", "--base-url", "http://127.0.0.1:1/v1", "--dry-run"), 0, ""),
@@ -93,6 +102,8 @@ def inputs(tmp_path: Path, samples: Path) -> Path:
     (folder / "empty").mkdir(parents=True)
     (folder / "papers").mkdir()
     (folder / "papers" / "notes.pdf").write_text("no sound")
+    (folder / "english").mkdir()  # what can be seen of a model before it is loaded
+    (folder / "english" / "vocabulary.txt").write_text("a\n" * 51864)
     (folder / "talk.wav").write_bytes((samples / "first_test.wav").read_bytes())
     return folder
 

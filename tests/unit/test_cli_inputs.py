@@ -85,7 +85,7 @@ def test_a_dry_run_shows_what_a_manifest_says_and_writes_nothing(folder: Path) -
         "3 recordings would be transcribed with pocketsphinx; 2 other files ignored; 1 not there"
     )
     out = folder / "trax_ray_output"
-    assert lines[1:-1] == [
+    assert [line for line in lines[1:] if line.startswith("  ")] == [
         f"  b.wav -> {out}/b.txt; priority 2",
         f"  gone.wav -> {out}/gone.txt; language EN; priority 5",
         f"  a.wav -> {out}/a.txt; model tiny; prompt Ada; priority 7",
@@ -103,7 +103,8 @@ def test_names_can_not_write_on_the_terminal(folder: Path) -> None:
     missing = trax_ray("gone\x1b[31m\n.wav")
     assert missing.exit_code == 2
     among = trax_ray("gone\x1b[31m\n.wav", "m.jsonl")
-    assert len(among.stdout.splitlines()) == 4, among.stdout
+    lines = [line for line in among.stdout.splitlines() if not line.startswith("at once: ")]  # as the machine has it
+    assert len(lines) == 4, among.stdout
     for text in (done.stdout, missing.stderr, among.stdout):
         assert all(character == "\n" or character.isprintable() for character in text), text
     assert missing.stderr.count("\n") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -19,15 +21,16 @@ from trax_ray.core.policy.admission import (
     NodeSample,
     ResourceSample,
     Use,
+    capacity,
     cpu_slots,
-    slots,
+    idle_machine,
     to_give_back,
 )
 from trax_ray.core.policy.admission import (
     admit as admit_tasks,
 )
 from trax_ray.core.spec import Limits
-from trax_ray.core.task import BatchTask, ResourceRequest
+from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.testing.factories import make_task
 
 quick = settings(max_examples=200, deadline=None)
@@ -104,6 +107,10 @@ ROOMY = Limits(max_workers=99, memory_limit_mb=99_999, cpu_limit_percent=100)
 # Slots
 
 
+def at_most(limits: Limits, allowance: Allowance) -> int:
+    return capacity(limits, allowance).slots
+
+
 @pytest.mark.parametrize(
     ("cores", "percent", "expected"),
     [
@@ -123,7 +130,7 @@ ROOMY = Limits(max_workers=99, memory_limit_mb=99_999, cpu_limit_percent=100)
 def test_cpu_slots_of_an_idle_node(cores: float, percent: float, expected: int) -> None:
     most = replace(ROOMY, cpu_limit_percent=percent)
     assert cpu_slots(cores, percent) == expected
-    assert slots(most, first_look(most, idle(cores))) == expected
+    assert at_most(most, first_look(most, idle(cores))) == expected
     assert admitted(most, idle(cores), [], [ONE] * 99) == expected
 
 
@@ -138,7 +145,7 @@ def test_the_rule_for_slots(cores: int, percent: float) -> None:
 @given(limits=limits, sample=samples)
 def test_slots_are_what_would_start_of_tasks_of_one_core(limits: Limits, sample: ResourceSample) -> None:
     allowance = first_look(limits, sample)
-    found = slots(limits, allowance)
+    found = at_most(limits, allowance)
     assert 1 <= found <= limits.max_workers
     if allowance.memory is Memory.OPEN:
         boundless = replace(allowance, memory_mb=1e9)
@@ -212,7 +219,7 @@ def test_more_foreign_load_never_admits_more(
         tuple(replace(node, foreign_cpu_percent=min(100, node.foreign_cpu_percent + more)) for node in sample.nodes)
     )
     assert admitted(limits, busier, running, waiting) <= admitted(limits, sample, running, waiting)
-    assert slots(limits, first_look(limits, busier)) <= slots(limits, first_look(limits, sample))
+    assert at_most(limits, first_look(limits, busier)) <= at_most(limits, first_look(limits, sample))
 
 
 def cores_under(limits: Limits, cores: float, loads: Sequence[float], step_s: float = CLOSES_AFTER_S) -> list[float]:
@@ -372,7 +379,7 @@ def test_a_closed_batch_starts_nothing_but_its_only_task() -> None:
     assert admit(THOUSAND, allowance, [], [CALL] * 9) == 1
     assert admit(THOUSAND, allowance, [TINY], [ONE] * 9) == 0
     assert admit(THOUSAND, allowance, [CALL], [CALL] * 9) == 0
-    assert slots(THOUSAND, allowance) == 1
+    assert at_most(THOUSAND, allowance) == 1
 
 
 def test_far_over_the_limit_something_is_given_back_and_then_there_is_time_to_see() -> None:
@@ -587,3 +594,59 @@ def test_what_is_given_back_is_greedy_or_the_youngest(memory: Memory, over: tupl
     assert chosen in (greedy or there)
     if not to_blame:
         assert chosen.started_at == max(each.started_at for each in there)
+
+
+class TestWhichLimitHolds:
+    """A batch of eight workers that runs two at once says why, and what would let more run."""
+
+    def test_a_machine_of_eight_cores_with_default_limits_has_memory_for_three_tiny_models(self) -> None:
+        found = capacity(Limits(), idle_machine(Limits(), 8), ResourceRequest(1.0, 512))
+        assert (found.slots, found.reason) == (
+            3, "--memory-limit 2048 has room for 3 of 512 MB each; --memory-limit 4096 lets 7 run",
+        )  # fmt: skip
+
+    def test_what_the_message_advises_is_enough_and_not_more_than_a_step(self) -> None:
+        for cores, request_mb in itertools.product((2, 4, 8, 16), (256, 512, 1024)):
+            request = ResourceRequest(1.0, request_mb)
+            found = capacity(Limits(), idle_machine(Limits(), cores), request)
+            if "--memory-limit" not in found.reason:
+                continue
+            more_mb, more = map(int, re.findall(r"--memory-limit ([0-9]+) lets ([0-9]+) run", found.reason)[0])
+            for limit_mb, enough in ((more_mb, True), (more_mb - 256, False)):
+                limits = Limits(memory_limit_mb=limit_mb)
+                assert (capacity(limits, idle_machine(limits, cores), request).slots >= more) is enough
+
+    def test_as_many_as_are_admitted(self) -> None:
+        for request_mb in (256, 512, 768, 2048):
+            request = ResourceRequest(1.0, request_mb)
+            allowance = idle_machine(Limits(), 8)
+            started = admit_tasks(
+                Limits(), allowance, [], [BatchTask(str(i), TaskType.TRANSCRIBE, resources=request) for i in range(20)]
+            )
+            assert capacity(Limits(), allowance, request).slots == len(started)
+
+    @pytest.mark.parametrize(
+        ("limits", "cores", "slots", "reason"),
+        [
+            (Limits(), 2, 2, "there are 2 cores; more of them, or a cluster, let more run"),
+            (Limits(cpu_limit_percent=50), 8, 4,
+             "--cpu-limit 50 leaves 4 of 8 cores; a higher one, more cores, or a cluster let more run"),
+            (Limits(max_workers=2), 8, 2, ""),
+            (Limits(max_workers=2), 2, 2, ""),
+        ],
+    )  # fmt: skip
+    def test_cores(self, limits: Limits, cores: float, slots: int, reason: str) -> None:
+        found = capacity(limits, idle_machine(limits, cores), ResourceRequest(1.0, 256))
+        assert (found.slots, found.reason) == (slots, reason)
+
+    def test_others_at_work_are_named_and_not_the_machine(self) -> None:
+        allowance = Allowance(cores=1, memory_mb=1e9, reason="other programs take 60 % of node n", all_cores=2)
+        assert capacity(Limits(), allowance, ResourceRequest()).reason == "other programs take 60 % of node n"
+
+    def test_each_of_several_nodes_is_given_its_share(self) -> None:
+        allowance = replace(idle_machine(Limits(), 8), cores=14, memory_mb=3796, nodes=2)
+        found = capacity(Limits(), allowance, ResourceRequest(1.0, 768))
+        assert found.slots == 4
+        assert found.reason == (
+            "--memory-limit 2048 on each of 2 nodes has room for 4 of 768 MB each; --memory-limit 3328 lets 8 run"
+        )

@@ -70,7 +70,7 @@ CASES: Mapping[str, Case] = {
         (5,),
     ),
     "max_cost_usd": Case(("--max-cost", "1.5"), 1.5, 1.5, (-1, *NOT_FINITE), ("little",), ("1", True)),
-    "language": Case(("--language", "en"), "en", "en", ("", " "), (), (5,)),
+    "language": Case(("--language", "English"), "english", "en", ("", " ", "xx", "Englisch"), (), (5,)),
     "vad": Case(("--vad", "high"), "high", "high", ("", "loud"), (), (5,)),
     "chunk_size": Case(("--chunk-size", "60"), 60, 60, (9, 60.5), ("long",), NOT_WHOLE),
     "output_dir": Case(("-o", "results"), Path("results"), f"{HERE}/results", ("", " "), (), (5,)),

@@ -124,6 +124,20 @@ async def test_on_a_cluster_with_gpus_a_model_that_can_use_one_asks_for_it(tmp_p
     assert [task.resources.num_gpus for task in ran.tasks] == [1.0, 0.0, 0.0]
 
 
+async def test_languages_are_taken_by_their_names_and_refused_before_any_work(tmp_path: Path, ran: Ran) -> None:
+    batch = create_batch_processor(output_dir=str(tmp_path / "out"), model="small", language="German")
+    assert batch.spec.language == "de"
+    assert create_batch_processor(output_dir=str(tmp_path / "out"), language="auto").spec.language is None
+    await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "a.wav", "language": "Welsh"})
+    with pytest.raises(UsageError, match=r"data\['language'\]: expected the code of a language such as de"):
+        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "b.wav", "language": "xx"})
+    await batch.start()
+    (task,) = ran.tasks
+    assert task.data["language"] == "cy"
+    with pytest.raises(UsageError, match="got 'xx'"):
+        create_batch_processor(output_dir=str(tmp_path / "out"), language="xx")
+
+
 async def test_a_model_of_its_own_decides_on_provider_memory_and_language(tmp_path: Path, ran: Ran) -> None:
     batch = processor(tmp_path)
     await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "a.wav", "model": "small", "language": "de"})

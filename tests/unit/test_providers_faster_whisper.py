@@ -824,7 +824,7 @@ class TestChoice:
 class TestResources:
     @pytest.mark.parametrize(
         ("model", "measured_mb"),
-        [("tiny", 489), ("base", 563), ("small", 854), ("medium", 1603), ("turbo", 1698)],
+        [("tiny", 420), ("base", 563), ("small", 854), ("medium", 1603), ("turbo", 1698)],
     )
     def test_the_request_covers_what_was_measured(self, model: str, measured_mb: int) -> None:
         provider = registry.provider_of(model)

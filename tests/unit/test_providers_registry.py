@@ -337,7 +337,7 @@ def test_text_models_have_providers_of_their_own(install: Install) -> None:
 
 # Nobody else knows them
 
-OPEN = {"base", "registry", "keys", "credentials", "choice", "weights"}
+OPEN = {"base", "registry", "keys", "languages", "credentials", "choice", "weights"}
 """What the other rooms may use of `trax_ray.providers`; `weights` and `choice` are about the model for those who name
 none."""
 

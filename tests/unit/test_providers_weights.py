@@ -239,7 +239,8 @@ class TestBeforeAnyWork:
         else:
             with pytest.raises(UsageError, match=f"{model} only knows en, got --language {language}"):
                 provider.check(language=language, model=model)
-        registry.provider_of("tiny").check(language=language, model="tiny")
+        if language != "end":
+            registry.provider_of("tiny").check(language=language, model="tiny")
 
 
 def test_the_pin_is_that_of_the_constraints() -> None:

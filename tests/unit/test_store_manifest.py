@@ -270,6 +270,7 @@ def test_columns_without_a_name(tmp_path: Path) -> None:
         ("m.jsonl", '{"path": "a"}', "m.jsonl, line 1: a manifest needs a column file_name or url; there are: path"),
         ("m.jsonl", "[" * 100_000, "m.jsonl, line 1: no valid JSON: "),
         ("m.jsonl", '{"file_name": 3}', "m.jsonl, line 1: expected a path as file_name, got 3"),
+        ("m.csv", "file_name,language\na,xx\n", "m.csv, line 2: language: expected the code of a language such as de"),
         ("m.jsonl", '{"file_name": "a", "language": ["de"]}', "m.jsonl, line 1: expected text as language, got ['de']"),
         (
             "m.jsonl",

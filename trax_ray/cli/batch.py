@@ -93,8 +93,9 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     command = replace(command, again=_again(command, Path(spec.output_dir)))
     source = _StandardInput(stdin)
     plan = make_plan(command.inputs, spec, lists=command.lists, read_stdin=source.read)
+    here = not (command.options.get("address") or os.environ.get("RAY_ADDRESS"))
     if command.dry_run:
-        display.show_plan(plan)
+        display.show_plan(plan, here=here)
         return 0
     layout = Layout(Path(spec.output_dir))
     ensure_folder(layout.private)
@@ -107,7 +108,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     expect_nobody(layout.starting)
     recorded.record(layout, _to_record(command, plan.spec, source.content))
     if not command.quiet:
-        display.announce(plan)
+        display.announce(plan, here=here)
     told: list[BatchResult] = []
 
     def show(result: BatchResult) -> None:
@@ -196,21 +197,40 @@ async def drive(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    notice = ""
+    notices = Notices(output_dir)
 
     def update(progress: BatchProgress) -> None:
-        nonlocal notice
-        before, notice = notice, _why_nothing_starts(progress, output_dir)
-        # What is left of a wait isn't worth a line each time.
-        if notice and _DIGITS.sub("", notice) != _DIGITS.sub("", before):
-            screen.note(notice)
+        for text in notices.of(progress):
+            screen.note(text)
         screen.update(progress)
 
     with screen:
         return await processor.start(progress_callback=update)
 
 
-_DIGITS = re.compile(r"[0-9]+")
+class Notices:
+    """What is said beside the progress: why nothing starts, and which limit holds."""
+
+    def __init__(self, output_dir: str) -> None:
+        self._output_dir = output_dir
+        self._reason = ""
+        self._limits: set[str] = set()
+
+    def of(self, progress: BatchProgress) -> list[str]:
+        """What is new. What is left of a wait isn't worth a line each time, nor is the load of others, which comes and
+        goes: a limit is said once."""
+        before, self._reason = self._reason, _why_nothing_starts(progress, self._output_dir)
+        new = [self._reason] if self._reason and _form(self._reason) != _form(before) else []
+        limit = _form(progress.limits_reason)
+        if limit and limit not in self._limits:
+            self._limits.add(limit)
+            new.append(f"at most {progress.slots} at once: {progress.limits_reason}")
+        return new
+
+
+def _form(text: str) -> str:
+    """A text without its figures."""
+    return re.sub(r"[0-9]+", "", text)
 
 
 def _why_nothing_starts(progress: BatchProgress, output_dir: str) -> str:

@@ -207,7 +207,7 @@ def _say(answer: Answer) -> None:
 
 def _pause_taken_up(answer: Answer) -> str:
     active = answer.status.active
-    running = f"; {_count(active, 'attempt')} that {'is' if active == 1 else 'are'} running will be finished"
+    running = f"; {display.count(active, 'attempt')} that {'is' if active == 1 else 'are'} running will be finished"
     return f"paused: nothing starts any more{running if active else ''}"
 
 
@@ -223,7 +223,7 @@ def _resume_of(answer: Answer) -> str:
 
 
 def _again(answer: Answer) -> str:
-    return f"{_count(answer.inputs, 'input')} that had failed"
+    return f"{display.count(answer.inputs, 'input')} that had failed"
 
 
 _NOT_RUNNING = "no batch is running there"
@@ -255,7 +255,7 @@ def clean_up(output_dir: str, *, everything: bool) -> None:
     if not layout.private.is_dir():
         raise no_batch(layout)
     cleaned = (clean_everything if everything else clean)(layout, time.time())
-    print(f"removed {_count(cleaned.file_count, 'file')} ({format_bytes(cleaned.size_bytes)})")
+    print(f"removed {display.count(cleaned.file_count, 'file')} ({format_bytes(cleaned.size_bytes)})")
     if everything:
         print("The journal is gone: transcripts and report stay, and a later run begins anew.")
 
@@ -293,9 +293,9 @@ def end_head(*, force: bool) -> None:
     left = heads.reap_orphans()
     head, ended = heads.down(force=force)
     if head:
-        print(f"Ray at {head.address} is down ({_count(ended, 'process', 'processes')})")
+        print(f"Ray at {head.address} is down ({display.count(ended, 'process', 'processes')})")
     if left:
-        print(f"ended {_count(left, 'process', 'processes')} that dead batches had left behind")
+        print(f"ended {display.count(left, 'process', 'processes')} that dead batches had left behind")
     if not head and not left:
         print("nothing of ours is running")
 
@@ -305,10 +305,6 @@ def end_head(*, force: bool) -> None:
 
 def _command(name: str, output_dir: str) -> str:
     return f"`{shlex.join(['trax-ray', name, shown(output_dir)])}`"
-
-
-def _count(count: int, one: str, more: str = "") -> str:
-    return f"{count} {one if count == 1 else more or f'{one}s'}"
 
 
 def _moment(at: float) -> str:

@@ -9,10 +9,13 @@ from textwrap import shorten
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from trax_ray.core.policy.admission import Capacity, capacity, idle_machine
 from trax_ray.core.progress import BatchProgress, format_duration, format_progress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask
+from trax_ray.heads import usable_cores
 from trax_ray.plan.disk import format_bytes
+from trax_ray.plan.models import request_of
 from trax_ray.report.result import BatchResult
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
@@ -23,7 +26,17 @@ if TYPE_CHECKING:
     from trax_ray.plan.disk import Room
     from trax_ray.plan.plan import Plan
 
-__all__ = ["LineDisplay", "LiveDisplay", "NoDisplay", "announce", "make_display", "say", "show_plan", "show_result"]
+__all__ = [
+    "LineDisplay",
+    "LiveDisplay",
+    "NoDisplay",
+    "announce",
+    "count",
+    "make_display",
+    "say",
+    "show_plan",
+    "show_result",
+]
 
 MAX_ROWS = 40
 PLAIN_WIDTH = 140
@@ -130,36 +143,62 @@ def make_display(doing: str = "starting Ray") -> NoDisplay:
     return LiveDisplay(doing) if sys.stderr.isatty() else LineDisplay()
 
 
+def count(number: int, one: str, more: str = "") -> str:
+    """`1 recording`, `2 recordings`; `more` is the plural where it isn't `one` with an s."""
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
+
+
 def say(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
-def announce(plan: Plan) -> None:
-    """On stderr: what a batch is about to do."""
+def at_once(plan: Plan) -> Capacity | None:
+    """How many local attempts this machine will run at the same time; None where a service is asked.
+
+    On a cluster it is what is measured there that counts; the running batch says it.
+    """
+    request = request_of(plan.spec)
+    if request is None:
+        return None
+    return capacity(plan.spec.limits, idle_machine(plan.spec.limits, usable_cores()), request)
+
+
+def _limit(plan: Plan, here: bool) -> list[str]:
+    """The line that says why fewer attempts run than `--workers` asks for; none where as many do."""
+    found = at_once(plan) if here else None
+    if found is None or not found.reason:
+        return []
+    return [f"at once: {found.slots} of {plan.spec.limits.max_workers} workers on this machine: {found.reason}"]
+
+
+def announce(plan: Plan, *, here: bool = True) -> None:
+    """On stderr: what a batch is about to do; `here` says that it runs on this machine and on no cluster."""
     if plan.notice:
         say(plan.notice)
     spec = plan.spec
-    say(f"{len(plan.recordings)} recordings, model {spec.model}, output {shown(spec.output_dir)}{_notes(plan)}")
-    for line in (_room(plan.room), *plan.warnings):
+    say(
+        f"{count(len(plan.recordings), 'recording')}, model {spec.model}, output {shown(spec.output_dir)}{_notes(plan)}"
+    )
+    for line in (*_limit(plan, here), _room(plan.room), *plan.warnings):
         say(line)
 
 
-def show_plan(plan: Plan) -> None:
-    """What a batch would do."""
+def show_plan(plan: Plan, *, here: bool = True) -> None:
+    """What a batch would do; `here` as of `announce`."""
     from trax_ray.report.text import one_line
 
     if plan.notice:
         print(plan.notice)
     tasks, spec = plan.transcriptions, plan.spec
-    print(f"{len(tasks)} recordings would be transcribed with {spec.model}{_notes(plan)}")
+    print(f"{count(len(tasks), 'recording')} would be transcribed with {spec.model}{_notes(plan)}")
     layout = Layout(Path(spec.output_dir))
     for task in tasks[:MAX_ROWS]:
         targets = ", ".join(str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats)
         print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, spec)])))
     if len(tasks) > MAX_ROWS:
         print(f"  and {len(tasks) - MAX_ROWS} more")
-    print("\n".join([_room(plan.room), *plan.warnings]))
+    print("\n".join([*_limit(plan, here), _room(plan.room), *plan.warnings]))
 
 
 def _notes(plan: Plan) -> str:

@@ -25,10 +25,11 @@ import psutil
 
 from trax_ray.cli.exits import EXIT_SETUP
 from trax_ray.codes import FailureCode
-from trax_ray.core.policy.admission import cpu_slots
-from trax_ray.core.spec import DEFAULT_CPU_LIMIT_PERCENT, DEFAULT_MEMORY_LIMIT_MB
+from trax_ray.core.policy.admission import capacity, idle_machine
+from trax_ray.core.spec import DEFAULT_MEMORY_LIMIT_MB, Limits
+from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, TraxRayError
-from trax_ray.heads import answers, live_head, noted_heads, orphans
+from trax_ray.heads import answers, live_head, noted_heads, orphans, usable_cores
 from trax_ray.providers.base import Shutdown
 from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model
 from trax_ray.providers.keys import find_key
@@ -131,7 +132,9 @@ def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], t
     yield from (check_shutdown(each, today) for provider in providers() for each in provider.shutdowns)
     yield from map(check_plugin, plugins())
     yield check_memory(_memory_mb())
-    yield check_cores(_cores(), os.getloadavg()[0])
+    at_hand = [*weights, *([ENGLISH_DEFAULT] if embedded else []), *(["pocketsphinx"] if _pocketsphinx_files() else [])]
+    requests = {model: provider_of(model).resources(model) for model in at_hand}
+    yield check_cores(usable_cores(), os.getloadavg()[0], requests)
     yield _check_folder("output folder", output_dir)
     yield _check_folder("Ray's files", Path(environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
     yield from _check_ray(address, environ)
@@ -363,15 +366,22 @@ def check_memory(available_mb: int) -> Check:
     return Check(Verdict.OK, "memory", f"{text} (default --memory-limit: {DEFAULT_MEMORY_LIMIT_MB} MB)")
 
 
-def check_cores(cores: int, load: float) -> Check:
-    """How many CPU-bound tasks a batch runs at once on this machine.
+def check_cores(cores: int, load: float, models: Mapping[str, ResourceRequest]) -> Check:
+    """How many local transcriptions a batch with default limits runs at once on this machine, and what holds it there.
 
     Args:
         cores: Cores that this process may use.
         load: Load average of the last minute.
+        models: What an attempt asks of a node, by the model.
     """
-    slots = cpu_slots(cores, DEFAULT_CPU_LIMIT_PERCENT)
-    text = f"{cores} cores: up to {slots} local transcriptions at the same time"
+    limits = Limits()
+    idle = idle_machine(limits, cores)
+    found = {model: capacity(limits, idle, request) for model, request in models.items()}
+    text = f"{cores} cores" if cores != 1 else "one core"
+    text += "".join(
+        f"; {model}: {each.slots} at once" + (f" ({each.reason})" if each.reason else "")
+        for model, each in found.items()
+    )
     if load > HIGH_LOAD_PER_CORE * cores:
         text += f"; load average {load:.1f}, others are at work"
         return Check(Verdict.NOTE, "CPU", text, "Ray may not come up within its 30 s; try again later if so")
@@ -416,14 +426,6 @@ def _memory_mb() -> int:
         with contextlib.suppress(OSError, ValueError):  # no such limit, or the word `max`
             limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
     return min(limits) // 2**20
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 # Ray

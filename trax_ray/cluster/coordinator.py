@@ -56,6 +56,7 @@ from trax_ray.core.state.events import (
 from trax_ray.core.state.machine import LOOK_AHEAD
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
+from trax_ray.plan.models import request_of
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store import inbox
 from trax_ray.store.batch_journal import BatchJournal, missing_results
@@ -196,6 +197,7 @@ class Coordinator:
         node_id = ray.get_runtime_context().get_node_id()
         self._sampler = Sampler(node_id, [driver_pid, os.getpid()])
         self._governor = admission.Governor(self._spec.limits)
+        self._request = request_of(self._spec)
         self._nodes: dict[str, dict[str, float]] = {}
         self._nodes_at = self._sampled_at = self._reported_at = self._status_at = self._asked_at = -1e9
         self._memory_peak_mb = self._cpu_peak_percent = 0.0
@@ -291,8 +293,8 @@ class Coordinator:
     def _following(self, now: float) -> list[Event]:
         """What follows from how things stand: how many attempts may run, where that changed, and those that start."""
         following: list[Event] = []
-        slots = admission.slots(self._spec.limits, self._allowance)
-        scaled = Scaled(slots, self._allowance.reason)
+        found = admission.capacity(self._spec.limits, self._allowance, self._request)
+        scaled = Scaled(found.slots, found.reason)
         if self._state.scaled is None or scaled.slots != self._state.scaled.slots:
             following.append(scaled)
         started = self._startable(now)

@@ -24,6 +24,7 @@ from typing import Any
 
 from trax_ray.errors import UsageError
 from trax_ray.plan.tasks import MAX_PRIORITY, Scalar
+from trax_ray.providers.languages import read_language
 from trax_ray.store.files import shown
 
 __all__ = ["OBEYED", "Row", "is_manifest", "read_bytes_of", "read_list", "read_manifest"]
@@ -268,7 +269,7 @@ def _row(record: Mapping[str, Any], where: str) -> Row:
         file_name=file_name,
         where=where,
         url=url,
-        language=_text(record.get("language"), "language", where),
+        language=_language(record.get("language"), where),
         priority=_priority(record.get("priority"), where),
         model=_text(record.get("model"), "model", where),
         prompt=_text(record.get("prompt"), "prompt", where),
@@ -292,6 +293,14 @@ def _path(value: Any, column: str, where: str) -> str:
     if not possible:
         raise UsageError(f"{where}: no file can be called {value!r:.80}: correct {column}")
     return value
+
+
+def _language(value: Any, where: str) -> str | None:
+    given = _text(value, "language", where)
+    try:
+        return None if given is None else read_language(given)
+    except UsageError as error:
+        raise UsageError(f"{where}: language: {error.message}") from None
 
 
 def _text(value: Any, column: str, where: str) -> str | None:

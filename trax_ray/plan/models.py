@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.base import SpeechProvider
 from trax_ray.providers.keys import Secret, find_key
@@ -15,7 +16,7 @@ from trax_ray.providers.registry import provider_of, providers
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.layout import Layout
 
-__all__ = ["find_keys", "pin_model", "pinned_model", "provider_for", "resolve_model"]
+__all__ = ["find_keys", "pin_model", "pinned_model", "provider_for", "request_of", "resolve_model"]
 
 SERVER_DEFAULT = "whisper-1"
 """The model that a server is asked for when none is named: the name that servers of this protocol know."""
@@ -82,6 +83,17 @@ def provider_for(
             code=FailureCode.NO_KEY,
         )
     return provider
+
+
+def request_of(spec: BatchSpec) -> ResourceRequest | None:
+    """What an attempt at a recording asks of a node, with the batch's model; None where a service has it, or nobody."""
+    if not spec.model:
+        return None
+    try:
+        provider = provider_of(spec.model, base_url=spec.base_url)
+    except UsageError:  # of a provider that isn't installed here, or that another process brings
+        return None
+    return None if provider.service else provider.resources(spec.model)
 
 
 def find_keys() -> dict[str, Secret]:

@@ -25,6 +25,7 @@ from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec, Limits, RetryPolicy
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.plan.tasks import MAX_PRIORITY
 from trax_ray.providers.keys import check_base_url
+from trax_ray.providers.languages import read_language
 from trax_ray.store.files import shown
 
 __all__ = ["DEFAULT_OUTPUT_DIR", "OPTIONS", "Option", "make_spec", "option"]
@@ -178,6 +179,13 @@ def _formats(given: Sequence[str], label: str) -> tuple[str, ...]:
     return OUTPUT_FORMATS if "all" in names else tuple(names)
 
 
+def _language(given: str, label: str) -> str | None:
+    try:
+        return read_language(_not_empty(given, label))
+    except UsageError as error:
+        raise error if label in error.message else UsageError(f"{label}: {error.message}") from None
+
+
 def _moment(given: str, label: str) -> float:
     return parse_start(given, time.time(), None)
 
@@ -272,10 +280,10 @@ OPTIONS: tuple[Option, ...] = (
         "language",
         ("--language",),
         str,
-        "Language code such as en; detected if not given.",
+        "Language, by its code or its name, such as de or German; detected if not given.",
         "language",
         optional=True,
-        read=_not_empty,
+        read=_language,
     ),
     Option(
         "vad", ("--vad",), str, "How readily sound counts as speech: off (all of it does), low, normal or high.", "vad"

@@ -25,6 +25,7 @@ from trax_ray.plan.models import provider_for, resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
 from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
 from trax_ray.providers.choice import notice
+from trax_ray.providers.languages import read_language
 from trax_ray.providers.registry import is_service, provider_of
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
@@ -290,7 +291,7 @@ class Planner:
         entry = replace(
             _described(found, priority),
             output=self._output_of(file_id, relative),
-            language=data.get("language"),
+            language=_language(data.get("language")),
             reference=str(data.get("reference") or ""),
             model=data.get("model"),
             prompt=data.get("prompt"),
@@ -402,6 +403,15 @@ def _shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
         shutdown = provider_of(model, base_url=spec.base_url).shutdown(model, base_url=spec.base_url)
         if shutdown is not None:
             yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
+
+
+def _language(given: Any) -> str | None:
+    if given is None:
+        return None
+    try:
+        return read_language(str(given))
+    except UsageError as error:
+        raise UsageError(f"data['language']: {error.message}") from None
 
 
 def _found(path: Any) -> Found:

@@ -25,6 +25,7 @@ from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.task import Failure, ResourceRequest
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
+from trax_ray.providers.languages import front_of
 from trax_ray.providers.prices import NO_PRICES, PriceList
 
 if TYPE_CHECKING:
@@ -364,7 +365,7 @@ class SpeechProvider(Provider):
             UsageError: It doesn't know the language, or the model lacks what is asked for.
             SetupError: The package that it needs isn't installed, or its weights are damaged.
         """
-        if language is not None and self.languages is not None and language.lower() not in self.languages:
+        if language is not None and self.languages is not None and front_of(language) not in self.languages:
             known = ", ".join(sorted(self.languages))
             raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
         self.check_installed()

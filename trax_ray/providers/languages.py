@@ -1,8 +1,14 @@
-"""Names of languages as servers write them, and the codes that everything else here uses. Nothing heavy is imported."""
+"""Names of languages as people and servers write them, and the codes that everything else here uses. Nothing heavy is
+imported."""
 
 from __future__ import annotations
 
-__all__ = ["CODES", "code_of"]
+import difflib
+import re
+
+from trax_ray.errors import UsageError
+
+__all__ = ["CODES", "code_of", "front_of", "read_language"]
 
 _NAMES = """
 af afrikaans, am amharic, ar arabic, as assamese, az azerbaijani, ba bashkir, be belarusian, bg bulgarian, bn bengali,
@@ -20,6 +26,49 @@ yi yiddish, yo yoruba, yue cantonese, zh chinese
 
 CODES = {name: code for code, _, name in (entry.strip().partition(" ") for entry in _NAMES.split(","))}
 """Code by name. Source: `LANGUAGES` of openai/whisper, tokenizer.py: what `verbose_json` names."""
+
+_OTHER = """
+aa ab ae ak an av ay bh bi bm ce ch co cr cu cv dv dz ee eo ff fj fy ga gd gn gv ho hz ia ie ig ii ik io iu jv kg ki kj
+kl kr ks ku kv kw ky li lu mh na nb nd ng nr nv ny oj om or os pi qu rm rn rw sc se sg sm ss st tn to ts tw ty ug ve vo
+wa wo xh za zu
+"""
+_OTHER_CODES = frozenset(_OTHER.split())
+"""ISO 639-1 codes of languages that Whisper doesn't know and other models may."""
+
+_DETECT = ("auto", "detect")
+
+
+def front_of(language: str) -> str:
+    """The language of a code, without country or script, in small letters: `en` of `en-GB`."""
+    return re.split("[-_]", language.strip().lower())[0]
+
+
+def read_language(given: str) -> str | None:
+    """The language that somebody asks for, by its code or its English name.
+
+    Args:
+        given: `de`, `DE`, `de-AT`, `German`; `auto` to have it detected.
+
+    Returns:
+        Its code; as it was given where it was given as a code. None where it is to be detected.
+
+    Raises:
+        UsageError: There is no such language; the message lacks only who asks.
+    """
+    said = given.strip()
+    name = " ".join(said.lower().split())
+    if name in _DETECT:
+        return None
+    if name in CODES:
+        return CODES[name]
+    front = front_of(said)
+    if front in _OTHER_CODES or front in CODES.values() or (len(front) == 3 and front.isascii() and front.isalpha()):
+        return said
+    like = difflib.get_close_matches(name, CODES, 1)
+    meant = f" (is {like[0]} meant?)" if like else ""
+    raise UsageError(
+        f"expected the code of a language such as de, or its name such as German, got {given!r:.80}{meant}"
+    )
 
 
 def code_of(language: object) -> str | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-import re
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ import platformdirs
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import SetupError
+from trax_ray.providers.languages import CODES, front_of
 
 __all__ = [
     "EMBEDDED",
@@ -32,6 +33,7 @@ __all__ = [
     "embedded_weights",
     "english_only",
     "is_english",
+    "knows",
     "local_weights",
     "missing_files",
     "no_weights",
@@ -116,13 +118,46 @@ Source: the files of Systran/faster-whisper-tiny.en at revision 0d3d19a32d3338f1
 
 
 def english_only(model: str) -> bool:
-    """Whether a named Whisper model knows no other language; of a folder only loading it tells."""
-    return model.endswith(".en") and model in WHISPER_REPOSITORIES
+    """Whether a Whisper model knows no other language: by its name, or by the size of its folder's vocabulary."""
+    if model in WHISPER_REPOSITORIES:
+        return model.endswith(".en")
+    return _vocabulary_size(Path(model)) == ENGLISH_VOCABULARY
+
+
+def knows(model: str, language: str) -> bool:
+    """Whether a Whisper model knows a language, as far as can be seen before it is loaded."""
+    front = front_of(language)
+    if english_only(model):
+        return front == "en"
+    if front == "yue":
+        named = "large-v3" in model or "turbo" in model or model == "large"
+        return (
+            named
+            if model in WHISPER_REPOSITORIES
+            else _vocabulary_size(Path(model)) not in (0, MULTILINGUAL_VOCABULARY)
+        )
+    return front in CODES.values()
+
+
+ENGLISH_VOCABULARY = 51864
+MULTILINGUAL_VOCABULARY = 51865
+"""Tokens of published models; those that know Cantonese have one more."""
+
+
+def _vocabulary_size(folder: Path) -> int:
+    """Tokens of a model in a folder; 0 where that can't be seen."""
+    try:
+        if (folder / "vocabulary.json").is_file():
+            return len(json.loads((folder / "vocabulary.json").read_bytes()))
+        # A token may hold any kind of white space but the end of a line.
+        return (folder / "vocabulary.txt").read_bytes().removesuffix(b"\n").count(b"\n") + 1
+    except (OSError, ValueError, TypeError):  # loading says what is wrong with it
+        return 0
 
 
 def is_english(language: str) -> bool:
     """Whether a language code is one of English: `en`, `EN`, `en-GB`."""
-    return re.split("[-_]", language.strip().lower())[0] == "en"
+    return front_of(language) == "en"
 
 
 def missing_files(folder: Path) -> list[str]:

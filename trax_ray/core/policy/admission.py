@@ -16,18 +16,20 @@ from enum import Enum
 from itertools import islice
 
 from trax_ray.core.spec import Limits
-from trax_ray.core.task import BatchTask
+from trax_ray.core.task import MEMORY_STEP_MB, BatchTask, ResourceRequest
 
 __all__ = [
     "Allowance",
+    "Capacity",
     "Governor",
     "Memory",
     "NodeSample",
     "ResourceSample",
     "Use",
     "admit",
+    "capacity",
     "cpu_slots",
-    "slots",
+    "idle_machine",
     "to_give_back",
 ]
 
@@ -45,6 +47,9 @@ CLOSES_AFTER_S = 3.0
 
 SETTLE_S = 3.0
 """The least time between two attempts that are ended for their memory, seconds: memory comes back slowly."""
+
+OVERHEAD_MB = 300.0
+"""About what a batch's driver and coordinator take, MiB: what is reckoned with before it can be measured."""
 
 GREEDY = 1.25
 """An attempt that uses this many times the memory that it asked for is to blame for the pressure."""
@@ -148,6 +153,8 @@ class Allowance:
         memory: Whether more may start (`open`), nothing (`closed`), or something must be given back (`shed`).
         over: The nodes that are far over their limit.
         reason: Why it is less than the limits allow; empty where it isn't.
+        nodes: How many nodes these are.
+        all_cores: Cores that they have, those included that the CPU limit keeps from tasks.
     """
 
     cores: float
@@ -157,6 +164,8 @@ class Allowance:
     memory: Memory = Memory.OPEN
     over: tuple[str, ...] = ()
     reason: str = ""
+    nodes: int = 1
+    all_cores: float = 0.0
 
 
 class Governor:
@@ -202,6 +211,8 @@ class Governor:
             memory=memory,
             over=far_over,
             reason=self._reason(sample, used),
+            nodes=max(1, len(sample.nodes)),
+            all_cores=sum(node.cores for node in sample.nodes),
         )
 
     def _cores_of(self, node: NodeSample, now: float) -> _Cores:
@@ -223,11 +234,62 @@ class Governor:
         return "; ".join(reasons)
 
 
-def slots(limits: Limits, allowance: Allowance) -> int:
-    """How many attempts of one core each may run at the same time: 1 to `max_workers`."""
+def idle_machine(limits: Limits, cores: float) -> Allowance:
+    """What one node gives on which nothing runs yet, the batch's own driver and coordinator apart."""
+    return Governor(limits).observe(ResourceSample((NodeSample("", cores, overhead_mb=OVERHEAD_MB),)), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many attempts may run at the same time.
+
+    Args:
+        slots: 1 to `max_workers`.
+        reason: What allows no more, and what would; empty where as many may run as were asked for.
+    """
+
+    slots: int
+    reason: str = ""
+
+
+def capacity(limits: Limits, allowance: Allowance, request: ResourceRequest | None = None) -> Capacity:
+    """How many attempts of one kind may run at the same time, and which limit it is that holds.
+
+    Args:
+        limits: The batch's ceilings.
+        allowance: What the nodes have to give.
+        request: What such an attempt asks of a node; None for one core, and memory that doesn't count.
+    """
     if allowance.memory is not Memory.OPEN:
-        return 1
-    return max(1, min(limits.max_workers, int(allowance.cores)))
+        return Capacity(1, allowance.reason)
+    num_cpus = request.num_cpus if request is not None else 1.0
+    by_cores = (
+        max(1, min(limits.max_workers, int(allowance.cores / num_cpus + 1e-9))) if num_cpus else limits.max_workers
+    )
+    by_memory = by_cores if request is None else max(1, int(allowance.memory_mb // request.memory_mb))
+    if request is not None and by_memory < by_cores:
+        return Capacity(by_memory, _memory_holds(limits, allowance, request, by_memory, by_cores))
+    if by_cores < limits.max_workers:
+        return Capacity(by_cores, allowance.reason or _cores_hold(limits, allowance))
+    return Capacity(by_cores)
+
+
+def _memory_holds(limits: Limits, allowance: Allowance, request: ResourceRequest, slots: int, wanted: int) -> str:
+    missing_mb = math.ceil((wanted * request.memory_mb - allowance.memory_mb) / allowance.nodes)
+    enough_mb = math.ceil((limits.memory_limit_mb + missing_mb) / MEMORY_STEP_MB) * MEMORY_STEP_MB
+    beside = "" if allowance.nodes == 1 else f" on each of {allowance.nodes} nodes"
+    return (
+        f"--memory-limit {limits.memory_limit_mb}{beside} has room for {slots} of {request.memory_mb} MB each; "
+        f"--memory-limit {enough_mb} lets {wanted} run"
+    )
+
+
+def _cores_hold(limits: Limits, allowance: Allowance) -> str:
+    text = f"--cpu-limit {limits.cpu_limit_percent:g} leaves {allowance.cores:g} of {allowance.all_cores:g} cores"
+    if allowance.cores >= allowance.all_cores:
+        text = f"there are {allowance.cores:g} cores" if allowance.cores != 1 else "there is one core"
+        return f"{text}; more of them, or a cluster, let more run"
+    return f"{text}; a higher one, more cores, or a cluster let more run"
 
 
 def admit(
