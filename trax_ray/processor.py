@@ -214,7 +214,7 @@ class BatchProcessor:
             plan = await asyncio.to_thread(self._planner.inputs, spec, _names(inputs), lists=_names(lists))
             self._check_memory(plan.requests)
             self.spec = replace(self.spec, model=plan.spec.model)
-            self._planned += [task for task in plan.tasks if task.id not in self._planner.known]
+            self._planned += [task for task in plan.tasks if task.id not in self._planner.added]
             self._planner.take(plan)
         for warning in plan.warnings:
             logger.warning("%s", warning)
@@ -246,14 +246,30 @@ class BatchProcessor:
         """
         task_type = TaskType(task_type)
         priority = option("priority").checked(priority)
-        async with self._planning:
-            self._planner.check(task_type, data, tuple(depends_on))
-            if task_type is TaskType.TRANSCRIBE:
-                self.spec = with_model(self.spec)
-            steps = self._planner.call(self.spec, task_type, data, priority, tuple(depends_on))
-        room = self.spec.limits.queue_size
-        if not self._running and len(self._waiting) >= room:
+        while True:
+            async with self._planning:
+                self._planner.check(task_type, data, tuple(depends_on))
+                if task_type is TaskType.TRANSCRIBE:
+                    self.spec = with_model(self.spec)
+                call = self._planner.call(self.spec, task_type, data, priority, tuple(depends_on))
+                self._check_memory([task.resources for task in call.steps])
+                if len(self._waiting) < self.spec.limits.queue_size:
+                    # Nothing is waited for since it was planned: only what is taken uses up a name.
+                    self._planner.take_call(call)
+                    self._waiting += call.steps
+                    self._changed.set()
+                    return call.steps[-1].id
+            await self._expect_room()
+
+    async def _expect_room(self) -> None:
+        """Wait until the queue isn't full any more.
+
+        Raises:
+            QueueFull: The batch isn't running.
+        """
+        if not self._running:
             await asyncio.sleep(0)  # a start() that was scheduled just now gets its turn
+        room = self.spec.limits.queue_size
         while len(self._waiting) >= room:
             if not self._running:
                 raise QueueFull(
@@ -262,11 +278,6 @@ class BatchProcessor:
                 )
             self._changed.clear()
             await self._changed.wait()
-        self._check_memory([task.resources for task in steps])
-        self._planner.known |= {task.id for task in steps}
-        self._waiting += steps
-        self._changed.set()
-        return steps[-1].id
 
     def feed(self, tasks: Iterable[BatchTask], *, requests: Iterable[ResourceRequest] = ()) -> None:
         """Give tasks that are planned already, and no others; they are taken as the queue drains.
@@ -309,6 +320,7 @@ class BatchProcessor:
         finally:
             self._running = False
             self._fed = False
+            self._planner.begin_run()
             self._commands.clear()
             self._changed.set()
 

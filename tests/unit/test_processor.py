@@ -173,6 +173,46 @@ async def test_a_call_that_is_refused_leaves_no_trace(tmp_path: Path, ran: Ran) 
     assert [task.data["output"] for task in ran.tasks] == ["a"]
 
 
+@pytest.mark.parametrize("refusal", ["a full queue", "too little memory", "given up while it waits"])
+async def test_a_call_that_is_refused_uses_up_no_name(tmp_path: Path, ran: Ran, refusal: str) -> None:
+    batch = processor(tmp_path, queue_size=1)
+    call = TaskType.TRANSCRIBE, {"file_path": "cards.wav"}
+    if refusal == "too little memory":
+        with pytest.raises(SetupError, match="give --memory-limit"):
+            await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "cards.wav", "model": "large-v3"})
+    else:
+        await batch.add_task(TaskType.YOUTUBE, {"url": "https://example.org"})
+        for _ in range(3):
+            with pytest.raises(QueueFull):
+                await batch.add_task(*call)
+    if refusal == "given up while it waits":
+        batch._running = True
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(batch.add_task(*call), 0.01)
+        batch._running = False
+    if refusal != "too little memory":
+        await batch.start()
+    await batch.add_task(*call)
+    await batch.start()
+    assert [task.data.get("output") for task in ran.tasks] == ["cards"]
+
+
+@pytest.mark.parametrize("way", ["a call", "an input"])
+async def test_what_is_added_again_after_a_stop_is_the_same(folder: Path, ran: Ran, way: str) -> None:
+    touch(folder, "cards.wav")
+    batch = create_batch_processor(output_dir=folder / "out", model="pocketsphinx")
+    ids = []
+    for _ in range(3):
+        if way == "a call":
+            ids += [await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "cards.wav"})]
+        else:
+            ids += await batch.add("cards.wav")
+        batch.stop()
+        await batch.start()
+        assert [task.data["output"] for task in ran.tasks] == ["cards"]
+    assert len(set(ids)) == 1
+
+
 @pytest.mark.parametrize("priority", [1.5, -1, True, "high"])
 async def test_a_priority_is_a_whole_number(tmp_path: Path, priority: Any) -> None:
     batch = processor(tmp_path)

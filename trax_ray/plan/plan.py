@@ -30,7 +30,7 @@ from trax_ray.providers.registry import is_service, provider_of
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
 
-__all__ = ["Plan", "Planner", "make_plan", "with_model"]
+__all__ = ["Call", "Plan", "Planner", "make_plan", "with_model"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,19 @@ class Plan:
         return room_for(self.tasks, self.spec)
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What becomes of one call of `BatchProcessor.add_task`.
+
+    Args:
+        key: What makes another one the same call.
+        steps: Its tasks, of which the last one is what was called for.
+    """
+
+    key: str
+    steps: tuple[BatchTask, ...]
+
+
 def make_plan(
     inputs: Sequence[str],
     spec: BatchSpec,
@@ -136,11 +149,13 @@ class Planner:
         output_dir: The output folder; its journal is read when it is first needed.
 
     Attributes:
-        known: Ids of the tasks on which others may depend; whoever takes a task adds it.
+        known: Ids of the tasks on which others may depend: those that were taken.
+        added: Ids of those that were taken since `begin_run`.
     """
 
     def __init__(self, output_dir: str) -> None:
         self.known: set[str] = set()
+        self.added: set[str] = set()
         self._output_dir = output_dir
         self._past: Past | None = None
         self._given: dict[str, str] = {}
@@ -161,10 +176,28 @@ class Planner:
         """Go on after a plan, of this or of another planner for the same output folder: its tasks were taken."""
         if self._past is None:
             self._past = plan.past
-        self._given |= outputs_of(plan.tasks)
-        self.known |= {task.id for task in plan.tasks}
+        self._note(plan.tasks)
         for entry in plan.recordings:
             self._repeats[entry.path] = max(1, self._repeats[entry.path])
+
+    def take_call(self, call: Call) -> None:
+        """Go on after a call: it was taken, and the same one again is another one."""
+        self._note(call.steps)
+        self._repeats[call.key] += 1
+
+    def begin_run(self) -> None:
+        """What comes now is for another run: the same calls and inputs are the same ones again, as for other processes.
+
+        Tasks that were taken may still be depended on, and keep their names.
+        """
+        self.added.clear()
+        self._repeats.clear()
+
+    def _note(self, tasks: Iterable[BatchTask]) -> None:
+        ids = {task.id for task in tasks}
+        self._given |= outputs_of(tasks)
+        self.known |= ids
+        self.added |= ids
 
     def _taken(self) -> dict[str, str]:
         """The names of outputs that are given, as of `Past.outputs`, by earlier runs and so far."""
@@ -232,8 +265,8 @@ class Planner:
         data: Mapping[str, Any],
         priority: int,
         depends_on: tuple[str, ...],
-    ) -> tuple[BatchTask, ...]:
-        """What becomes of one call that was checked: its steps, of which the last one is what was called for.
+    ) -> Call:
+        """What becomes of one call that was checked; see `take_call`.
 
         Args:
             spec: The batch; with its model, where it is to be transcribed.
@@ -263,12 +296,7 @@ class Planner:
             identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
             changed_ns=entry.changed_ns if entry else 0,
         )
-        return self._called(call, (self._with_audio_output(task, entry) if entry else task,))
-
-    def _called(self, call: str, steps: tuple[BatchTask, ...]) -> tuple[BatchTask, ...]:
-        self._repeats[call] += 1
-        self._given |= outputs_of(steps)
-        return steps
+        return Call(call, (self._with_audio_output(task, entry) if entry else task,))
 
     def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
         """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
@@ -283,7 +311,7 @@ class Planner:
 
     def _transcription(
         self, spec: BatchSpec, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]
-    ) -> tuple[BatchTask, ...]:
+    ) -> Call:
         found = _found(data["file_path"])
         repeat = self._repeats[found.path]
         file_id = file_id_of(found.path, repeat)
@@ -298,7 +326,7 @@ class Planner:
         )
         audio = _audio({file_id: entry.output}, spec, self._taken())
         steps = _steps(entry, spec, _served(entry, spec), audio.get(file_id, ""), depends_on=depends_on, repeat=repeat)
-        return self._called(found.path, steps)
+        return Call(found.path, steps)
 
 
 def _audio(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]) -> dict[str, str]:
