@@ -82,7 +82,7 @@ def test_a_dry_run_shows_what_a_manifest_says_and_writes_nothing(folder: Path) -
     lines = done.stdout.splitlines()
     assert done.exit_code == 0, done.output
     assert lines[0].startswith(
-        "3 recordings would be transcribed with pocketsphinx; 2 other files ignored; 1 not there"
+        "3 recordings would be transcribed with pocketsphinx; 2 other files ignored: 1 .csv, 1 .txt; 1 not there"
     )
     out = folder / "trax_ray_output"
     assert [line for line in lines[1:] if line.startswith("  ")] == [

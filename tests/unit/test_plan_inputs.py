@@ -56,6 +56,23 @@ def test_other_files_are_counted_and_hidden_ones_are_not_even_that(folder: Path,
     found = scan([str(folder)], out)
     assert relatives(found) == ["talk.mp3"]
     assert found.ignored == 3
+    assert found.ignored_suffixes == {".txt": 1, "": 1, ".jpg": 1}
+
+
+def test_a_pattern_takes_media_only_and_manifests_where_it_has_a_suffix(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(folder, "a.mp3", "b.WAV", "a.txt", "c.txt", "README", "d.md", "sub/e.ogg", "sub/e.srt", "notes.pdf")
+    (folder / "m.csv").write_text("file_name\nsub/e.ogg\n")
+    monkeypatch.chdir(folder)
+    found = scan(["*"], out)
+    assert relatives(found) == ["a.mp3", "b.WAV", "sub/e.ogg"]
+    assert found.ignored_suffixes == {".txt": 2, "": 1, ".md": 1, ".csv": 1, ".pdf": 1, ".srt": 1}
+    assert next(iter(found.ignored_suffixes)) == ".txt", "most first"
+    assert relatives(scan(["*.*"], out)) == ["a.mp3", "b.WAV"]
+    assert relatives(scan(["**/*"], out)) == ["a.mp3", "b.WAV", "sub/e.ogg"]
+    assert relatives(scan(["*.csv"], out)) == ["sub/e.ogg"]
+    assert relatives(scan(["a.txt", "a*"], out)) == ["a.txt", "a.mp3"], "a file that is named itself is taken"
 
 
 @pytest.mark.parametrize("suffix", sorted(MEDIA_SUFFIXES))

@@ -207,9 +207,13 @@ async def test_what_is_added_again_after_a_stop_is_the_same(folder: Path, ran: R
             ids += [await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "cards.wav"})]
         else:
             ids += await batch.add("cards.wav")
+        running = asyncio.create_task(batch.start())
+        while not ran.tasks:
+            await asyncio.sleep(0)
         batch.stop()
-        await batch.start()
+        await running
         assert [task.data["output"] for task in ran.tasks] == ["cards"]
+        ran.tasks = []
     assert len(set(ids)) == 1
 
 

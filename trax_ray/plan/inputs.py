@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -25,7 +26,7 @@ _NAMES = """
 mts mxf oga ogg ogv opus ra rm rmvb spx tak tta ts vob wav wave webm wma wmv wv
 """
 MEDIA_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
-"""Suffixes of what is taken from a folder. A file that is named itself is always taken."""
+"""Suffixes of what is taken from a folder, and by a pattern. A file that is named itself is always taken."""
 
 STDIN = "-"
 
@@ -57,13 +58,15 @@ class Scan:
 
     Args:
         found: Recordings in order, each once.
-        ignored: Files in folders that aren't media.
+        ignored: Files in folders, and files that patterns match, that aren't media.
         unreadable: Folders that can't be listed, with the reason.
+        ignored_suffixes: How many of those that are ignored have which suffix, in lower case; most first.
     """
 
     found: tuple[Found, ...]
     ignored: int
     unreadable: Mapping[str, str]
+    ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def present(self) -> int:
@@ -90,7 +93,8 @@ def scan(
 
     Args:
         inputs: Files, folders, manifests (by suffix), `-` for a list on standard input, and patterns: what holds
-            `*`, `?` or `[` and isn't there itself is matched as a shell would, with `**` for folders at any depth.
+            `*`, `?` or `[` and isn't there itself is matched as a shell would, with `**` for folders at any depth. Of
+            what it matches folders and media files are taken, and manifests where it has a suffix (`lists/*.csv`).
         output_dir: Never searched, wherever it lies.
         lists: Files with one path per line, or manifests; paths in them are relative to the folder they lie in
             (to the working folder for standard input and pipes), and are no patterns.
@@ -106,7 +110,8 @@ def scan(
         gathering.take(given)
     for given in lists:
         gathering.take_list(given)
-    return Scan(tuple(gathering.found.values()), gathering.ignored, gathering.unreadable)
+    suffixes = gathering.ignored
+    return Scan(tuple(gathering.found.values()), suffixes.total(), gathering.unreadable, dict(suffixes.most_common()))
 
 
 @dataclass(slots=True)
@@ -117,7 +122,7 @@ class _Gathering:
     read_stdin: Callable[[], bytes]
     found: dict[str, Found] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
-    ignored: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
     stdin_read: bool = False
 
     def take(self, given: str) -> None:
@@ -131,8 +136,9 @@ class _Gathering:
             self._take_path(path)
         elif _MAGIC.search(given) and not _URL.match(given):
             base, matches = _expand(given, self.excluded, self.unreadable)
+            wants_manifests = os.path.splitext(given)[1] not in ("", ".*")
             for match in matches:
-                self._take_path(match, base)
+                self._take_match(match, base, wants_manifests)
             if not matches:
                 self._note(path, None)
         elif is_manifest(path):
@@ -163,14 +169,25 @@ class _Gathering:
         else:
             self._note(path, root)
 
+    def _take_match(self, path: str, base: str, wants_manifests: bool) -> None:
+        """What a pattern matches: as from a folder media only, for nobody knows all that lies there."""
+        if os.path.isdir(path) or (wants_manifests and is_manifest(path)):
+            self._take_path(path, base)
+        else:
+            self._take_if_media(path, base)
+
+    def _take_if_media(self, path: str, root: str) -> None:
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix in MEDIA_SUFFIXES:
+            self._note(path, root)
+        else:
+            self.ignored[suffix] += 1
+
     def _take_folder(self, path: str, root: str | None) -> None:
         if os.path.realpath(path) == self.excluded:
             raise UsageError(f"{shown(path)} is the output folder: give another --output-dir")
         for each in _walk(path, self.excluded, self.unreadable):
-            if os.path.splitext(each)[1].lower() in MEDIA_SUFFIXES:
-                self._note(each, root or path)
-            else:
-                self.ignored += 1
+            self._take_if_media(each, root or path)
 
     def _take_rows(self, rows: Sequence[Row], base: str) -> None:
         """The rows of a list or a manifest that lies in `base`."""

@@ -43,7 +43,8 @@ class Plan:
         recordings: What is transcribed, in the order in which it was named or found.
         missing: Paths that were named and where nothing is; among others they are failed rows.
         archived: Those of them whose transcripts earlier runs made: they stay, and nothing fails.
-        ignored: Files in folders that aren't media.
+        ignored: Files in folders, and files that patterns match, that aren't media.
+        ignored_suffixes: How many of them have which suffix, most first.
         unreadable: Folders that can't be listed, with the reason.
         notice: What one should know of the model, where it wasn't named; may be empty.
         warnings: What one should know of models whose days are numbered.
@@ -56,6 +57,7 @@ class Plan:
     missing: tuple[str, ...] = ()
     archived: tuple[str, ...] = ()
     ignored: int = 0
+    ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     notice: str = ""
     warnings: tuple[str, ...] = ()
@@ -66,7 +68,7 @@ class Plan:
         """What one should know of the inputs before the start; names in it as they are."""
         notes = ["converted to 16 kHz mono FLAC first"] if self.spec.preprocess else []
         if self.ignored:
-            notes.append(f"{self.ignored} other files ignored")
+            notes.append(_ignored(self.ignored, self.ignored_suffixes))
         if self.archived:
             count, name = len(self.archived), shown(self.archived[0])
             notes.append(f"{count} not there any more, whose transcripts stay, such as {name}")
@@ -237,6 +239,7 @@ class Planner:
             missing=missing,
             archived=tuple(path for path in missing if path in set(ended)),
             ignored=found.ignored,
+            ignored_suffixes=found.ignored_suffixes,
             unreadable=found.unreadable,
             notice="" if named else notice(spec.model),
             warnings=tuple(_shutdowns(tasks, spec)),
@@ -358,12 +361,24 @@ def _reference_folder(spec: BatchSpec) -> Path | None:
     return folder
 
 
+MOST_SUFFIXES = 6
+"""Suffixes of ignored files that are named."""
+
+
+def _ignored(count: int, suffixes: Mapping[str, int]) -> str:
+    """How many files are ignored, and of which kinds, so that one sees what is left out."""
+    named = [f"{each} {shown(suffix) or 'without suffix'}" for suffix, each in [*suffixes.items()][:MOST_SUFFIXES]]
+    more = ["..."] if len(suffixes) > MOST_SUFFIXES else []
+    return f"{count} other {'file' if count == 1 else 'files'} ignored: {', '.join([*named, *more])}"
+
+
 def _reasons(found: Scan, given: Iterable[str]) -> list[str]:
     """Why there is nothing to transcribe."""
     reasons = [f"{path}: {reason}" for path, reason in found.unreadable.items()]
     reasons += [f"{shown(entry.path)}: no such file" for entry in found.found if entry.missing]
     if found.ignored or not reasons:
-        reasons.append(f"no recordings in {', '.join(map(shown, given))}")
+        ignored = f" ({_ignored(found.ignored, found.ignored_suffixes)})" if found.ignored else ""
+        reasons.append(f"no recordings in {', '.join(map(shown, given))}{ignored}")
     return reasons
 
 
