@@ -2,7 +2,8 @@
 
 Processes of a head whose driver was killed live on for a minute or more, some of them for ever, and hold memory and
 ports. So whoever starts a head notes it in a file: the driver, the head's processes, and Ray's session folder.
-Each process is noted with the time of its creation, because the system gives numbers of dead processes to new ones.
+Each process is noted with its mark (`trax_ray.store.processes`), because the system gives numbers of dead processes to
+new ones. What has no mark that fits isn't touched.
 
 A head that `trax-ray up` started belongs to no driver. It has a note of its own, and lives until `trax-ray down`.
 
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ import psutil
 
 from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import BusyError, SetupError
+from trax_ray.store import processes as known
 from trax_ray.store.files import ensure_folder, write_atomically
+from trax_ray.store.processes import mark_of
 
 __all__ = [
     "LOOPBACK",
@@ -49,15 +52,18 @@ __all__ = [
     "family",
     "find",
     "forget_head",
+    "kill_noted",
     "live_head",
     "lives",
     "local_head_note",
     "make_token_private",
     "note_head",
+    "noted",
     "noted_heads",
     "notes_folder",
     "object_store_bytes",
     "orphans",
+    "own_head",
     "ray_folder",
     "reap_orphans",
     "up",
@@ -74,7 +80,6 @@ LOOPBACK = "127.0.0.1"
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Where this is 0 Ray listens on loopback alone if it is given that address; its default on macOS."""
 
-CREATION_TOLERANCE_S = 1.0
 KILL_ROUNDS = 3
 KILL_WAIT_S = 5.0
 KILL_LOOK_S = 0.01
@@ -175,15 +180,17 @@ def note_head(processes: Iterable[psutil.Process] = (), session_dir: str = "") -
         session_dir: Ray's session folder; empty where it isn't known yet: a driver that is killed while Ray starts
             leaves processes too, and the session is then found by the driver's number, which ends its name.
     """
-    own = psutil.Process()
+    pid = os.getpid()
     note = {
-        "driver": [own.pid, own.create_time()],
+        "driver": [pid, mark_of(pid)],
         "host": socket.gethostname(),
         "processes": noted(processes),
         "session_dir": session_dir,
         "ray_folder": str(ray_folder()),
+        # Of another process that had this number.
+        "older_sessions": [path.name for path in ray_folder().glob(f"session_*_{pid}") if str(path) != session_dir],
     }
-    path = _note_path(own.pid)
+    path = _note_path(pid)
     ensure_folder(path.parent)
     write_atomically(path, json.dumps(note).encode("ascii"))
 
@@ -193,18 +200,26 @@ def forget_head() -> None:
     _note_path(os.getpid()).unlink(missing_ok=True)
 
 
-def noted(processes: Iterable[psutil.Process]) -> list[tuple[int, float]]:
-    """Processes as they stand in a note: number and time of creation of each that lives."""
+def noted(processes: Iterable[psutil.Process]) -> list[tuple[int, str]]:
+    """Processes as they stand in a note: number and mark of each that lives."""
     found = []
     for process in processes:
-        with contextlib.suppress(psutil.Error):
-            if process.is_running():
-                found.append((process.pid, process.create_time()))
+        mark = mark_of(process.pid)
+        if mark and process.is_running():
+            found.append((process.pid, mark))
     return found
 
 
 def _note_path(pid: int) -> Path:
     return notes_folder() / f"{pid}.json"
+
+
+def own_head() -> list[tuple[int, str]]:
+    """The processes of the head that this process has started, as `noted` gives them."""
+    try:
+        return noted(family(json.loads(_note_path(os.getpid()).read_bytes())))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def end_own_head() -> int:
@@ -299,11 +314,16 @@ def _drivers(note: Mapping[str, Any]) -> list[str]:
         with contextlib.suppress(psutil.Error, OSError):
             process = psutil.Process(pid)
             if pid not in own and any(
-                connection.status == psutil.CONN_ESTABLISHED and connection.raddr == (host, int(port))
+                connection.status == psutil.CONN_ESTABLISHED and _peer(connection.raddr) == (host, int(port))
                 for connection in process.net_connections("tcp")
             ):
                 found.append(f"process {pid} ({Path(process.cmdline()[0]).name})")
     return found
+
+
+def _peer(address: Any) -> tuple[str, int] | None:
+    """Host and port of the other end. Sockets of both kinds, as gRPC's, say `::ffff:127.0.0.1` of IPv4."""
+    return (address.ip.removeprefix("::ffff:"), address.port) if address else None
 
 
 def _start(lean: bool) -> Head:
@@ -415,18 +435,26 @@ def _left_behind() -> Iterator[tuple[Path, dict[str, Any] | None]]:
             note = json.loads(path.read_text())
             # The folder may be shared by machines, each of which has a process of that number.
             elsewhere = note.get("host", socket.gethostname()) != socket.gethostname()
-            if elsewhere or find(*note["driver"]) is not None:
+            if elsewhere or find(*_entry(note["driver"])) is not None:
                 continue
-            [find(*process) for process in note["processes"]]
+            note["processes"] = [_entry(process) for process in note["processes"]]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.debug("the note %s can't be read (%s)", path, error)
             note = None
         yield path, note
 
 
+def _entry(noted: Sequence[Any]) -> tuple[int, str]:
+    """A noted process. Version 0.1 noted times of day, by which nobody can be told dead."""
+    pid, mark = noted
+    if not isinstance(pid, int) or not isinstance(mark, str):
+        raise TypeError(f"expected a number and a mark, got {noted}")
+    return pid, mark
+
+
 def family(note: Mapping[str, Any]) -> list[psutil.Process]:
     """The processes of a noted head that live: noted ones, others of its Ray session, and the children of both."""
-    roots = [process for pid, created_at in note["processes"] if (process := find(pid, created_at)) is not None]
+    roots = [process for pid, mark in note["processes"] if (process := find(pid, mark)) is not None]
     sessions = _sessions(note)
     if sessions:
         roots += [process for process in psutil.process_iter() if _belongs(process, sessions)]
@@ -454,26 +482,36 @@ def end(note: Mapping[str, Any]) -> int:
     return ended
 
 
-def _wait_for_the_end(processes: Iterable[tuple[int, float]]) -> None:
+def kill_noted(processes: Iterable[tuple[int, str]]) -> None:
+    """Kill those processes that still live, as `noted` gives them, and wait for their end."""
+    processes = list(processes)
+    for entry in processes:
+        process = find(*entry)
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    _wait_for_the_end(processes)
+
+
+def _wait_for_the_end(processes: Iterable[tuple[int, str]]) -> None:
     """Until none lives. Zombies don't: in containers nobody may ask for them."""
     until = time.monotonic() + KILL_WAIT_S
     while any(find(*process) for process in processes) and time.monotonic() < until:
         time.sleep(KILL_LOOK_S)
 
 
-def find(pid: int, created_at: float) -> psutil.Process | None:
+def find(pid: int, mark: str) -> psutil.Process | None:
     """The process with this number, if it is still the one that was noted, and isn't quite gone."""
+    process = known.find(pid, mark)
     try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - created_at) < CREATION_TOLERANCE_S
-        return process if same and not _is_dead(process) else None
+        return None if process is None or _is_dead(process) else process
     except psutil.Error:
         return None
 
 
-def lives(pid: int, created_at: float) -> bool:
+def lives(pid: int, mark: str) -> bool:
     """Whether a process that was noted may still do something; one that is being killed won't."""
-    process = find(pid, created_at)
+    process = find(pid, mark)
     try:
         return process is not None and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -508,14 +546,9 @@ def _sessions(note: Mapping[str, Any]) -> list[str]:
         return [note["session_dir"]]
     if not note.get("ray_folder"):
         return []
-    pid, created_at = note["driver"]
-    found = []
-    for path in Path(note["ray_folder"]).glob(f"session_*_{pid}"):
-        with contextlib.suppress(OSError):
-            # An older one belonged to another process that had the same number.
-            if path.lstat().st_mtime >= created_at - CREATION_TOLERANCE_S:
-                found.append(str(path))
-    return found
+    older = note.get("older_sessions", ())
+    found = Path(note["ray_folder"]).glob(f"session_*_{note['driver'][0]}")
+    return [str(path) for path in found if path.name not in older]
 
 
 def _belongs(process: psutil.Process, sessions: Iterable[str]) -> bool:

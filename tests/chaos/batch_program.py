@@ -39,6 +39,7 @@ from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import Attempt, History, read_history
 from trax_ray.store import inbox
 from trax_ray.store.layout import Layout
+from trax_ray.store.processes import mark_of
 from trax_ray.testing.factories import make_spec
 from trax_ray.testing.history import Findings, check
 from trax_ray.testing.scripted import Logged, logged
@@ -126,7 +127,7 @@ class Batch:
         self._environ: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
         self._runs = 0
-        self._seen: dict[tuple[int, float], psutil.Process] = {}
+        self._seen: dict[tuple[int, str], psutil.Process] = {}
         described = [encode(task) for task in tasks]
         for each in described:
             each.setdefault("data", {}).setdefault("log", str(self.log))
@@ -242,7 +243,7 @@ class Batch:
                 found += heads.family(json.loads(note.read_text()))
         for process in found:
             with contextlib.suppress(psutil.Error):
-                self._seen.setdefault((process.pid, process.create_time()), process)
+                self._seen.setdefault((process.pid, mark_of(process.pid)), process)
 
     def left(self) -> list[psutil.Process]:
         """Of the processes that were seen, those that live."""
@@ -268,7 +269,7 @@ class Batch:
 
     def kill(self, processes: Iterable[psutil.Process]) -> None:
         """kill -9; only processes of this batch are ever given."""
-        own = {process: process.create_time() for process in processes}
+        own = {process: mark_of(process.pid) for process in processes}
         for process in own:
             with contextlib.suppress(psutil.Error):
                 process.kill()

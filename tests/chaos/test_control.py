@@ -20,6 +20,7 @@ from trax_ray import heads
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.store import inbox
+from trax_ray.store.processes import mark_of
 from trax_ray.testing.factories import make_task
 
 pytestmark = pytest.mark.timeout(600)
@@ -97,7 +98,7 @@ class Command:
         self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1"]
         self._stack = contextlib.ExitStack()
         self._environ = self._stack.enter_context(own_ray(folder))
-        self._seen: dict[tuple[int, float], None] = {}
+        self._seen: dict[tuple[int, str], None] = {}
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._environ
         )
@@ -117,7 +118,7 @@ class Command:
         if self.process.poll() is None:
             driver = psutil.Process(self.process.pid)
             for each in [driver, *driver.children(recursive=True)]:
-                self._seen[each.pid, each.create_time()] = None
+                self._seen[each.pid, mark_of(each.pid)] = None
 
     def left(self) -> list[psutil.Process]:
         """Of the processes that were seen, those that live."""

@@ -17,6 +17,7 @@ from trax_ray.cluster.attempts import KILL_AFTER_S
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import ResourceRequest, TaskState
 from trax_ray.store.epochs import open_journal, read_chain
+from trax_ray.store.processes import mark_of
 from trax_ray.testing.factories import make_task
 
 pytestmark = pytest.mark.timeout(400)
@@ -52,7 +53,7 @@ def test_an_attempt_that_was_stopped_and_wakes_up_late_changes_nothing(
         time.sleep(1.0)
         until(lambda: len(outputs(batch.out)) == (2 * LATE if committed else LATE), what="the first outputs")
         stopped = {name: psutil.Process(batch.began(name).pid) for name in names}
-        created = {process: process.create_time() for process in stopped.values()}
+        created = {process: mark_of(process.pid) for process in stopped.values()}
         for process in created:
             process.suspend()
         gate.touch()
@@ -111,7 +112,7 @@ def test_a_shared_process_that_hangs_is_ended_and_what_it_carried_runs_alone(
         (pid,) = {each.pid for each in batch.attempts()}
         time.sleep(1.0)  # it says who it is
         lane = psutil.Process(pid)
-        known = lane.pid, lane.create_time()
+        known = lane.pid, mark_of(lane.pid)
         lane.suspend()
         stopped_at = time.monotonic()
         gate.touch()

@@ -59,8 +59,8 @@ def test_a_task_that_is_soon_through_never_reads_what_its_process_shares(
 def test_one_that_goes_on_does(careful_looks: list[None], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, _ = play(monkeypatch, 0.0)
     assert len(careful_looks) == 1
-    assert {name: first[name] for name in ("pid", "created_at", "node_id")} == {
-        name: second[name] for name in ("pid", "created_at", "node_id")
+    assert {name: first[name] for name in ("pid", "mark", "node_id")} == {
+        name: second[name] for name in ("pid", "mark", "node_id")
     }
     assert second["fraction"] == 0.5
 

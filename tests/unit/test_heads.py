@@ -17,10 +17,11 @@ import pytest
 
 from trax_ray import heads
 from trax_ray.errors import BusyError, SetupError
+from trax_ray.store.processes import mark_of
 
 Start = Callable[..., psutil.Process]
 SLEEP = "print('up', flush=True)\nimport time; time.sleep(60)"
-DEAD = [os.getpid(), 1000.0]
+DEAD = [os.getpid(), "1 of another boot"]
 """A process that had our number long ago."""
 
 
@@ -63,8 +64,8 @@ def note(folder: Path, name: str, **fields: Any) -> Path:
     return path
 
 
-def entry(process: psutil.Process) -> tuple[int, float]:
-    return process.pid, process.create_time()
+def entry(process: psutil.Process) -> tuple[int, str]:
+    return process.pid, mark_of(process.pid)
 
 
 def lives(process: psutil.Process) -> bool:
@@ -102,7 +103,26 @@ def test_a_driver_that_lives_keeps_its_head(start: Start) -> None:
 
 def test_a_number_that_was_given_to_another_process_means_nothing(start: Start) -> None:
     process = start()
-    note(heads.notes_folder(), "1", processes=[(process.pid, process.create_time() - 100)])
+    note(heads.notes_folder(), "1", processes=[(process.pid, f"1{mark_of(process.pid)}")])
+    assert heads.reap_orphans() == 0
+    assert lives(process)
+
+
+def test_a_step_of_the_clock_ends_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system computes times of day at which processes began from its clock, so they step with it."""
+    process = start()
+    path = note(heads.notes_folder(), "1", driver=entry(process), processes=[entry(process)])
+    began_at = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: began_at(self) + 60.0)
+    assert heads.orphans() == []
+    assert heads.reap_orphans() == 0
+    assert lives(process)
+    assert path.exists()
+
+
+def test_a_note_of_an_older_version_ends_nobody(start: Start) -> None:
+    process = start()
+    note(heads.notes_folder(), "1", driver=[process.pid, 1000.0], processes=[[process.pid, process.create_time()]])
     assert heads.reap_orphans() == 0
     assert lives(process)
 
@@ -125,7 +145,7 @@ def test_notes_of_other_machines_are_theirs(start: Start) -> None:
     assert path.exists()
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "1", '{"driver": 3}', '{"driver": [1, 2], "processes": [[1]]}'])
+@pytest.mark.parametrize("content", ["{", "[]", "1", '{"driver": 3}', '{"driver": [1, "2"], "processes": [[1]]}'])
 def test_notes_that_can_not_be_read_are_dropped(content: str) -> None:
     path = note(heads.notes_folder(), "1")
     path.write_text(content)
@@ -191,11 +211,13 @@ class TestSessions:
     def test_a_driver_that_was_killed_while_ray_started(self, start: Start, tmp_path: Path, session: Path) -> None:
         worker = self.worker(start, session)
         ray = str(tmp_path / "ray")
-        note(heads.notes_folder(), "1", driver=[77, time.time() - 10], session_dir="", ray_folder=ray)
+        note(heads.notes_folder(), "1", driver=[77, "1 x"], session_dir="", ray_folder=ray)
         assert heads.orphans() == [worker]
-        note(heads.notes_folder(), "1", driver=[77, time.time() + 10], session_dir="", ray_folder=ray)
+        note(
+            heads.notes_folder(), "1", driver=[77, "1 x"], session_dir="", ray_folder=ray, older_sessions=[session.name]
+        )
         assert heads.orphans() == [], "that session is older than the driver: another process had its number"
-        note(heads.notes_folder(), "1", driver=[7, time.time() - 10], session_dir="", ray_folder=ray)
+        note(heads.notes_folder(), "1", driver=[7, "1 x"], session_dir="", ray_folder=ray)
         assert heads.orphans() == []
 
 
@@ -206,7 +228,7 @@ def test_a_head_is_noted_and_forgotten(start: Start) -> None:
     process = start()
     heads.note_head([process], "/tmp/ray/session_x")
     found = json.loads(path.read_text())
-    assert found["driver"] == [os.getpid(), psutil.Process().create_time()]
+    assert found["driver"] == [os.getpid(), mark_of(os.getpid())]
     assert found["processes"] == [[*entry(process)]]
     assert found["session_dir"] == "/tmp/ray/session_x"
     assert process in heads.descendants()
@@ -319,6 +341,20 @@ class TestAHeadThatStays:
             heads.down()
         assert heads.answers(head.address)
         assert lives(driver)
+        assert heads.down(force=True)[1] == 1
+        assert lives(driver), "it isn't ours"
+
+    def test_one_that_somebody_works_on_over_a_socket_of_both_kinds_stays(self, start: Start) -> None:
+        """As gRPC's, whose peers are `::ffff:127.0.0.1`."""
+        head = heads.up()
+        port = head.address.rpartition(":")[2]
+        driver = start(
+            "import socket; connection = socket.socket(socket.AF_INET6);"
+            f"connection.connect(('::ffff:127.0.0.1', {port}))"
+        )
+        with pytest.raises(BusyError, match=rf"process {driver.pid} "):
+            heads.down()
+        assert heads.answers(head.address)
         assert heads.down(force=True)[1] == 1
         assert lives(driver), "it isn't ours"
 

@@ -21,6 +21,7 @@ from trax_ray.errors import BusyError, FencedError, FileError
 from trax_ray.heads import find, lives
 from trax_ray.store import lease as lease_module
 from trax_ray.store.lease import BEAT_PERIOD_S, TAKE_OVER_S, Holder, Lease, holder_of
+from trax_ray.store.processes import mark_of
 from trax_ray.testing.clock import FakeClock
 
 HOLD = """
@@ -112,8 +113,8 @@ def test_a_holder_that_is_just_dying_is_waited_for(path: Path) -> None:
         holder = psutil.Process(process.pid)
         while holder.status() != psutil.STATUS_ZOMBIE:
             os.sched_yield()
-        assert find(process.pid, holder.create_time()), "it isn't gone before its last thread is"
-        assert not lives(process.pid, holder.create_time()), "but it won't do anything any more"
+        assert find(process.pid, mark_of(holder.pid)), "it isn't gone before its last thread is"
+        assert not lives(process.pid, mark_of(holder.pid)), "but it won't do anything any more"
         waits = [lambda: None, process.kill, process.wait]
         lease = Lease(path, sleep=lambda _: waits.pop(0)() if waits else None)
         lease.acquire("batch two")
@@ -296,7 +297,7 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every holder is on another machine: nothing is known of its process."""
     machines = iter(range(100))
-    monkeypatch.setattr(lease_module, "_machine", lambda: str(next(machines)))
+    monkeypatch.setattr(lease_module, "machine", lambda: str(next(machines)))
 
 
 @pytest.fixture
@@ -513,7 +514,7 @@ def test_another_process_with_the_same_number_is_not_taken_for_the_holder(
     path: Path, clock: FakeClock, other: subprocess.Popen[bytes]
 ) -> None:
     file = path.with_name("lock.000001")
-    started = lease_module._process(other.pid)
+    started = lease_module.started_ticks(other.pid)
     assert started
     file.write_bytes(file.read_bytes().replace(started.encode(), b"1" * len(started)))
     lease = beating(path, clock)
@@ -526,7 +527,7 @@ def test_another_process_with_the_same_number_is_not_taken_for_the_holder(
 def test_where_it_is_not_known_when_processes_began_they_are_watched(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, other: subprocess.Popen[bytes]
 ) -> None:
-    monkeypatch.setattr(lease_module, "_process", lambda pid: None)
+    monkeypatch.setattr(lease_module, "started_ticks", lambda pid: None)
     lease = beating(path, clock)
     lease.acquire("batch two")
     assert clock.now == TAKE_OVER_S
@@ -576,17 +577,3 @@ def test_a_lease_of_this_process_that_nobody_has_any_more_is_free(path: Path, cl
     lease.acquire("batch two")
     assert clock.now == 0.0
     lease.release()
-
-
-def test_where_a_process_number_means_something(monkeypatch: pytest.MonkeyPatch) -> None:
-    lease_module._machine.cache_clear()
-    assert lease_module._machine() == lease_module._machine()
-
-    def refuse(*_: Any, **__: Any) -> str:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
-
-    lease_module._machine.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", refuse)  # where there is no /proc
-        assert lease_module._machine() == socket.gethostname()
-    lease_module._machine.cache_clear()

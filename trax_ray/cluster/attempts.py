@@ -195,7 +195,7 @@ class Attempts:
         busy = {(worker.node_id, worker.pid) for worker in self.reports()} if due else set()
         for worker in due:
             if (worker.node_id, worker.pid) not in busy:
-                remote.kill_process(worker.node_id, worker.pid, worker.created_at)
+                remote.kill_process(worker.node_id, worker.pid, worker.mark)
 
     def end(self, running: Running, failure: Failure) -> tuple[Dispatch, Outcome]:
         """End an attempt for a reason, without waiting for its word."""
@@ -256,8 +256,8 @@ class Attempts:
 
     def _lives(self, worker: WorkerReport) -> bool:
         """Whether a process is seen to live. Ray also says that a worker died where only its answer got lost."""
-        return worker.node_id == self._node_id and lives(worker.pid, worker.created_at)
+        return worker.node_id == self._node_id and lives(worker.pid, worker.mark)
 
 
 def _report(packed: Mapping[str, Any]) -> WorkerReport:
-    return WorkerReport(packed["node_id"], packed["pid"], packed["memory_mb"], packed["created_at"])
+    return WorkerReport(packed["node_id"], packed["pid"], packed["memory_mb"], packed["mark"])

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import ray
 
+from trax_ray.cluster.thread import in_ray
 from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import SetupError
 from trax_ray.heads import (
@@ -27,10 +28,12 @@ from trax_ray.heads import (
     answers,
     descendants,
     forget_head,
+    kill_noted,
     live_head,
     make_token_private,
     note_head,
     object_store_bytes,
+    own_head,
     reap_orphans,
 )
 
@@ -79,6 +82,10 @@ def connect(
     Raises:
         SetupError: The cluster can't be reached, or no local head can be started.
     """
+    return in_ray(_connect, name, address, lean, memory_limit_mb)
+
+
+def _connect(name: str, address: str | None, lean: bool, memory_limit_mb: int | None) -> Connection:
     if ray.is_initialized():
         return Connection(
             address=ray.get_runtime_context().gcs_address,
@@ -127,9 +134,25 @@ def disconnect(connection: Connection) -> None:
     """Leave the cluster; a head of our own ends with it."""
     if connection.already:
         return
+    if not connection.started_here:
+        in_ray(ray.shutdown)
+        return
+    members = own_head()
+    in_ray(_shut_down_at_once)
+    kill_noted(members)
+    forget_head()
+
+
+def _shut_down_at_once() -> None:
+    """Leave Ray and kill its daemons, which listen to nothing softer: the signals are blocked in them."""
+    from ray._private import worker
+
+    node: Any = getattr(worker, "_global_node", None)
+    # The names are Ray's own affair; where they are gone it waits a second for each daemon.
+    if hasattr(node, "kill_all_processes"):
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda *_, **__: kill(check_alive=False)
     ray.shutdown()
-    if connection.started_here:
-        forget_head()
 
 
 def _debugging() -> bool:

@@ -110,7 +110,7 @@ class Coordinator:
 
     def __init__(self) -> None:
         self._messages: queue.SimpleQueue[str | _Addition] = queue.SimpleQueue()
-        self._snapshot = BatchProgress()
+        self._snapshot: BatchProgress
         self._result: BatchResult | None = None
         self._report: Any = None
         self._report_error = ""

@@ -1,4 +1,7 @@
-"""The driver's side of a batch: connect, make the coordinator, feed it, and make a new one where it dies."""
+"""The driver's side of a batch: connect, make the coordinator, feed it, and make a new one where it dies.
+
+Ray is called in one thread, which all share (`trax_ray.cluster.thread`): whoever waits here looks again and again.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import ray
 
 from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
+from trax_ray.cluster.thread import in_ray, post_to_ray
 from trax_ray.codes import FailureCode
 from trax_ray.core.progress import BatchProgress, Expected
 from trax_ray.core.spec import BatchSpec
@@ -32,8 +36,14 @@ logger = logging.getLogger(__name__)
 MAX_COORDINATORS = 3
 """Coordinators that one run may use up; more than two deaths have a cause that another one won't cure."""
 
-ANSWER_S = 0.2
-"""How often a thread that waits for an answer looks whether the run is being left."""
+LOOK_S = 0.02
+"""How long one look at an answer takes that isn't there yet; others wait for Ray's thread meanwhile."""
+
+LOOK_PERIOD_S = 0.05
+"""How often it is looked whether the batch has ended."""
+
+SNAPSHOT_S = 5.0
+"""How long to wait for the coordinator's word of how the batch stands."""
 
 NODE_CHECK_S = 5.0
 """How often it looks whether the coordinator's node lives: an actor that waits for a dead node waits for ever."""
@@ -78,7 +88,8 @@ class Driver:
         self._ending = ""
         self._coordinators = 0
         self._run_id = uuid.uuid4().hex
-        self._snapshot = BatchProgress()
+        inputs = self._expected.inputs
+        self._snapshot = BatchProgress(total_tasks=inputs, queued_tasks=inputs)
         # Held while the coordinator is exchanged: two threads may find it dead at the same time.
         self._exchange = threading.RLock()
         self._gate = threading.Condition()
@@ -103,7 +114,7 @@ class Driver:
 
     def gpus(self) -> float:
         """GPUs that the cluster has for tasks."""
-        return float(ray.cluster_resources().get("GPU", 0.0))
+        return float(in_ray(ray.cluster_resources).get("GPU", 0.0))
 
     def open(self) -> coordinator.Opened:
         """Make the coordinator and let it take the output folder.
@@ -131,7 +142,7 @@ class Driver:
                 with self._exchange:
                     actor = self._actor
                 try:
-                    answer = self._answer(actor.add.remote([encode(task) for task in tasks]))
+                    answer = self._answer(actor, "add", [encode(task) for task in tasks])
                     break
                 except ray.exceptions.RayActorError as error:
                     # The answer comes after the journal's fsync: what was answered before is known to the next one.
@@ -151,14 +162,14 @@ class Driver:
             self._pausing = name
         if name in ("stop", "interrupt"):
             self._ending = name
-        self._actor.command.remote(name)
+        self._send(self._actor, name)
 
     def snapshot(self) -> BatchProgress:
         """How the batch stands; the last known state where the coordinator is just being replaced."""
         try:
             with self._in_ray():
-                self._snapshot = ray.get(self._actor.snapshot.remote(), timeout=5.0)
-        except (ray.exceptions.RayError, TimeoutError, TaskCancelled) as error:
+                self._snapshot = self._answer(self._actor, "snapshot", within_s=SNAPSHOT_S)
+        except (ray.exceptions.RayError, TimeoutError, TraxRayError) as error:
             logger.debug("no snapshot: %s", error)
         return self._snapshot
 
@@ -178,11 +189,13 @@ class Driver:
         with self._in_ray():
             with self._exchange:
                 actor, running = self._actor, self._run
+            until = time.monotonic() + timeout_s
             try:
-                ready, _ = ray.wait([running], timeout=timeout_s)
-                if not ready:
-                    return None
-                result = ray.get(ready[0])
+                while not (found := in_ray(_look, running, 0.0)):
+                    if self._leaving or time.monotonic() > until:
+                        return None
+                    time.sleep(LOOK_PERIOD_S)
+                (result,) = found
             except ray.exceptions.RayActorError as error:
                 self._replace(actor, error)
                 return None
@@ -195,7 +208,6 @@ class Driver:
         """Leave the cluster. What was committed stays; what ran is interrupted."""
         with self._gate:
             self._leaving = True
-            # A thread that is inside Ray when it shuts down takes the process along, with an exit code of Ray's.
             self._gate.wait_for(lambda: not self._inside, LEAVE_S)
         self._actor = self._run = None
         if self.connection is not None:
@@ -204,7 +216,7 @@ class Driver:
 
     @contextmanager
     def _in_ray(self) -> Iterator[None]:
-        """A thread of ours is inside Ray; `close` waits for it."""
+        """A thread of ours has Ray called; `close` waits for it: a call after that would start another Ray."""
         with self._gate:
             if self._leaving:
                 raise TaskCancelled("the run is being left")
@@ -216,19 +228,23 @@ class Driver:
                 self._inside -= 1
                 self._gate.notify_all()
 
-    def _answer(self, reference: Any) -> Any:
-        """Wait for an answer of the coordinator, as long as there may be one.
+    def _answer(self, actor: Any, method: str, *arguments: Any, within_s: float | None = None) -> Any:
+        """Call a method of a coordinator and wait for its answer, as long as there may be one.
 
         Raises:
             RayError: There won't be one.
             SetupError: The coordinator's node is lost.
             TaskCancelled: The run is being left.
+            TimeoutError: It didn't come within so many seconds.
         """
-        looked_at = time.monotonic()
+        looked_at = began_at = time.monotonic()
+        reference = in_ray(lambda: getattr(actor, method).remote(*arguments))
         while not self._leaving:
-            ready, _ = ray.wait([reference], timeout=ANSWER_S)
-            if ready:
-                return ray.get(ready[0])
+            found = in_ray(_look, reference, LOOK_S)
+            if found:
+                return found[0]
+            if within_s is not None and time.monotonic() - began_at > within_s:
+                raise TimeoutError(f"no answer within {within_s:g} s")
             if time.monotonic() - looked_at > NODE_CHECK_S:
                 looked_at = time.monotonic()
                 self._check_node()
@@ -239,16 +255,18 @@ class Driver:
         assert self.connection is not None
         while True:
             self._coordinators += 1
-            self._actor = coordinator.create(self.connection.node_id)
+            actor = in_ray(coordinator.create, self.connection.node_id)
             try:
-                opened = self._take_folder(self._actor)
+                opened = self._take_folder(actor)
                 break
             except ray.exceptions.RayActorError as error:
                 self._see_whether_another_helps(error)
-                ray.kill(self._actor)
+                in_ray(ray.kill, actor)
             except ray.exceptions.RayError as error:
                 raise SetupError(f"the coordinator couldn't be started: {_said(error)}") from error
-        self._run = self._actor.run.remote()
+        # Not before: until it has read the journal it knows nothing of the batch.
+        self._actor = actor
+        self._run = in_ray(lambda: actor.run.remote())
         logger.debug("batch %s: epoch %d on %s", self.spec.name, opened.epoch, platform.node())
         return opened
 
@@ -256,9 +274,7 @@ class Driver:
         until = time.monotonic() + OUT_OF_REACH_S
         keys = {variable: key.reveal() for variable, key in self._keys.items()}
         while True:
-            opened = self._answer(
-                actor.open.remote(self.spec.to_dict(), self._run_id, os.getpid(), keys, self._expected)
-            )
+            opened = self._answer(actor, "open", self.spec.to_dict(), self._run_id, os.getpid(), keys, self._expected)
             if isinstance(opened, coordinator.Opened):
                 return opened
             # One before it, of this run, was ended a moment ago, and may not have noticed yet.
@@ -272,20 +288,24 @@ class Driver:
             if self._actor is not lost:
                 return
             self._see_whether_another_helps(error)
-            logger.warning("the coordinator died (%s); another one continues", type(error).__name__)
+            logger.warning("the coordinator died (%s); another one continues", _said(error))
             # It may only be out of reach. Then it would go on, and keep the folder.
-            ray.kill(lost)
+            in_ray(ray.kill, lost)
             self._open()
             # What was said last, in case that the lost one hadn't brought it to the journal.
             for name in (self._pausing, self._ending, "close" if self._closed else ""):
                 if name:
-                    self._actor.command.remote(name)
+                    self._send(self._actor, name)
+
+    @staticmethod
+    def _send(actor: Any, name: str) -> None:
+        post_to_ray(lambda: actor.command.remote(name))
 
     def _see_whether_another_helps(self, error: Exception) -> None:
         self._check_node()
         if self._coordinators >= MAX_COORDINATORS:
             raise ResourceError(
-                f"the batch's coordinator died {self._coordinators} times ({type(error).__name__}: {_said(error)}): "
+                f"the batch's coordinator died {self._coordinators} times ({_said(error)}): "
                 "the same command continues; look at memory and at Ray's logs first",
                 failure_class="config",
                 code=FailureCode.COORDINATOR_DIED,
@@ -294,7 +314,7 @@ class Driver:
     def _check_node(self) -> None:
         """The coordinator can only be where the driver is: there are the lock and the output folder."""
         assert self.connection is not None
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        alive = {node["NodeID"] for node in in_ray(ray.nodes) if node["Alive"]}
         if self.connection.node_id not in alive:
             raise SetupError(
                 "Ray on this machine has died under the batch: the same command continues", code=FailureCode.RAY_DIED
@@ -302,7 +322,7 @@ class Driver:
 
     def _check_fits(self, request: ResourceRequest) -> None:
         """A request that fits no node would hang without a word."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in in_ray(ray.nodes) if node["Alive"]]
         for node in nodes:
             enough_memory = node.get("memory", 0.0) >= request.memory_mb * 2**20
             if node.get("CPU", 0.0) >= request.num_cpus and enough_memory and node.get("GPU", 0) >= request.num_gpus:
@@ -315,5 +335,11 @@ class Driver:
         )
 
 
+def _look(reference: Any, timeout_s: float) -> tuple[Any, ...]:
+    """The answer behind a reference, where it has come; else nothing."""
+    ready, _ = ray.wait([reference], timeout=timeout_s)
+    return (ray.get(ready[0]),) if ready else ()
+
+
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: " + " ".join(str(error).split())[:300]

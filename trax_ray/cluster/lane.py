@@ -164,7 +164,7 @@ class Lanes:
         ray.kill(lane.actor)
         if lane.about is not None:
             # A process that was stopped, or hangs in a system call, hears nothing softer.
-            remote.kill_process(lane.about["node_id"], lane.about["pid"], lane.about["created_at"])
+            remote.kill_process(lane.about["node_id"], lane.about["pid"], lane.about["mark"])
 
     @staticmethod
     def _listen(lane: _Open) -> None:

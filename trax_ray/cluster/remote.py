@@ -25,6 +25,7 @@ from trax_ray.core.task import Outcome, ResourceRequest, Result
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.run import make_attempt
 from trax_ray.providers.credentials import hand_over
+from trax_ray.store.processes import find, mark_of
 
 __all__ = [
     "alive",
@@ -93,7 +94,7 @@ def assignment_of(packed: Mapping[str, Any]) -> Assignment:
 def _this_process() -> tuple[psutil.Process, dict[str, Any]]:
     process = psutil.Process()
     node_id = ray.get_runtime_context().get_node_id()
-    return process, {"pid": process.pid, "created_at": process.create_time(), "node_id": node_id}
+    return process, {"pid": process.pid, "mark": mark_of(process.pid), "node_id": node_id}
 
 
 def alive(fraction: float, *, at_once: bool = False) -> dict[str, Any]:
@@ -169,24 +170,24 @@ def submit(dispatch: Dispatch, packed: Mapping[str, Any], keys: Mapping[str, str
 
 
 @ray.remote(max_retries=0, num_cpus=0)
-def kill(pid: int, created_at: float) -> None:
+def kill(pid: int, mark: str) -> None:
     """End a process of this node that answers nothing softer."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if abs(process.create_time() - created_at) < 1.0:
+    process = find(pid, mark)
+    if process is not None:
+        with contextlib.suppress(psutil.Error):
             process.kill()
 
 
-def kill_process(node_id: str, pid: int, created_at: float) -> None:
+def kill_process(node_id: str, pid: int, mark: str) -> None:
     """End a worker process, wherever it is.
 
     Args:
         node_id: Of its node.
         pid: Its number there.
-        created_at: When it began, seconds since the epoch: numbers are used again.
+        mark: What it has besides, and no other process with that number.
     """
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    kill.options(scheduling_strategy=there).remote(pid, created_at)
+    kill.options(scheduling_strategy=there).remote(pid, mark)
 
 
 @ray.remote(max_retries=0, num_cpus=0)

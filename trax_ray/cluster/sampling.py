@@ -21,12 +21,12 @@ SMOOTHING = 0.3
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a task worker last said of itself: its node, its process, its memory (MiB), and when it began."""
+    """What a task worker last said of itself: its node, its process, its memory (MiB), and its mark."""
 
     node_id: str
     pid: int
     memory_mb: float
-    created_at: float = 0.0
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
 from trax_ray.store import files, system
+from trax_ray.store.processes import machine, started_ticks
 
 __all__ = ["BEAT_PERIOD_S", "TAKE_OVER_S", "Holder", "Lease", "expect_nobody", "holder_of"]
 
@@ -221,8 +221,8 @@ class Lease:
 
     def _take_over(self, note: dict[str, Any]) -> _Heart:
         """Become the next holder, when there is none, or none that is alive."""
-        started = _process(os.getpid())
-        note |= {"machine": _machine(), "started": started, "token": secrets.token_hex(8)}
+        started = started_ticks(os.getpid())
+        note |= {"machine": machine(), "started": started, "token": secrets.token_hex(8)}
         while True:
             numbers = _numbers(self.path)
             latest = numbers[-1] if numbers else 0
@@ -353,7 +353,7 @@ def _is_dying(holder: Holder) -> bool:
         return True
     except PermissionError:
         return False
-    return _process(holder.pid) == ""
+    return started_ticks(holder.pid) == ""
 
 
 # The heartbeat
@@ -456,9 +456,9 @@ def _beating(path: Path) -> Holder | None:
 def _is_alive(note: Mapping[str, Any]) -> bool | None:
     """Whether a holder's process is alive; None where that can't be known from here."""
     pid = note.get("pid")
-    if not isinstance(pid, int) or pid <= 0 or note.get("machine") != _machine():
+    if not isinstance(pid, int) or pid <= 0 or note.get("machine") != machine():
         return None
-    if pid == os.getpid() and note.get("started") == _process(pid):
+    if pid == os.getpid() and note.get("started") == started_ticks(pid):
         return any(lease._heart is not None and lease._heart.note["token"] == note.get("token") for lease in _held)
     try:
         os.kill(pid, 0)
@@ -466,32 +466,10 @@ def _is_alive(note: Mapping[str, Any]) -> bool | None:
         return False
     except PermissionError:
         pass  # another user's, but there
-    started = _process(pid)
+    started = started_ticks(pid)
     if started is None or note.get("started") is None:
         return None  # it may be another one with the same number
     return bool(started == note["started"])
-
-
-def _process(pid: int) -> str | None:
-    """When a process was started, as the kernel counts; empty for a zombie, None where unknown."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    # The name, in brackets, may hold spaces and brackets: what follows the last one are state and numbers.
-    # Source: proc_pid_stat(5); the start time is field 22.
-    fields = stat.rpartition(b")")[2].split()
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
-
-
-@lru_cache(maxsize=1)
-def _machine() -> str:
-    """Where a process number means the same process: this boot of this machine, and this container on it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
 
 
 _held: set[Lease] = set()
