@@ -47,10 +47,12 @@ __all__ = [
     "create_batch_processor",
 ]
 
+NOT_INSTALLED = "0.0.0"
+
 try:
     __version__ = version("trax-ray")
 except PackageNotFoundError:  # run from a checkout that isn't installed
-    __version__ = "0.0.0"
+    __version__ = NOT_INSTALLED
 
 _HOMES = {
     "trax_ray.control": ("BatchControl", "BatchStatus"),

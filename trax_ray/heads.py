@@ -36,6 +36,7 @@ import psutil
 
 from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import BusyError, SetupError
+from trax_ray.gcs import Peer, ask, problem_of
 from trax_ray.store import processes as known
 from trax_ray.store.files import ensure_folder, write_atomically
 from trax_ray.store.processes import mark_of
@@ -66,6 +67,7 @@ __all__ = [
     "own_head",
     "ray_folder",
     "reap_orphans",
+    "unfit_heads",
     "up",
     "usable_cores",
 ]
@@ -110,8 +112,14 @@ def local_head_note() -> Path:
 
 
 def live_head() -> str | None:
-    """Address of a head on this machine that answers, and that `trax-ray up` or `ray start` started; else None."""
-    return next((address for address in noted_heads() if answers(address)), None)
+    """Address of a head on this machine that a batch can join, and that `trax-ray up` or `ray start` started."""
+    return next((address for address in noted_heads() if ask(address).joinable), None)
+
+
+def unfit_heads() -> list[tuple[str, str]]:
+    """Noted addresses at which something answers that a batch can't join, and why not. Ports go to others in time."""
+    found = [(address, ask(address)) for address in noted_heads()]
+    return [(address, problem_of(each)) for address, each in found if each.peer is not Peer.NOBODY and problem_of(each)]
 
 
 def noted_heads() -> list[str]:
@@ -272,8 +280,11 @@ def up(*, lean: bool = False) -> Head:
     """
     with _one_at_a_time():
         note = _standing_note()
-        if note and answers(note["address"]):
+        found = ask(note["address"]) if note else None
+        if note and found and found.joinable:
             return Head(note["address"], note["dashboard_url"])
+        if note and found and found.peer is Peer.RAY:
+            raise SetupError(f"Ray is up at {note['address']}, but {problem_of(found)}: `trax-ray down` ends it")
         if note:
             _take_down(note)
         address = live_head()
@@ -339,6 +350,7 @@ def _start(lean: bool) -> Head:
             stderr=subprocess.STDOUT,
             env=environ,
             start_new_session=True,  # the terminal may be closed
+            cwd=notes_folder().parent,  # Python would import from wherever this is
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(UP_S)

@@ -340,6 +340,11 @@ class BatchProcessor:
         """Stop as a signal does: nothing starts any more, and what runs has a while to end. A pause outlasts it."""
         return self._command("interrupt")
 
+    @property
+    def at_work(self) -> bool:
+        """Whether it is past its start: a coordinator has its tasks, or is about to get them."""
+        return self._driver is not None
+
     def get_progress(self) -> BatchProgress:
         """How the batch stands."""
         if self._driver is not None:
@@ -529,7 +534,7 @@ def _keep_signals() -> None:
     """Take back the handlers that Python knows of, because connecting to Ray puts others below them."""
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         handler = signal.getsignal(number)
         if callable(handler):
             signal.signal(number, handler)

@@ -6,7 +6,7 @@ As a program it is both sides of such a test:
                                                     the same signals, words and exit codes. The same line continues it.
     python batch_program.py control OUT SEED COUNT  give a batch so many commands by chance, one after the other
 
-`Batch` is its handle in tests.
+`Batch` is its handle in tests. `Command` is one on `trax-ray batch` itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import random
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -277,6 +278,76 @@ class Batch:
         until(
             lambda: not any(heads.find(each.pid, at) for each, at in own.items()), 10, what="the end of what was killed"
         )
+
+
+class Command:
+    """`trax-ray batch` over some of the samples, one of them long, and the processes of its run."""
+
+    def __init__(self, samples: Path, folder: Path) -> None:
+        self.out = folder / "out"
+        own = [sys.executable, "-m", "trax_ray", "batch", str(samples / "stories"), "-o", str(self.out), "--lean"]
+        self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1"]
+        self._stack = contextlib.ExitStack()
+        self._environ = self._stack.enter_context(own_ray(folder))
+        self._seen: dict[tuple[int, str], None] = {}
+        self.process = subprocess.Popen(
+            self._command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environ,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._stack:
+            self.look()
+            for process in self.left():
+                process.kill()
+            self.process.communicate(timeout=10)
+
+    def look(self) -> None:
+        """Remember every process of the run that is there now."""
+        if self.process.poll() is None:
+            driver = psutil.Process(self.process.pid)
+            for each in [driver, *driver.children(recursive=True)]:
+                self._seen[each.pid, mark_of(each.pid)] = None
+
+    def left(self) -> list[psutil.Process]:
+        """Of the processes that were seen, those that live."""
+        return [process for known in self._seen if (process := heads.find(*known)) is not None]
+
+    def until_at_work(self) -> None:
+        """Wait until a recording is through and others are being worked on."""
+        until(lambda: any(self.out.glob("**/*.txt")), what="the first transcript")
+
+    def driver(self) -> psutil.Process:
+        """The process that is connected to Ray: the command's child."""
+        (child,) = psutil.Process(self.process.pid).children()
+        return child
+
+    def signalled(self, number: signal.Signals, *, group: bool = False) -> float:
+        """Send a signal and wait until no process of the run is left; how long that took, seconds.
+
+        Args:
+            number: The signal.
+            group: Whether the whole process group gets it, as from `timeout` and Slurm.
+        """
+        self.look()
+        began = time.monotonic()
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+        until(lambda: (self.look(), not self.left())[1], 60, what="the end of all processes")
+        return time.monotonic() - began
+
+    def again(self) -> subprocess.CompletedProcess[str]:
+        """The same command to its end."""
+        return subprocess.run(self._command, capture_output=True, text=True, timeout=300, env=self._environ)
 
 
 # The program

@@ -28,7 +28,7 @@ async def run(folder: Path, number: int) -> None:
     result = await processor.start(progress_callback=seen.append)
     assert (result.success_count, result.total_count) == (TASKS, TASKS), result
     assert {progress.total_tasks for progress in seen} == {TASKS}
-    print(f"batch {number} is through", flush=True)
+    sys.stdout.write(f"batch {number} is through\n")
 
 
 if __name__ == "__main__":

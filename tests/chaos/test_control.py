@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from batch_program import Batch, artifacts, own_ray, until
+from batch_program import Batch, Command, artifacts, until
 
-from trax_ray import heads
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.store import inbox
-from trax_ray.store.processes import mark_of
 from trax_ray.testing.factories import make_task
 
 pytestmark = pytest.mark.timeout(600)
@@ -87,58 +81,6 @@ def test_200_tasks_under_commands_of_chance_and_restarts_are_consistent(
         f"attempts, {findings.interrupted} interrupted; all 200 succeeded once, nothing started while paused"
     )
     record(what="200 tasks under random commands and restarts", runs=len(codes), seeds=str(SEEDS), found=found)
-
-
-class Command:
-    """`trax-ray batch` over some of the samples, one of them long, and the processes of its run."""
-
-    def __init__(self, samples: Path, folder: Path) -> None:
-        self.out = folder / "out"
-        own = [sys.executable, "-m", "trax_ray", "batch", str(samples / "stories"), "-o", str(self.out), "--lean"]
-        self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1"]
-        self._stack = contextlib.ExitStack()
-        self._environ = self._stack.enter_context(own_ray(folder))
-        self._seen: dict[tuple[int, str], None] = {}
-        self.process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._environ
-        )
-
-    def __enter__(self) -> Command:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._stack:
-            self.look()
-            for process in self.left():
-                process.kill()
-            self.process.communicate(timeout=10)
-
-    def look(self) -> None:
-        """Remember every process of the run that is there now."""
-        if self.process.poll() is None:
-            driver = psutil.Process(self.process.pid)
-            for each in [driver, *driver.children(recursive=True)]:
-                self._seen[each.pid, mark_of(each.pid)] = None
-
-    def left(self) -> list[psutil.Process]:
-        """Of the processes that were seen, those that live."""
-        return [process for known in self._seen if (process := heads.find(*known)) is not None]
-
-    def until_at_work(self) -> None:
-        """Wait until a recording is through and others are being worked on."""
-        until(lambda: any(self.out.glob("**/*.txt")), what="the first transcript")
-
-    def signalled(self, number: signal.Signals) -> float:
-        """Send a signal and wait until no process of the run is left; how long that took, seconds."""
-        self.look()
-        began = time.monotonic()
-        self.process.send_signal(number)
-        until(lambda: (self.look(), not self.left())[1], 60, what="the end of all processes")
-        return time.monotonic() - began
-
-    def again(self) -> subprocess.CompletedProcess[str]:
-        """The same command to its end."""
-        return subprocess.run(self._command, capture_output=True, text=True, timeout=300, env=self._environ)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -33,7 +33,8 @@ def test_twenty_batches_in_one_notebook_leave_its_kernel_alive(tmp_path: Path, r
         kernel, client = manager.start_new_kernel(kernel_name="python3", env=environ, startup_timeout=60)
         try:
             cells = [
-                f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); from pathlib import Path; import many_batches",
+                f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r})",
+                "import many_batches; from pathlib import Path",
                 *(f"await many_batches.run(Path({str(tmp_path / 'out')!r}), {each})" for each in range(BATCHES)),
             ]
             for cell in cells:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.gcs import answer, serving
 from trax_ray import heads
 from trax_ray.cli import doctor
 from trax_ray.cli.app import app
@@ -218,40 +217,41 @@ class TestTheMachine:
         assert "RAY_TMPDIR" in check.way_out
 
 
-@pytest.fixture
-def listening() -> Any:
-    """A port of this machine that takes connections."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
 class TestRay:
-    def test_reachable_or_not(self, listening: int) -> None:
-        assert doctor._reachable(f"127.0.0.1:{listening}")
-        assert doctor._reachable(f"ray://127.0.0.1:{listening}")
+    def test_what_can_be_joined_and_what_not(self) -> None:
+        with serving(answer()) as address:
+            assert not doctor._problem(address)
+            assert not doctor._problem(f"ray://{address}")
+        assert not doctor._problem("local")
         for nothing in ("127.0.0.1:1", "no port", "127.0.0.1:port", "127.0.0.1:99999999", "", "name.invalid:6379"):
-            assert not doctor._reachable(nothing), nothing
-        assert doctor._reachable("local")
+            assert doctor._problem(nothing) == "nobody answers there", nothing
+
+    def test_what_answers_and_is_not_ray_can_not_be_joined(self) -> None:
+        with serving(b"-ERR unknown command\r\n") as address:
+            assert doctor._problem(address) == "what answers there isn't Ray"
+        with serving(answer("2.9.3")) as address:
+            assert "it is Ray 2.9.3" in doctor._problem(address)
 
     def test_a_named_cluster(self) -> None:
-        assert doctor.check_address("RAY_ADDRESS", "head:6379", True).verdict is OK
-        check = doctor.check_address("--address", "head:6379", False)
-        assert (check.verdict, check.text.startswith("--address is head:6379")) == (MISSING, True)
+        assert doctor.check_address("RAY_ADDRESS", "head:6379", "").verdict is OK
+        check = doctor.check_address("--address", "head:6379", "nobody answers there")
+        assert (check.verdict, check.text) == (MISSING, "--address is head:6379, and nobody answers there")
 
-    def test_auto_is_the_head_of_this_machine(
-        self, listening: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_auto_is_the_head_of_this_machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
         monkeypatch.setattr(heads.platformdirs, "user_state_dir", lambda name: str(tmp_path / name))
-        assert not doctor._reachable("auto")
+        assert doctor._problem("auto")
         (tmp_path / "ray").mkdir()
-        (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{listening}\n")
-        assert doctor._reachable("auto")
+        with serving(answer()) as address:
+            (tmp_path / "ray" / "ray_current_cluster").write_text(f"{address}\n")
+            assert not doctor._problem("auto")
 
     def test_a_head_on_this_machine(self) -> None:
-        assert doctor.check_local_head("", False).verdict is OK
-        assert "joins" in doctor.check_local_head("127.0.0.1:6379", True).text
-        assert doctor.check_local_head("127.0.0.1:6379", False).verdict is NOTE
+        assert doctor.check_local_head("", "").verdict is OK
+        assert "joins" in doctor.check_local_head("127.0.0.1:6379", "").text
+        check = doctor.check_local_head("127.0.0.1:6379", "what answers there isn't Ray")
+        assert check.verdict is NOTE
+        assert "isn't Ray; a batch starts one of its own" in check.text
 
     def test_a_taken_port_is_only_a_note(self) -> None:
         assert doctor.check_port(8265, taken=True).verdict is NOTE
@@ -331,9 +331,10 @@ def test_something_necessary_is_missing(run: Doctor, tmp_path: Path, monkeypatch
     assert output.splitlines()[-1] == "No batch can run yet; missing: output folder, Ray cluster"
 
 
-def test_the_address_that_is_given_comes_first(run: Doctor, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_that_is_given_comes_first(run: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    code, output = run("--address", f"127.0.0.1:{listening}")
+    with serving(answer()) as address:
+        code, output = run("--address", address)
     assert code == 0, output
 
 

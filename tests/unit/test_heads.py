@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.gcs import answer, serving
 from trax_ray import heads
 from trax_ray.errors import BusyError, SetupError
 from trax_ray.store.processes import mark_of
@@ -257,10 +258,21 @@ def test_a_head_that_answers(tmp_path: Path) -> None:
     for nobody in ("127.0.0.1:1", "", "no port", "127.0.0.1:99999999"):
         heads.local_head_note().write_text(nobody)
         assert heads.live_head() is None
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with serving(answer()) as address:
         heads.local_head_note().write_text(f"{address}\n")
         assert heads.live_head() == address
+        assert heads.unfit_heads() == []
+
+
+def test_a_noted_port_that_is_somebody_elses_by_now_is_no_head() -> None:
+    heads.local_head_note().parent.mkdir()
+    for said, why in ((b"-ERR unknown command\r\n", "isn't Ray"), (answer("2.9.3"), "it is Ray 2.9.3 on Python")):
+        with serving(said) as address:
+            heads.local_head_note().write_text(address)
+            assert heads.live_head() is None
+            ((noted, problem),) = heads.unfit_heads()
+            assert noted == address
+            assert why in problem
 
 
 def test_the_token_is_nobody_elses_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,8 +303,8 @@ if "fails" in sys.argv[1]:
     print("Port 6379 is in use\\n")
     raise SystemExit(1)
 daemon = (
-    "import socket, sys, time; server = socket.create_server(('127.0.0.1', 0));"
-    "print(server.getsockname()[1], flush=True); time.sleep(60)"
+    "import time; from tests.support.gcs import answer, serving;"
+    "server = serving(answer()); print(server.__enter__().split(':')[1], flush=True); time.sleep(60)"
 )
 process = subprocess.Popen([sys.executable, "-c", daemon], stdout=subprocess.PIPE, text=True)
 address = f"127.0.0.1:{process.stdout.readline().strip()}"
@@ -358,6 +370,14 @@ class TestAHeadThatStays:
         assert heads.down(force=True)[1] == 1
         assert lives(driver), "it isn't ours"
 
+    def test_one_of_another_version_is_not_doubled(self) -> None:
+        head = heads.up()
+        with serving(answer("2.9.3")) as address:
+            path = heads._standing_path()
+            path.write_text(path.read_text().replace(head.address, address))
+            with pytest.raises(SetupError, match=r"it is Ray 2\.9\.3 .*`trax-ray down` ends it"):
+                heads.up()
+
     def test_one_that_died_is_cleared_away_and_another_one_comes(self) -> None:
         dead = heads.up()
         note = json.loads(heads._standing_path().read_text())
@@ -371,8 +391,7 @@ class TestAHeadThatStays:
 
     def test_a_head_of_somebody_else_is_neither_doubled_nor_ended(self) -> None:
         heads.local_head_note().parent.mkdir()
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            address = f"127.0.0.1:{server.getsockname()[1]}"
+        with serving(answer()) as address:
             heads.local_head_note().write_text(address)
             head = heads.up()
             assert (head.address, head.ours, head.new) == (address, False, False)

@@ -37,13 +37,14 @@ APART = {"media": {"store"}, "store": {"media"}, "providers": {"store"}, "report
 
 ROOMS: dict[str, set[str]] = {
     **{name: set(ORDER[:number]) - APART.get(name, set()) for number, name in enumerate(ORDER)},
-    "heads": {"codes", "errors", "core", "store"},
+    "gcs": set(),
+    "heads": {"codes", "errors", "core", "store", "gcs"},
     "control": {"codes", "errors", "core", "store"},
     "testing": {*ORDER},
     "__main__": {"cli"},
 }
 for above in ("cluster", "processor", "cli"):
-    ROOMS[above].add("heads")
+    ROOMS[above] |= {"heads", "gcs"}
 ROOMS["cli"].add("control")
 """What each room may import, itself apart."""
 

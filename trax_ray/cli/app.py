@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from trax_ray import __version__
-from trax_ray.cli.exits import EXIT_DEFECT, EXIT_SETUP, EXIT_USAGE
+from trax_ray.cli.exits import EXIT_DEFECT, EXIT_SETUP, EXIT_STOPPED, EXIT_USAGE, say_error
 from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.plan.options import OPTIONS
 
@@ -44,11 +44,10 @@ def reporting_errors() -> Iterator[None]:
     try:
         yield
     except TraxRayError as error:
-        from trax_ray.report.text import one_line
-
-        # Messages hold names, and names may hold line ends and what moves a terminal's cursor.
-        typer.echo(f"trax-ray: {one_line(error.message)}", err=True)
+        say_error(error)
         raise typer.Exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_SETUP) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_STOPPED) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:  # noqa: BLE001 - Python would exit with 1, which means that some input failed

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray import heads
-from trax_ray.cli import display, recorded
-from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED
+from trax_ray.cli import display, parent, recorded
+from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
-from trax_ray.errors import SetupError
+from trax_ray.errors import BusyError, SetupError, TraxRayError, UsageError
 from trax_ray.plan.inputs import STDIN
 from trax_ray.plan.manifest import read_bytes_of
 from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, OPTIONS, make_spec
@@ -107,6 +107,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     expect_nobody(layout.lock)
     expect_nobody(layout.starting)
     recorded.record(layout, _to_record(command, plan.spec, source.content))
+    parent.tell(again=command.again, output_dir=str(layout.output_dir))
     if not command.quiet:
         display.announce(plan, here=here)
     told: list[BatchResult] = []
@@ -121,9 +122,16 @@ def run(command: Command, stdin: bytes | None = None) -> int:
             sys.stdout.flush()
         say_the_way_out(result, command.again)
 
-    result = asyncio.run(
-        drive(processor, output_dir=command.output_dir, again=command.again, quiet=command.quiet, show=show)
-    )
+    try:
+        result = asyncio.run(
+            drive(processor, output_dir=command.output_dir, again=command.again, quiet=command.quiet, show=show)
+        )
+    except (BusyError, UsageError):
+        raise
+    except TraxRayError as error:
+        say_error(error)
+        _say_what_continues(command.again)
+        return EXIT_SETUP
     show(result)
     return exit_code(result)
 
@@ -175,6 +183,7 @@ async def drive(
         show: Called with the result as soon as it is known, before Ray is left.
     """
     loop = asyncio.get_running_loop()
+    stopped_at = 0.0
     screen = display.NoDisplay() if quiet else display.make_display()
     ended = False
 
@@ -188,15 +197,23 @@ async def drive(
     processor.on_result = end
 
     def stop() -> None:
+        nonlocal stopped_at
         if ended:  # nothing is left to stop, and what is shown holds
             return
-        screen.note("stopping; what was finished is kept, and a second signal stops at once")
-        processor.interrupt()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _end_at_once, again)
+        if not processor.at_work:
+            # There is nothing to wait for, and Ray's start can't be interrupted.
+            screen.end()
+            _end_at_once(again)
+        if not stopped_at:
+            stopped_at = loop.time()
+            processor.interrupt()
+            screen.note("stopping; what was finished is kept, and a second signal stops at once")
+        elif loop.time() - stopped_at > SAME_SIGNAL_S:
+            _end_at_once(again)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+    for number in parent.SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stop)
     notices = Notices(output_dir)
 
     def update(progress: BatchProgress) -> None:
@@ -206,6 +223,10 @@ async def drive(
 
     with screen:
         return await processor.start(progress_callback=update)
+
+
+SAME_SIGNAL_S = 0.2
+"""Whoever signals all processes of a batch signals this one twice: directly, and by its parent, which passes it on."""
 
 
 class Notices:
@@ -245,9 +266,9 @@ def _why_nothing_starts(progress: BatchProgress, output_dir: str) -> str:
 
 def _end_at_once(again: str) -> None:
     """Leave as after a `kill -9`, which loses nothing either, but take the Ray that was started here along."""
-    print(f"trax-ray: this continues: {again}", file=sys.stderr, flush=True)
+    _say_what_continues(again)
     heads.end_own_head()
-    os._exit(EXIT_STOPPED)
+    parent.leave(EXIT_STOPPED)
 
 
 class _StandardInput:
@@ -360,4 +381,8 @@ def say_the_way_out(result: BatchResult, again: str) -> None:
     if result.report_error:
         print(f"trax-ray: the report couldn't be written: {result.report_error}", file=sys.stderr)
     if result.reason != "complete" or result.report_error:
-        print(f"trax-ray: this continues: {again}", file=sys.stderr)
+        _say_what_continues(again)
+
+
+def _say_what_continues(again: str) -> None:
+    print(f"trax-ray: this continues: {again}", file=sys.stderr, flush=True)

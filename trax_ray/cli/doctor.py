@@ -29,6 +29,7 @@ from trax_ray.core.policy.admission import capacity, idle_machine
 from trax_ray.core.spec import DEFAULT_MEMORY_LIMIT_MB, Limits
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, TraxRayError
+from trax_ray.gcs import Found, Peer, ask, problem_of
 from trax_ray.heads import answers, live_head, noted_heads, orphans, usable_cores
 from trax_ray.providers.base import Shutdown
 from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model
@@ -435,35 +436,41 @@ def _check_ray(address: str | None, environ: Mapping[str, str]) -> Iterator[Chec
     name = "--address" if address else "RAY_ADDRESS"
     address = address or environ.get("RAY_ADDRESS")
     if address:
-        yield check_address(name, address, _reachable(address))
+        yield check_address(name, address, _problem(address))
     else:
-        live = live_head()
-        yield check_local_head(live or next(iter(noted_heads()), ""), live is not None)
-        yield check_port(DASHBOARD_PORT, taken=_reachable(f"127.0.0.1:{DASHBOARD_PORT}"))
+        noted = live_head() or next(iter(noted_heads()), "")
+        yield check_local_head(noted, problem_of(ask(noted)) if noted else "")
+        yield check_port(DASHBOARD_PORT, taken=answers(f"127.0.0.1:{DASHBOARD_PORT}", CONNECT_TIMEOUT_S))
     yield _check_token(environ)
     yield check_orphans(len(orphans()))
 
 
-def check_address(name: str, address: str, reachable: bool) -> Check:
-    """Whether the cluster that was named answers."""
-    if reachable:
+def check_address(name: str, address: str, problem: str) -> Check:
+    """Whether a batch can join the cluster that was named.
+
+    Args:
+        name: Where it was named.
+        address: The name.
+        problem: Why it can't be joined; empty where it can.
+    """
+    if not problem:
         return Check(Verdict.OK, "Ray cluster", f"{name} is {address}, and it answers")
-    text = f"{name} is {address}, and nothing answers there"
+    text = f"{name} is {address}, and {problem}"
     return Check(Verdict.MISSING, "Ray cluster", text, "start the cluster, correct the address, or leave it out")
 
 
-def check_local_head(address: str, reachable: bool) -> Check:
+def check_local_head(address: str, problem: str) -> Check:
     """What a batch does that names no cluster.
 
     Args:
-        address: Of the head that `ray start` started last on this machine; empty where there is none.
-        reachable: Whether it answers.
+        address: Of the head that `trax-ray up` or `ray start` started last on this machine; empty where there is none.
+        problem: Why a batch can't join it; empty where it can.
     """
-    if address and reachable:
+    if address and not problem:
         text = f"a batch joins the head at {address}, which `trax-ray up` or `ray start` started"
         return Check(Verdict.OK, "Ray cluster", text)
     if address:
-        text = f"the head at {address} doesn't answer; a batch starts one of its own"
+        text = f"a head was noted at {address}, and {problem}; a batch starts one of its own"
         return Check(Verdict.NOTE, "Ray cluster", text, "`trax-ray down` (or `ray stop`) clears up what is left of it")
     return Check(Verdict.OK, "Ray cluster", "none is named or running; a batch starts one on this machine")
 
@@ -514,9 +521,12 @@ def _check_token(environ: Mapping[str, str]) -> Check:
     return check_token(environ.get("RAY_AUTH_MODE", "token"), bool(environ.get("RAY_AUTH_TOKEN")), path, permissions)
 
 
-def _reachable(address: str) -> bool:
-    """Whether something takes connections at `host:port` or `ray://host:port`; `auto` and `local` name nobody."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host:
-        return address == "local" or (address == "auto" and live_head() is not None)
-    return answers(f"{host}:{port}", CONNECT_TIMEOUT_S)
+def _problem(address: str) -> str:
+    """Why a batch can't join what is at `host:port`, `ray://host:port`, `auto` or `local`; empty where it can."""
+    scheme, _, place = address.rpartition("://")
+    if ":" not in place:
+        ours = place == "local" or (place == "auto" and live_head() is not None)
+        return "" if ours else problem_of(Found(Peer.NOBODY))
+    if scheme:  # Ray's client has a port of its own, and another protocol
+        return "" if answers(place, CONNECT_TIMEOUT_S) else problem_of(Found(Peer.NOBODY))
+    return problem_of(ask(place, CONNECT_TIMEOUT_S))

@@ -11,17 +11,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 
+from trax_ray import NOT_INSTALLED, __version__
 from trax_ray.cluster.thread import in_ray
 from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import SetupError
+from trax_ray.gcs import ask, problem_of
 from trax_ray.heads import (
     LOOPBACK,
     LOOPBACK_SWITCH,
@@ -35,6 +37,7 @@ from trax_ray.heads import (
     object_store_bytes,
     own_head,
     reap_orphans,
+    unfit_heads,
 )
 
 __all__ = ["Connection", "connect", "disconnect"]
@@ -43,6 +46,7 @@ logger = logging.getLogger(__name__)
 workers_logger = logging.getLogger("trax_ray.workers")
 
 CONNECT_TIMEOUT_S = 10.0
+MODULES = "PYTHONPATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +102,12 @@ def _connect(name: str, address: str | None, lean: bool, memory_limit_mb: int | 
     if not address or address == "auto":
         address = live_head() or address
     if address:
-        _see_that_it_answers(address)
+        _see_that_it_is_ours_to_join(address)
+    else:
+        for noted, problem in unfit_heads():
+            logger.warning("%s was noted as a head of Ray, but %s: a Ray of our own is started", noted, problem)
     common: dict[str, Any] = {
-        "job_config": ray.job_config.JobConfig(metadata={"batch": name, "job_name": f"trax-ray {name}"}),
+        "job_config": _JobConfig(metadata={"batch": name, "job_name": f"trax-ray {name}"}),
         "log_to_driver": _debugging(),
         "logging_level": logging.WARNING,
         "configure_logging": False,
@@ -155,6 +162,22 @@ def _shut_down_at_once() -> None:
     ray.shutdown()
 
 
+class _JobConfig(ray.job_config.JobConfig):
+    """A job whose workers import what is installed, and nothing else.
+
+    Ray puts the driver's working folder and that of its program in front of their path. Among downloads may be an
+    `av.py`. Where this package isn't installed, they get the folder that it lies in.
+    """
+
+    @property
+    def _py_driver_sys_path(self) -> list[str]:
+        return [] if __version__ != NOT_INSTALLED else [str(Path(__file__).parents[2])]
+
+    @_py_driver_sys_path.setter
+    def _py_driver_sys_path(self, folders: list[str]) -> None:
+        pass
+
+
 def _debugging() -> bool:
     return logger.isEnabledFor(logging.DEBUG)
 
@@ -181,8 +204,12 @@ def _divert_printed_lines() -> None:
 
 @contextlib.contextmanager
 def _without_keys() -> Iterator[None]:
-    """Nothing that Ray starts inherits a key; those that need one are handed it."""
+    """Nothing that Ray starts inherits a key, or the working folder by an empty name in PYTHONPATH."""
     hidden = {name: os.environ.pop(name) for name in SECRET_VARIABLES if name in os.environ}
+    path = os.environ.get(MODULES)
+    if path is not None:
+        hidden[MODULES] = path
+        os.environ[MODULES] = os.pathsep.join(filter(None, path.split(os.pathsep)))
     try:
         yield
     finally:
@@ -247,16 +274,14 @@ def _on_loopback() -> Iterator[None]:
         del os.environ[LOOPBACK_SWITCH]
 
 
-def _see_that_it_answers(address: str) -> None:
-    """Ray ends the whole process, without an exception, where nobody answers at an address."""
+def _see_that_it_is_ours_to_join(address: str) -> None:
+    """Ray ends the whole process where nobody answers at an address, and takes long where what answers isn't Ray."""
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "://" in address:
         return  # `auto` and the like: Ray says itself what is wrong with them
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):
-            return
-    except OSError as error:
+    problem = problem_of(ask(f"{host}:{port}", CONNECT_TIMEOUT_S))
+    if problem:
         raise SetupError(
-            f"nobody answers at the Ray cluster's address {address} ({error.strerror or error}): "
-            "is the cluster up, and --address or RAY_ADDRESS right? Without one, a local Ray is started"
-        ) from error
+            f"can't join the Ray cluster at {address}: {problem}: is the cluster up, and --address or RAY_ADDRESS "
+            "right? Without one, a local Ray is started"
+        )

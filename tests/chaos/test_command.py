@@ -1,0 +1,86 @@
+"""`trax-ray batch` and what ends its processes: signals to all of them, a lost Ray, `kill -9` of one of the two."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from batch_program import Command, until
+
+pytestmark = pytest.mark.timeout(900)
+
+SEED = 9
+MOMENTS = 10
+EARLIEST_S, LATEST_S = 0.3, 25.0
+"""Of the moments after the start; at the latest one transcribes."""
+
+GONE_S = 5.0
+LOST_S = 40.0
+"""Ray gives a lost head some time to come back before it ends the driver."""
+
+
+def test_sigterm_to_the_whole_group_at_ten_moments_is_a_stop_as_any_other(
+    samples: Path, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    chance = random.Random(SEED)
+    slowest_s, reports = 0.0, 0
+    for number in range(MOMENTS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with Command(samples, folder) as command:
+            until_s = time.monotonic() + chance.uniform(EARLIEST_S, LATEST_S)
+            while time.monotonic() < until_s:
+                command.look()
+                time.sleep(0.1)
+            gone_s = command.signalled(signal.SIGTERM, group=True)
+            _, stderr = command.process.communicate(timeout=10)
+            assert command.process.returncode == 130, stderr
+            assert "this continues: trax-ray " in stderr
+            assert gone_s < GONE_S
+            if any(command.out.glob("**/*.txt")):
+                assert (command.out / "report" / "run.json").exists()
+                reports += 1
+            slowest_s = max(slowest_s, gone_s)
+    assert reports, "none came late enough"
+    found = f"exit code 130 each time, {reports} with a report; after {slowest_s:.1f} s no process left"
+    record(what="SIGTERM to the process group", runs=MOMENTS, seeds=str(SEED), found=found)
+
+
+@pytest.mark.parametrize("victim", ["gcs_server", "raylet", "driver"])
+def test_where_ray_or_the_driver_is_killed_it_says_what_continues(
+    samples: Path, tmp_path: Path, record: Callable[..., None], victim: str
+) -> None:
+    with Command(samples, tmp_path) as command:
+        command.until_at_work()
+        command.look()
+        driver = command.driver()
+        found = [driver] if victim == "driver" else [each for each in driver.children() if each.name() == victim]
+        found[0].kill()
+        until(lambda: (command.look(), not command.left())[1], LOST_S, what="the end of all processes")
+        _, stderr = command.process.communicate(timeout=10)
+        assert command.process.returncode == 3, stderr
+        assert "this continues: trax-ray batch " in stderr
+        assert (command.out / "report" / "run.json").exists()
+        done = command.again()
+        assert done.returncode == 0, done.stderr
+    record(what=f"kill -9 of the {victim} under the command line", runs=1, seeds="", found="exit code 3, continued")
+
+
+def test_kill_9_of_the_command_ends_the_batch(samples: Path, tmp_path: Path, record: Callable[..., None]) -> None:
+    with Command(samples, tmp_path) as command:
+        command.until_at_work()
+        command.look()
+        driver = command.driver()
+        os.kill(command.process.pid, signal.SIGKILL)
+        until(lambda: not driver.is_running() or driver.status() == psutil.STATUS_ZOMBIE, 5, what="the driver's end")
+        command.process.communicate(timeout=10)
+        done = command.again()
+        assert done.returncode == 0, done.stderr
+        assert not command.left()
+    record(what="kill -9 of the command", runs=1, seeds="", found="the batch ends with it; the same command continues")
