@@ -157,12 +157,14 @@ class BatchProcessor:
 
     Attributes:
         on_result: Called with the result as soon as it is known, before Ray is left, which takes a second or two.
+        on_held: Called once the output folder is this batch's and nobody else's, before anything is done there.
     """
 
     def __init__(self, spec: BatchSpec, *, address: str | None = None, lean: bool = False) -> None:
         self.spec = spec
         self.dashboard_url = ""
         self.on_result: Callable[[BatchResult], None] | None = None
+        self.on_held: Callable[[], None] | None = None
         self._address = address
         self._lean = lean
         self._waiting: deque[BatchTask] = deque()
@@ -376,17 +378,20 @@ class BatchProcessor:
     async def _run_batch(self, progress_callback: ProgressCallback | None) -> BatchResult:
         # What a killed driver left behind may hold the output folder for a while.
         await asyncio.to_thread(reap_orphans)
-        given = [*self._waiting, *self._planned]
-        settled = await asyncio.to_thread(self._settled, given)
-        if settled is not None and len(given) == len(self._waiting) + len(self._planned):
-            self._waiting.clear()
-            self._planned.clear()
-            await _call(progress_callback, self._last)
-            return settled
+        listener = _Listener(progress_callback)
         with _starting(self.spec) as started:
-            return await self._run_on_ray(progress_callback, started)
+            if self.on_held is not None:
+                self.on_held()
+            given = [*self._waiting, *self._planned]
+            settled = await asyncio.to_thread(self._settled, given)
+            if settled is not None and len(given) == len(self._waiting) + len(self._planned):
+                self._waiting.clear()
+                self._planned.clear()
+                await listener.tell(self._last)
+                return settled
+            return await self._run_on_ray(listener, started)
 
-    async def _run_on_ray(self, progress_callback: ProgressCallback | None, started: Callable[[], None]) -> BatchResult:
+    async def _run_on_ray(self, listener: _Listener, started: Callable[[], None]) -> BatchResult:
         from trax_ray.cluster.driver import Driver
 
         # Workers log as this process does: what is asked for here is shown from there too.
@@ -407,7 +412,7 @@ class BatchProcessor:
             self._driver = driver
             while self._commands:
                 driver.command(self._commands.popleft())
-            result = await self._to_the_end(driver, progress_callback)
+            result = await self._to_the_end(driver, listener)
             if self.on_result is not None:
                 self.on_result(result)
             return result
@@ -422,13 +427,11 @@ class BatchProcessor:
             given: The tasks; more may come meanwhile.
 
         Raises:
-            BusyError: Another batch runs in the output folder.
             JournalError: The journal there is damaged.
         """
         layout = Layout(Path(self.spec.output_dir))
         if not layout.journal.exists():
             return None
-        expect_nobody(layout.lock)
         state = self._planner.past.take_state(layout)
         if any(request.command == "retry-failed" for request in waiting(layout.inbox)):
             return None
@@ -445,7 +448,7 @@ class BatchProcessor:
             write_report(self.spec.output_dir, final=True)
         return result_of(state, self._last, self.spec.output_dir)
 
-    async def _to_the_end(self, driver: Driver, progress_callback: ProgressCallback | None) -> BatchResult:
+    async def _to_the_end(self, driver: Driver, listener: _Listener) -> BatchResult:
         feeding = asyncio.create_task(self._feed_driver(driver))
         ending = asyncio.create_task(_until_ended(driver))
         try:
@@ -459,7 +462,7 @@ class BatchProcessor:
                     await ending
                     await feeding
                 self._last = await asyncio.to_thread(driver.snapshot)
-                await _call(progress_callback, self._last)
+                await listener.tell(self._last)
                 if ending in done:
                     return await ending
         finally:
@@ -516,15 +519,18 @@ def _starting(spec: BatchSpec) -> Iterator[Callable[[], None]]:
     """Show who holds the output folder until the coordinator does; what it gives is called then.
 
     Raises:
-        BusyError: Another driver is starting there.
+        BusyError: Another driver is starting there, or another batch runs there.
     """
-    lease = Lease(Layout(Path(spec.output_dir)).starting)
+    layout = Layout(Path(spec.output_dir))
+    lease = Lease(layout.starting)
     try:
         lease.acquire(f"batch {spec.name}, which is starting")
     except FileError as error:
         if error.code != FailureCode.NO_LOCKS:  # there the coordinator's heartbeat has to do
             raise
     try:
+        # Coordinators begin while their driver holds the one, so from here on nobody else's does.
+        expect_nobody(layout.lock)
         yield lease.release
     finally:
         lease.release()
@@ -569,12 +575,24 @@ async def _until_ended(driver: Driver) -> BatchResult:
             return result
 
 
-async def _call(callback: ProgressCallback | None, progress: BatchProgress) -> None:
-    if callback is None:
-        return
-    answer = callback(progress)
-    if inspect.isawaitable(answer):
-        await answer
+class _Listener:
+    """Whoever is told of the progress. What fails there is said once, with its story, and the batch goes on."""
+
+    def __init__(self, callback: ProgressCallback | None) -> None:
+        self._callback = callback
+        self._failed = False
+
+    async def tell(self, progress: BatchProgress) -> None:
+        if self._callback is None:
+            return
+        try:
+            answer = self._callback(progress)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception:  # it is somebody else's program, and may raise anything
+            if not self._failed:
+                logger.exception("the progress callback failed; the batch goes on, and further failures aren't shown")
+            self._failed = True
 
 
 def _names(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:

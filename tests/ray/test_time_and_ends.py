@@ -15,12 +15,12 @@ from tests.ray.conftest import Start
 from trax_ray.cluster import remote
 from trax_ray.cluster.lane import LANE_WIDTH, Lanes
 from trax_ray.core.spec import Limits, RetryPolicy
-from trax_ray.core.state.events import Dispatch
+from trax_ray.core.state.events import CoordinatorStarted, Dispatch
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import BusyError
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
-from trax_ray.store.batch_journal import read_state
+from trax_ray.store.batch_journal import BatchJournal, read_state
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.testing.factories import make_spec, make_task
@@ -36,9 +36,12 @@ async def test_an_attempt_that_takes_too_long_ends_itself_and_is_made_again(batc
     assert "--task-timeout" in failure["error"]
 
 
-async def test_nothing_starts_before_its_time(batch: Start, tmp_path: Path) -> None:
+async def test_nothing_starts_before_its_time_also_where_a_clock_was_ahead_once(batch: Start, tmp_path: Path) -> None:
     log = tmp_path / "log"
     processor = batch([make_task("t", log=str(log))], start_at=time.time() + 3.0)
+    book = BatchJournal.open(Layout(Path(processor.spec.output_dir)), "a batch on a day in 2100", time.time())
+    book.commit([CoordinatorStarted(book.epoch, processor.spec.to_dict(), run="then")], 4e9)
+    book.close()
     running = asyncio.create_task(run(processor))
     progress = await until(processor, lambda progress: progress.waits_until is not None)
     assert progress.waits_until == processor.spec.start_at

@@ -58,6 +58,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     seen = Given()
 
     class Processor:
+        on_held: Callable[[], None]
+
         def __init__(self, spec: BatchSpec, **options: Any) -> None:
             seen.specs.append(spec)
             seen.options = options
@@ -66,6 +68,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
             seen.tasks = list(plan.tasks)
 
         async def start(self, **_: Any) -> BatchResult:
+            self.on_held()
             seen.folders.append(os.getcwd())
             return seen.result
 
@@ -539,6 +542,26 @@ class TestWhyNothingStarts:
         touch(folder, "a.mp3")
         said = fine(trax_ray("a.mp3")).stderr
         assert [line for line in said.splitlines() if "waits" in line] == ["openai: waits 50 s", "openai: waits 8 s"]
+
+
+def test_of_two_batches_that_race_for_a_folder_the_losers_command_is_not_what_resume_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(folder, "a.mp3")
+    layout = Layout(folder / "trax_ray_output")
+    layout.private.mkdir(parents=True)
+    for lock, name in ((layout.starting, "which is starting"), (layout.lock, "that runs")):
+        winner = Lease(lock)
+        # The loser has seen that nobody is there, and the winner comes before it has begun.
+        monkeypatch.setattr(
+            command.display, "announce", lambda *_, winner=winner, name=name, **__: winner.acquire(name)
+        )
+        done = trax_ray("a.mp3")
+        assert done.exit_code == 3
+        assert name in done.stderr
+        with pytest.raises(SetupError, match="no command is recorded"):
+            recorded.read(layout)
+        winner.release()
 
 
 def test_who_stops_a_batch_is_told_the_whole_command_that_continues(

@@ -138,6 +138,27 @@ async def test_languages_are_taken_by_their_names_and_refused_before_any_work(tm
         create_batch_processor(output_dir=str(tmp_path / "out"), language="xx")
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_progress_callback_that_raises_is_noted_once_and_the_batch_goes_on(
+    tmp_path: Path, ran: Ran, caplog: pytest.LogCaptureFixture, is_async: bool
+) -> None:
+    told = []
+
+    def fails(progress: BatchProgress) -> None:
+        told.append(progress)
+        raise ZeroDivisionError("of the user's own")
+
+    async def fails_later(progress: BatchProgress) -> None:
+        fails(progress)
+
+    batch = processor(tmp_path, progress_interval=0.01)
+    await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "a.wav"})
+    await batch.start(progress_callback=fails_later if is_async else fails)
+    assert len(told) > 1
+    assert len([record for record in caplog.records if "progress callback failed" in record.message]) == 1
+    assert "of the user's own" in caplog.text
+
+
 async def test_a_model_of_its_own_decides_on_provider_memory_and_language(tmp_path: Path, ran: Ran) -> None:
     batch = processor(tmp_path)
     await batch.add_task(TaskType.TRANSCRIBE, {"file_path": "a.wav", "model": "small", "language": "de"})

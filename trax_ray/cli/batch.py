@@ -106,7 +106,8 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     heads.reap_orphans()
     expect_nobody(layout.lock)
     expect_nobody(layout.starting)
-    recorded.record(layout, _to_record(command, plan.spec, source.content))
+    # Of two batches that race for a folder the one that gets it is the one that is continued there.
+    processor.on_held = lambda: recorded.record(layout, _to_record(command, plan.spec, source.content))
     parent.tell(again=command.again, output_dir=str(layout.output_dir))
     if not command.quiet:
         display.announce(plan, here=here)

@@ -302,7 +302,7 @@ class Coordinator:
 
     def _startable(self, now: float) -> Started | None:
         """The attempts that limits, hours and priorities let start now."""
-        self._waits_until = self._wait_for_hours(now)
+        self._waits_until = self._wait_for_hours()
         if self._waits_until is not None:
             return None
         # Looked for one by one: while nothing may start, as on most turns, that is the first of thousands.
@@ -312,12 +312,14 @@ class Coordinator:
             return None
         return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in admitted))
 
-    def _wait_for_hours(self, now: float) -> float | None:
+    def _wait_for_hours(self) -> float | None:
+        """By the machine's present clock: the batch's own time, which orders its journal, keeps what a clock that was
+        ahead once has put there, and would open the hours too early."""
         if not self._spec.start_at and self._hours is None:
             return None
         zone = datetime.now().astimezone().tzinfo
         assert zone is not None
-        return waits_until(now, self._spec.start_at, self._hours, zone)
+        return waits_until(time.time(), self._spec.start_at, self._hours, zone)
 
     def _execute(self, command: Command) -> None:
         if isinstance(command, Dispatch):
