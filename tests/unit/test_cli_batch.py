@@ -585,6 +585,7 @@ class TestNotices:
         running = BatchProgress(phase=Phase.RUNNING, slots=3, limits_reason=memory)
         assert notices.of(running) == [f"at most 3 at once: {memory}"]
         assert notices.of(running) == []
+        assert command.Notices("out", memory).of(running) == [], "it was said before the start"
         others = replace(running, slots=1, limits_reason="other programs take 50 % of node 1b96b549")
         assert notices.of(others) == ["at most 1 at once: other programs take 50 % of node 1b96b549"]
         assert (

@@ -38,7 +38,6 @@ ROWS = [
     (("IN", *POCKETSPHINX, "--progress-interval", "inf"), 2, "--progress-interval"),
     (("IN", *POCKETSPHINX, "--max-cost", "nan"), 2, "--max-cost"),
     (("IN", *POCKETSPHINX, "--priority", "1.5"), 2, "--priority"),
-    (("IN", *POCKETSPHINX, "-f", "SRT"), 2, "--output-format"),
     # What a variable leaves that isn't set: 2, and not what it would mean otherwise.
     (("IN", "--base-url", ""), 2, "base_url (--base-url): expected a value, got '': is a variable not set?"),
     (("IN", "--model", ""), 2, "--model"),
@@ -67,6 +66,7 @@ ROWS = [
     (("IN", "--model", "base", "--language", "yue"), 2, "base doesn't know that language"),
     (("IN", "--model", "tiny.en", "--language", "German", "--dry-run"), 2, "tiny.en only knows en, got --language de"),
     (("IN", "--model", "IN/english", "--language", "de", "--dry-run"), 2, "only knows en, got --language de"),
+    (("IN", *POCKETSPHINX, "--initial-prompt", "Ada"), 2, "pocketsphinx can't be primed by a text"),
     (("IN", *POCKETSPHINX, "--keep-audio"), 2, "--preprocess"),
     (("IN", *POCKETSPHINX, "-o", "IN"), 2, "output folder"),
     (("IN", *POCKETSPHINX, "-o", "IN/out", "--reference", "IN/out/x"), 2, "reference"),
@@ -85,6 +85,7 @@ ROWS = [
     # Fine.
     (("IN", *POCKETSPHINX, "--dry-run"), 0, ""),
     (("IN", "--model", "base", "--language", "German", "--dry-run"), 0, ""),
+    (("IN", *POCKETSPHINX, "-f", "SRT", "--dry-run"), 0, ""),
     (("IN", "--model", "large-v3", "--language", "Cantonese", "--dry-run", "--memory-limit", "8192"), 0, ""),
     (("IN", *POCKETSPHINX, "--language", "en-GB", "--dry-run"), 0, ""),
     (("IN", *POCKETSPHINX, "--dry_run", "--chunk_size", "60", "--language", "EN"), 0, ""),
@@ -178,3 +179,37 @@ def test_the_report_is_rebuilt_without_ray(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("1 inputs, 0 attempts: ")
     assert Layout(tmp_path / "out").table("files").is_file()
+
+
+class TestWhereRecordingsGo:
+    """Other programs take the server's address from the environment: no recording leaves the house because of that."""
+
+    @pytest.mark.parametrize("address", ["http://127.0.0.1:1/v1", "", "nonsense:sk-0123456789abcdef"])
+    def test_an_address_in_the_environment_is_neither_obeyed_nor_passed_over(
+        self, address: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        own = ["batch", str(inputs), "-o", str(tmp_path / "out"), "--dry-run"]
+        done = CliRunner().invoke(app, [*own, "--model", "whisper-1"])
+        assert done.exit_code == 2
+        assert "unset OPENAI_BASE_URL for them to go to openai" in done.stderr
+        assert "sk-0123456789abcdef" not in done.output
+        (tmp_path / "m.csv").write_text(f"file_name,model\n{inputs / 'talk.wav'},whisper-1\n")
+        row = CliRunner().invoke(app, ["batch", str(tmp_path / "m.csv"), *own[2:], *POCKETSPHINX])
+        assert row.exit_code == 2
+        assert "m.csv, line 2: OPENAI_BASE_URL is set" in row.stderr
+        for fine in (["--model", "whisper-1", "--base-url", "http://127.0.0.1:2/v1"], POCKETSPHINX):
+            assert CliRunner().invoke(app, [*own, *fine]).exit_code == 0
+
+    def test_openais_own_address_is_what_is_asked_anyway(
+        self, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
+        monkeypatch.setenv("OPENAI_BASE_URL", "https://api.openai.com/v1/")
+        monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+        own = ["batch", str(inputs), "-o", str(tmp_path / "out"), "--dry-run", "--model", "whisper-1"]
+        done = CliRunner().invoke(app, own)
+        assert done.exit_code == 0
+        assert "OPENAI_ORG_ID is set and not sent: the key decides who pays" in done.stdout
+        assert "not sent" not in CliRunner().invoke(app, [*own[:-2], *POCKETSPHINX]).stdout

@@ -313,7 +313,7 @@ def test_all_that_the_command_line_takes_makes_the_same_tasks(tmp_path: Path, fo
     options: dict[str, Any] = {"preprocess": True, "keep_audio": True, "max_retries": 1, "formats": "txt"}
 
     async def by_python() -> list[str]:
-        batch = processor(tmp_path, **options, reference="ref", priority=5)
+        batch = processor(tmp_path, model="tiny", **options, reference="ref", priority=5)
         ids = await batch.add([Path("a.mp3"), *inputs[1:]], lists="list")
         assert batch.get_progress().total_tasks == len(ids) == 7
         await batch.start()
@@ -325,7 +325,7 @@ def test_all_that_the_command_line_takes_makes_the_same_tasks(tmp_path: Path, fo
         ran.named()[name].id for name in ("a.mp3", "b.mp3", "c.wav", "e.wav", "gone.wav", "i/j.wav", "f.wav")
     ] == ids
     own = ["--preprocess", "--keep-audio", "--max-retries", "1", "-f", "txt", "--reference", "ref", "--priority", "5"]
-    own += ["--model", "pocketsphinx", "-o", str(tmp_path / "other"), "-a", "list"]
+    own += ["--model", "tiny", "-o", str(tmp_path / "other"), "-a", "list"]
     done = CliRunner().invoke(app, ["batch", *inputs, *own, "-q"])
     assert done.exit_code == 0, done.output
     assert ran.tasks == mine

@@ -520,6 +520,19 @@ def test_a_server_that_wants_no_key_gets_none_of_ours(start: Start) -> None:
     assert server.ledger.entries[0].key == fingerprint_of_key("none")
 
 
+def test_nothing_is_taken_from_the_environment(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library takes what it isn't given: a server, and who pays."""
+    for name, value in (("BASE_URL", "http://127.0.0.1:1/v1"), ("ORG_ID", "org-1"), ("PROJECT_ID", "proj-1")):
+        monkeypatch.setenv(f"OPENAI_{name}", value)
+    server = start()
+    assert ask(server).failure is None
+    service = connect("whisper-1", key=Secret(KEY), base_url="", priced=True)
+    client = service._client_now()
+    assert str(client.base_url) == "https://api.openai.com/v1/"
+    sent = {name.lower() for name, value in client.default_headers.items() if isinstance(value, str)}
+    assert not {name for name in sent if name.startswith("openai-")}
+
+
 def test_the_service_shows_no_key_in_a_traceback(start: Start) -> None:
     service = connect("whisper-1", key=Secret("hidden-0123456789"), base_url="", priced=True)
     assert "hidden" not in repr(service) + repr(vars(service))

@@ -95,7 +95,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     plan = make_plan(command.inputs, spec, lists=command.lists, read_stdin=source.read)
     here = not (command.options.get("address") or os.environ.get("RAY_ADDRESS"))
     if command.dry_run:
-        display.show_plan(plan, here=here)
+        display.show_plan(plan, display.at_once(plan) if here else None)
         return 0
     layout = Layout(Path(spec.output_dir))
     ensure_folder(layout.private)
@@ -109,8 +109,9 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     # Of two batches that race for a folder the one that gets it is the one that is continued there.
     processor.on_held = lambda: recorded.record(layout, _to_record(command, plan.spec, source.content))
     parent.tell(again=command.again, output_dir=str(layout.output_dir))
+    found = display.at_once(plan) if here else None
     if not command.quiet:
-        display.announce(plan, here=here)
+        display.announce(plan, found)
     told: list[BatchResult] = []
 
     def show(result: BatchResult) -> None:
@@ -123,10 +124,12 @@ def run(command: Command, stdin: bytes | None = None) -> int:
             sys.stdout.flush()
         say_the_way_out(result, command.again)
 
+    limit = found.reason if found else ""
+    running = drive(
+        processor, output_dir=command.output_dir, again=command.again, quiet=command.quiet, show=show, limit=limit
+    )
     try:
-        result = asyncio.run(
-            drive(processor, output_dir=command.output_dir, again=command.again, quiet=command.quiet, show=show)
-        )
+        result = asyncio.run(running)
     except (BusyError, UsageError):
         raise
     except TraxRayError as error:
@@ -173,6 +176,7 @@ async def drive(
     again: str,
     quiet: bool = False,
     show: Callable[[BatchResult], None] | None = None,
+    limit: str = "",
 ) -> BatchResult:
     """Run a batch to its end: its progress on stderr, and what signals are to do.
 
@@ -182,6 +186,7 @@ async def drive(
         again: The command that continues; a second signal says it.
         quiet: Show no progress.
         show: Called with the result as soon as it is known, before Ray is left.
+        limit: Why fewer attempts run than were asked for, as far as that was said already.
     """
     loop = asyncio.get_running_loop()
     stopped_at = 0.0
@@ -215,7 +220,7 @@ async def drive(
     for number in parent.SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stop)
-    notices = Notices(output_dir)
+    notices = Notices(output_dir, limit)
 
     def update(progress: BatchProgress) -> None:
         for text in notices.of(progress):
@@ -233,10 +238,10 @@ SAME_SIGNAL_S = 0.2
 class Notices:
     """What is said beside the progress: why nothing starts, and which limit holds."""
 
-    def __init__(self, output_dir: str) -> None:
+    def __init__(self, output_dir: str, limit: str = "") -> None:
         self._output_dir = output_dir
         self._reason = ""
-        self._limits: set[str] = set()
+        self._limits = {_form(limit)}  # the one that was said before the start
 
     def of(self, progress: BatchProgress) -> list[str]:
         """What is new. What is left of a wait isn't worth a line each time, nor is the load of others, which comes and

@@ -164,28 +164,27 @@ def at_once(plan: Plan) -> Capacity | None:
     return capacity(plan.spec.limits, idle_machine(plan.spec.limits, usable_cores()), request)
 
 
-def _limit(plan: Plan, here: bool) -> list[str]:
+def _limit(plan: Plan, found: Capacity | None) -> list[str]:
     """The line that says why fewer attempts run than `--workers` asks for; none where as many do."""
-    found = at_once(plan) if here else None
     if found is None or not found.reason:
         return []
     return [f"at once: {found.slots} of {plan.spec.limits.max_workers} workers on this machine: {found.reason}"]
 
 
-def announce(plan: Plan, *, here: bool = True) -> None:
-    """On stderr: what a batch is about to do; `here` says that it runs on this machine and on no cluster."""
+def announce(plan: Plan, found: Capacity | None = None) -> None:
+    """On stderr: what a batch is about to do; `found` as of `at_once`, None also on a cluster."""
     if plan.notice:
         say(plan.notice)
     spec = plan.spec
     say(
         f"{count(len(plan.recordings), 'recording')}, model {spec.model}, output {shown(spec.output_dir)}{_notes(plan)}"
     )
-    for line in (*_limit(plan, here), _room(plan.room), *plan.warnings):
+    for line in (*_limit(plan, found), _room(plan.room), *plan.warnings):
         say(line)
 
 
-def show_plan(plan: Plan, *, here: bool = True) -> None:
-    """What a batch would do; `here` as of `announce`."""
+def show_plan(plan: Plan, found: Capacity | None = None) -> None:
+    """What a batch would do; `found` as of `announce`."""
     from trax_ray.report.text import one_line
 
     if plan.notice:
@@ -198,7 +197,7 @@ def show_plan(plan: Plan, *, here: bool = True) -> None:
         print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, spec)])))
     if len(tasks) > MAX_ROWS:
         print(f"  and {len(tasks) - MAX_ROWS} more")
-    print("\n".join([*_limit(plan, here), _room(plan.room), *plan.warnings]))
+    print("\n".join([*_limit(plan, found), _room(plan.room), *plan.warnings]))
 
 
 def _notes(plan: Plan) -> str:

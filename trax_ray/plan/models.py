@@ -11,7 +11,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.base import SpeechProvider
-from trax_ray.providers.keys import Secret, find_key
+from trax_ray.providers.keys import Secret, find_key, scrub
 from trax_ray.providers.registry import provider_of, providers
 from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
 from trax_ray.store.layout import Layout
@@ -71,6 +71,8 @@ def provider_for(
         word_timestamps=spec.word_timestamps,
         initial_prompt=prompt or spec.initial_prompt,
     )
+    if provider.service and not spec.base_url:
+        _expect_no_other_address(provider)
     limited = spec.max_cost_usd is not None
     if limited and provider.service and provider.estimate_usd(model, 60.0, limited=limited) is None:
         raise UsageError(
@@ -83,6 +85,19 @@ def provider_for(
             code=FailureCode.NO_KEY,
         )
     return provider
+
+
+def _expect_no_other_address(provider: SpeechProvider) -> None:
+    """Recordings that somebody expects on a server of their own don't go to the provider's, nor the other way round."""
+    variable = provider.address_variable
+    address = None if variable is None else os.environ.get(variable)
+    if address is None or (address and provider.prices.is_makers_own(address)):
+        return
+    is_set = f"is set to {scrub(address)}" if address else "is set, and empty"
+    raise UsageError(
+        f"{variable} {is_set}, and trax_ray goes by --base-url alone: give that for the recordings to go to a server "
+        f"of yours, or unset {variable} for them to go to {provider.name}"
+    )
 
 
 def request_of(spec: BatchSpec) -> ResourceRequest | None:

@@ -163,6 +163,13 @@ def _base_url(given: str, label: str) -> str:
     return check_base_url(_not_empty(given, label))
 
 
+def _address(given: str, label: str) -> str:
+    host, colon, port = _not_empty(given, label).rpartition("://")[2].rpartition(":")
+    if colon and host and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise UsageError(f"{label}: expected HOST:PORT with a port from 1 to 65535, got {given!r:.80}")
+    return given
+
+
 def _folder(given: str, label: str) -> str:
     return str(Path(_not_empty(given, label)).absolute())
 
@@ -175,7 +182,7 @@ def _reference(given: str, label: str) -> str:
 
 
 def _formats(given: Sequence[str], label: str) -> tuple[str, ...]:
-    names = [name.strip() for value in given for name in value.split(",")]
+    names = [name.strip().lower() for value in given for name in value.split(",")]
     return OUTPUT_FORMATS if "all" in names else tuple(names)
 
 
@@ -394,7 +401,7 @@ OPTIONS: tuple[Option, ...] = (
         str,
         "HOST:PORT of a Ray cluster; without it RAY_ADDRESS, a local head, or a new one.",
         optional=True,
-        read=_not_empty,
+        read=_address,
     ),
     Option("lean", ("--lean",), bool, "Start a local Ray without its dashboard: less memory.", value=False),
     Option("", ("--dry-run",), bool, "Show what would be done, and do nothing.", value=False),

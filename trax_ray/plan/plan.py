@@ -47,7 +47,7 @@ class Plan:
         ignored_suffixes: How many of them have which suffix, most first.
         unreadable: Folders that can't be listed, with the reason.
         notice: What one should know of the model, where it wasn't named; may be empty.
-        warnings: What one should know of models whose days are numbered.
+        warnings: What one should know of models whose days are numbered, and of variables that aren't obeyed.
         past: The output folder's journal, as it was read for this.
     """
 
@@ -242,7 +242,7 @@ class Planner:
             ignored_suffixes=found.ignored_suffixes,
             unreadable=found.unreadable,
             notice="" if named else notice(spec.model),
-            warnings=tuple(_shutdowns(tasks, spec)),
+            warnings=(*_shutdowns(tasks, spec), *_unused(tasks, spec)),
             past=self.past,
         )
 
@@ -446,6 +446,14 @@ def _shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
         shutdown = provider_of(model, base_url=spec.base_url).shutdown(model, base_url=spec.base_url)
         if shutdown is not None:
             yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
+
+
+def _unused(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
+    """Variables of the environment that other programs obey and this one doesn't."""
+    asked = {provider_of(task.data.get("model") or spec.model, base_url=spec.base_url) for task in tasks}
+    found = sorted({name for provider in asked for name in provider.unused_variables if os.environ.get(name)})
+    if found:
+        yield f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} set and not sent: the key decides who pays"
 
 
 def _language(given: Any) -> str | None:

@@ -246,6 +246,13 @@ class Provider(ABC):
     key_variable: str | None = None
     """Environment variable of the key; None where no key is needed."""
 
+    address_variable: str | None = None
+    """Environment variable by which other programs choose its server. It isn't obeyed, nor passed over in silence:
+    recordings would go elsewhere than somebody expects."""
+
+    unused_variables: Sequence[str] = ()
+    """Environment variables that other programs obey for it and that aren't obeyed here; a batch says so."""
+
     any_server: bool = False
     """Whether it takes any model of a server whose address the user gives. One provider of each sort does, the one that
     speaks OpenAI's protocol."""
@@ -327,6 +334,9 @@ class SpeechProvider(Provider):
     gpu: bool = False
     """Whether it can use a GPU."""
 
+    prompts: bool = True
+    """Whether a text can prime its models."""
+
     @abstractmethod
     def memory_mb(self, model: str) -> int:
         """What a process with the model needs, MiB."""
@@ -368,6 +378,8 @@ class SpeechProvider(Provider):
         if language is not None and self.languages is not None and front_of(language) not in self.languages:
             known = ", ".join(sorted(self.languages))
             raise UsageError(f"{self.name} only knows {known}, got --language {language}: take another --model")
+        if initial_prompt and not self.prompts:
+            raise UsageError(f"{self.name} can't be primed by a text: leave out --initial-prompt (or the prompt)")
         self.check_installed()
 
 

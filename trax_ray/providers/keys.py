@@ -99,8 +99,12 @@ def check_base_url(url: str) -> str:
     Raises:
         UsageError: It is no http or https address, or holds a password or parameters.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port that is no number or beyond 65535
+        good = False
+    if not good:
         raise UsageError(f"--base-url: expected an address such as http://host:8000/v1, got {scrub(url)}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(

@@ -38,6 +38,8 @@ NAME = "openai"
 UPLOAD_LIMIT_BYTES = 26_214_400
 """Source: OpenAI's reference, 25 MiB."""
 
+OWN_URL = "https://api.openai.com/v1"
+
 CONNECT_TIMEOUT_S = 20.0
 MESSAGE_CHARACTERS = 300
 NO_KEY = "none"
@@ -59,6 +61,8 @@ class OpenAIProvider(ServiceProvider):
     name = NAME
     models = "whisper-1, gpt-* (OpenAI), or any model of a server that --base-url names"
     key_variable = "OPENAI_API_KEY"
+    address_variable = "OPENAI_BASE_URL"
+    unused_variables = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
     any_server = True
     prices = PRICES
     shutdowns = SHUTDOWNS
@@ -174,15 +178,18 @@ class OpenAISpeech:
             import httpx2
             import openai
 
+            # The library takes from the environment what it isn't given; a batch goes by what it was asked for, the
+            # same on all nodes.
             self._client = openai.AsyncOpenAI(
                 api_key=self._key.reveal() if self._key else NO_KEY,
-                base_url=self._base_url or None,
+                base_url=self._base_url or OWN_URL,
                 max_retries=0,
                 timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),  # the attempt has a deadline as a whole
                 http_client=openai.DefaultAsyncHttpxClient(
                     follow_redirects=False, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64)
                 ),
             )
+            self._client.organization = self._client.project = None
         return self._client
 
     def _parameters(self, duration_s: float, options: EngineOptions) -> dict[str, Any]:

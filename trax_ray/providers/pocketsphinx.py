@@ -48,6 +48,7 @@ class PocketsphinxProvider(EngineProvider):
     models = "pocketsphinx (offline, English, rough)"
     languages = frozenset({"en"})
     extra = "pocketsphinx"
+    prompts = False
 
     def has(self, model: str) -> bool:
         """Its name; there is only this one."""
