@@ -19,7 +19,7 @@ from typing import Any
 from trax_ray.core.spec import OUTPUT_FORMATS
 from trax_ray.media.speech import Segment, Word
 
-__all__ = ["MAX_CUE_S", "MAX_LINES", "MAX_LINE_CHARS", "render", "to_cues", "wrapped"]
+__all__ = ["MAX_CUE_S", "MAX_LINES", "MAX_LINE_CHARS", "MIN_CUE_MS", "render", "to_cues", "wrapped"]
 
 MAX_LINE_CHARS = 42
 """Characters in a line. Source: Netflix Timed Text Style Guide, English, 2.1; BBC uses 37, EBU 40."""
@@ -33,8 +33,12 @@ MAX_CUE_S = 7.0
 _SENTENCE_ENDS = frozenset(".?!…。！？")  # noqa: RUF001 - marks of other scripts are meant
 _PHRASE_ENDS = frozenset(",;:–—、，；：")  # noqa: RUF001 - marks of other scripts are meant
 
-_MIN_CUE_MS = 1
-"""No cue has no duration: players drop such cues."""
+MIN_CUE_MS = 100
+"""No cue is shorter: nobody sees it, and players drop cues without a duration."""
+
+
+_READABLE_MS = 1_000
+"""Cues that begin together share their time: the first stays for this long, or for half of it."""
 
 
 def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | None = None) -> str:
@@ -86,21 +90,25 @@ def to_cues(segments: Iterable[Segment]) -> list[tuple[int, int, str]]:
         segments: In order of time.
 
     Returns:
-        (start in ms, end in ms, text in one line) in order; every cue has text and lasts at least 1 ms, and none
-        begins before the one before it ends. A cue holds at most `MAX_LINES` lines, unless a single word is
-        longer, and lasts at most `MAX_CUE_S`.
+        (start in ms, end in ms, text in one line) in order; every cue has text and lasts at least `MIN_CUE_MS`, and
+        none begins before the one before it ends. A cue holds at most `MAX_LINES` lines, unless a single word is
+        longer, and lasts at most `MAX_CUE_S`. Where segments overlap a cue ends when the next one begins.
     """
-    cues: list[tuple[int, int, str]] = []
-    earliest = 0
-    for segment in segments:
-        if not _plain(segment.text):
-            continue
-        for words in _parts(_words_of(segment)):
-            start = max(earliest, _ms(words[0].start_s))
-            end = max(start + _MIN_CUE_MS, min(_ms(words[-1].end_s), start + _ms(MAX_CUE_S)))
-            cues.append((start, end, _text(words)))
-            earliest = end
-    return cues
+    parts = [words for segment in segments if _plain(segment.text) for words in _parts(_words_of(segment))]
+    return _spaced([(_ms(words[0].start_s), _ms(words[-1].end_s), _text(words)) for words in parts])
+
+
+def _spaced(cues: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """Cues in order of their starts, each long enough, none over another."""
+    spaced: list[tuple[int, int, str]] = []
+    for start, end, text in sorted(cues, key=lambda cue: cue[0]):
+        if spaced:
+            before, ends, said = spaced[-1]
+            shared = (min(ends, end) - before) // 2 if start < ends else 0
+            start = max(start, before + max(MIN_CUE_MS, min(shared, _READABLE_MS)))
+            spaced[-1] = (before, min(ends, start), said)
+        spaced.append((start, max(start + MIN_CUE_MS, min(end, start + _ms(MAX_CUE_S))), text))
+    return spaced
 
 
 def wrapped(text: str) -> str:
