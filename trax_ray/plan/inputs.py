@@ -22,8 +22,10 @@ from trax_ray.store.layout import plan_names
 __all__ = ["MEDIA_SUFFIXES", "STDIN", "Found", "Scan", "describe", "find_reference", "read_stdin", "scan"]
 
 _NAMES = """
-3g2 3gp aac ac3 aif aifc aiff amr ape au avi caf dsf flac flv gsm m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg
-mts mxf oga ogg ogv opus ra rm rmvb spx tak tta ts vob wav wave webm wma wmv wv
+3g2 3ga 3gp 3gpp 3gpp2 aa3 aac ac3 adts aif aifc aiff amr ape asf au avi awb bwf caf divx dsf dss dts dtshd eac3 ec3
+f4a f4v flac flv gsm k3g latm loas m1a m2a m2t m2ts m4a m4b m4p m4r m4v mk3d mka mkv mov mp1 mp2 mp3 mp4 mpa mpc mpeg
+mpg mpga mts mxf nist nut oga ogg ogv ogx oma opus qcp qt ra rf64 rm rmvb shn snd sph spx tak thd tod trp truehd ts
+tta vob voc w64 wav wave weba webm wma wmv wtv wv
 """
 MEDIA_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 """Suffixes of what is taken from a folder, and by a pattern. A file that is named itself is always taken."""
