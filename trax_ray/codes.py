@@ -385,8 +385,18 @@ class WarningCode(_Code):
     # Of the recording
 
     TRUNCATED = ("truncated",
-        "the file holds less than its header says",
+        "the file holds less than its header says, or ends in the middle",
         "copy the file again, then run the same command")
+    SEVERAL_TRACKS = ("several_tracks",
+        "the file has several sound tracks; one is transcribed: the default one, or another with clearly more speech",
+        "where the others matter take them out, as with `ffmpeg -i FILE -map 0:a:1 second.flac`")
+    ONE_CHANNEL = ("one_channel",
+        "the channels cancel each other out, or one hides the speech of another; one channel is transcribed",
+        "where the others matter take them out, as with `sox FILE second.wav remix 2`")
+    TIMESTAMPS_JUMP = ("timestamps_jump",
+        "times in the file jump back, or by more than a minute, as in recordings that were joined; all sound is "
+        "transcribed, without silence in such a place, so times after it aren't those of a player",
+        "convert the parts one by one where times matter")
     DAMAGED_FRAMES = ("damaged_frames",
         "parts of the file can't be decoded; silence stands in their place, or they are left out",
         "copy the file again, then run the same command")

@@ -43,6 +43,10 @@ __all__ = [
 FORMAT_VERSION = 1
 """Of transcripts and of what leads to them; a change of it makes new artifacts."""
 
+TIMELINE = 2
+"""Of what cuts count from: since 2 the zero of the container's times, and silence in its gaps up to a bound. Where that
+is the same the cuts are too, and the parts between them keep their keys."""
+
 AUDIO = "flac-16000"
 """What keys say of results that come from converted audio and not from the recording itself."""
 
@@ -162,7 +166,9 @@ class Recording:
 
     def key(self, kind: str, **parameters: Any) -> str:
         """Key of an artifact of this recording: all that decides on it, the file's name apart."""
-        if kind != "cuts":
+        if kind == "cuts":
+            parameters["timeline"] = TIMELINE
+        else:
             parameters |= {
                 "language": self.language,
                 "initial_prompt": self.prompt,

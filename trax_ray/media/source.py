@@ -11,18 +11,30 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, MediaError, ProcessingError, ResourceError, TraxRayError
+from trax_ray.media.pieces import WAV_UNKNOWN_BYTES, Piece, Slice, chunks_of_wav, pieces_of
 
-__all__ = ["FORMATS", "MediaInfo", "open_audio", "probe", "read_info", "translated", "undecodable"]
+__all__ = [
+    "FORMATS",
+    "MediaInfo",
+    "Source",
+    "is_damage",
+    "probe",
+    "read_info",
+    "read_only",
+    "translated",
+    "undecodable",
+]
 
 FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,loas,"
-    "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,opus,qcp,rm,"
-    "shn,spx,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
+    "aac,ac3,act,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dss,dts,dtshd,eac3,flac,flv,gsm,iff,ircam,loas,"
+    "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,opus,qcp,rm,"
+    "shn,sox,spx,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
 """Demuxers that read one media file. No playlists (hls, dash), lists (concat, ffmetadata), image sequences, network
 descriptions (sdp, rtsp), generators (lavfi) or text."""
@@ -32,8 +44,8 @@ _OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 _DISCARD_ALL = 48
 """AVDISCARD_ALL of libavcodec/defs.h."""
 
-_WAV_UNKNOWN_BYTES = 0x7FFF_F000
-"""Programs that write WAV into a pipe state a size at or above this (sox 0x7FFFF..., ffmpeg 0xFFFFFFFF)."""
+_LONG_LOOK = {"analyzeduration": "600000000", "probesize": "100000000"}
+"""How far FFmpeg looks for what streams hold: ten minutes or 100 MB in place of five seconds or 5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,59 +80,130 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         path: A local file. A name such as `http:x.wav` is a file's name, never an address.
 
     Returns:
-        What the header says.
+        What the header says; of the first file where several were joined.
 
     Raises:
         FileError: `not_found`, `permission_denied` or `not_a_file` (permanent), `unreadable` (transient).
         MediaError: `not_decodable` or `no_audio_stream` (permanent).
         ProcessingError: `decoder_bug` (transient): the decoder itself failed.
     """
-    container, audio, size_bytes = open_audio(path)
-    try:
-        return read_info(container, audio, path, size_bytes)
-    finally:
-        container.close()
+    with Source.of(path).opened() as (container, audio):
+        return read_info(container, audio, path)
 
 
-def open_audio(path: str | os.PathLike[str]) -> tuple[Any, Any, int]:
-    """Open a media file and find its audio stream: (container, stream, size in bytes)."""
-    import av
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A media file that may be read, and the pieces that FFmpeg reads one by one.
 
-    name = os.path.abspath(os.fspath(path))  # noqa: PTH100 - keeps names that Path would change
-    try:
-        status = os.stat(name)  # noqa: PTH116
-        if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{path} is a folder or a device, not a media file", code=FailureCode.NOT_A_FILE)
-        with open(name, "rb"):  # noqa: PTH123 - only to learn whether it may be read
-            pass
-    except OSError as error:
-        raise translated(error, path) from error
-    try:
+    Args:
+        path: As it was given, for messages.
+        name: Absolute path.
+        pieces: See `trax_ray.media.pieces`; at least one.
+        identity: Size, time of the last change in ns, and inode.
+    """
+
+    path: str | os.PathLike[str]
+    name: str
+    pieces: tuple[Piece, ...]
+    identity: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Source:
+        """A file that is there and may be read; errors as `probe`."""
+        name = os.path.abspath(os.fspath(path))  # noqa: PTH100 - keeps names that Path would change
+        try:
+            status = os.stat(name)  # noqa: PTH116
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError(f"{path} is a folder or a device, not a media file", code=FailureCode.NOT_A_FILE)
+            with open(name, "rb"):  # noqa: PTH123 - only to learn whether it may be read
+                pass
+            pieces = pieces_of(name)
+        except OSError as error:
+            raise translated(error, path) from error
+        return cls(path, name, pieces, (status.st_size, status.st_mtime_ns, status.st_ino))
+
+    @contextlib.contextmanager
+    def opened(self, number: int = 0, track: int | None = None) -> Iterator[tuple[Any, Any]]:
+        """A piece's container and one of its audio streams, which alone is read; closed in the end.
+
+        Args:
+            number: Which piece.
+            track: The stream's index in the container; None, or one that isn't there, for FFmpeg's best.
+        """
+        with self.container(number) as container:
+            audio = _track(container, track, self.path)
+            read_only(container, [audio])
+            audio.codec_context.thread_count = 1
+            yield container, audio
+
+    @contextlib.contextmanager
+    def container(self, number: int = 0) -> Iterator[Any]:
+        """A piece as FFmpeg opens it; closed in the end."""
+        piece = self.pieces[number]
+        with contextlib.ExitStack() as stack:
+            container = stack.enter_context(self._open(piece, {}))
+            if _is_unclear(container):
+                # A track that begins late in a transport stream is announced, and first seen here.
+                stack.close()
+                container = stack.enter_context(self._open(piece, _LONG_LOOK))
+            yield container
+
+    @contextlib.contextmanager
+    def _open(self, piece: Piece, options: Mapping[str, str]) -> Iterator[Any]:
+        import av
+
         # PyAV below 19 fails on tags that aren't UTF-8 unless it is told not to; from 19 on it can't be told.
         told: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-        container: Any = av.open(name, options=dict(_OPTIONS), **told)
-    except Exception as error:
-        raise translated(error, path) from error
+        told["options"] = {**_OPTIONS, **dict(piece.options), **options}
+        with contextlib.ExitStack() as stack:
+            try:
+                whole = (piece.start, piece.end) == (0, self.identity[0])
+                file = self.name if whole else stack.enter_context(Slice(self.name, piece))
+                container: Any = stack.enter_context(av.open(file, **told))
+            except Exception as error:
+                raise translated(error, self.path) from error
+            yield container
+
+
+def read_only(container: Any, streams: Sequence[Any]) -> None:
+    """Let FFmpeg pass over the packets of all other streams."""
+    for other in container.streams:
+        if other not in streams:
+            with contextlib.suppress(AttributeError):  # an older PyAV reads their packets and drops them
+                other.discard = _DISCARD_ALL
+
+
+def _is_unclear(container: Any) -> bool:
+    """Whether FFmpeg gave up on streams that may be audio."""
+    if container.format.name not in ("mpegts", "mpeg"):
+        return False
     audio = container.streams.best("audio")
+    return audio is None or any(
+        not each.codec_context or not each.codec_context.sample_rate for each in container.streams.audio
+    )
+
+
+def _track(container: Any, track: int | None, path: str | os.PathLike[str]) -> Any:
+    audio = next((each for each in container.streams.audio if each.index == track), container.streams.best("audio"))
     if audio is None and container.streams.audio:
-        container.close()
         raise undecodable(path, "no decoder accepts its audio stream")
     if audio is None:
         kinds = sorted({str(other.type) for other in container.streams}) or ["nothing"]
-        container.close()
         raise MediaError(f"{path} has no audio stream, only {', '.join(kinds)}", code=FailureCode.NO_AUDIO_STREAM)
     if audio.codec_context is None:
-        container.close()
         raise undecodable(path, "no decoder for its audio codec")
-    for other in container.streams:
-        if other is not audio:
-            with contextlib.suppress(AttributeError):  # an older PyAV reads their packets and drops them
-                other.discard = _DISCARD_ALL
-    audio.codec_context.thread_count = 1
-    return container, audio, status.st_size
+    return audio
 
 
-def read_info(container: Any, audio: Any, path: str | os.PathLike[str], size_bytes: int) -> MediaInfo:
+def read_info(container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece | None = None) -> MediaInfo:
+    """What the header of an open file says.
+
+    Args:
+        container: The file.
+        audio: Its audio stream.
+        path: Where it lies.
+        piece: The piece of it that is open; None for the first.
+    """
     context = audio.codec_context
     duration_s: float | None = None
     if audio.duration:
@@ -134,18 +217,18 @@ def read_info(container: Any, audio: Any, path: str | os.PathLike[str], size_byt
         sample_rate_hz=context.sample_rate or 0,
         channels=context.channels or 0,
         duration_s=duration_s,
-        declared_s=_declared_s(name, container, audio, path, duration_s),
+        declared_s=_declared_s(name, container, audio, path, piece, duration_s),
         bit_rate_bps=context.bit_rate or container.bit_rate or None,
-        size_bytes=size_bytes,
+        size_bytes=os.stat(path).st_size,  # noqa: PTH116
     )
 
 
 def _declared_s(
-    name: str, container: Any, audio: Any, path: str | os.PathLike[str], duration_s: float | None
+    name: str, container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece | None, duration_s: float | None
 ) -> float | None:
     """The duration that a header promises for the audio stream; None where it is an estimate or unknown."""
     if name == "wav":
-        return _wav_declared_s(path)
+        return None if piece is not None and piece.options else _wav_declared_s(path, piece)
     if name == "mp3":
         return duration_s if _has_frame_count(path) else None
     if name.startswith("mov") or name in ("flac", "aiff", "caf", "w64"):
@@ -162,27 +245,20 @@ def _declared_s(
     return None
 
 
-def _wav_declared_s(path: str | os.PathLike[str]) -> float | None:
-    """The duration by the size in a WAV file's header; FFmpeg reports what the file holds instead.
-
-    Source: RIFF/WAVE, Microsoft Multimedia Programming Interface 1.0; RF64, EBU Tech 3306.
-    """
+def _wav_declared_s(path: str | os.PathLike[str], piece: Piece | None) -> float | None:
+    """The duration by the size in a WAV file's header; FFmpeg reports what the file holds instead."""
     byte_rate = 0
     with open(path, "rb") as file:  # noqa: PTH123
-        if file.read(12)[:4] != b"RIFF":
+        start = 0 if piece is None else piece.start
+        file.seek(start)
+        if file.read(4) != b"RIFF":  # RF64 keeps the size elsewhere. Source: EBU Tech 3306
             return None
-        for _ in range(64):
-            head = file.read(8)
-            if len(head) < 8:
-                return None
-            kind, size = struct.unpack("<4sI", head)
+        for kind, first, size in chunks_of_wav(file, start, os.fstat(file.fileno()).st_size):
             if kind == b"data":
-                known = byte_rate and 0 < size < _WAV_UNKNOWN_BYTES
-                return size / byte_rate if known else None
-            start = file.tell()
+                return size / byte_rate if byte_rate and 0 < size < WAV_UNKNOWN_BYTES else None
             if kind == b"fmt ":
+                file.seek(first)
                 byte_rate = struct.unpack("<I", file.read(12).ljust(12, b"\0")[8:12])[0]
-            file.seek(start + size + size % 2)
     return None
 
 
@@ -208,6 +284,21 @@ def _has_frame_count(path: str | os.PathLike[str]) -> bool:
     return False
 
 
+def is_damage(error: Exception, *, reading: bool) -> bool:
+    """Whether an error of FFmpeg's is about a file's content, so that one may go on behind it.
+
+    Args:
+        error: Any.
+        reading: Whether it came from reading packets; else it came from a decoder, which reads no file. Decoders return
+            whatever they like for damaged data: AAC's and AC3's -1, which is EPERM, AC3's also numbers of its own.
+    """
+    import av
+
+    if not isinstance(error, av.error.FFmpegError) or isinstance(error, (MemoryError, av.error.BugError)):
+        return False
+    return not (reading and isinstance(error, OSError)) or error.errno == errno.EPERM
+
+
 def undecodable(path: str | os.PathLike[str], why: str) -> MediaError:
     return MediaError(
         f"{os.fspath(path)} is no audio that can be decoded ({why}): is it complete and really a media file?",
@@ -229,6 +320,9 @@ def translated(error: Exception, path: str | os.PathLike[str]) -> TraxRayError:
         return error
     if isinstance(error, FileNotFoundError):
         return FileError(f"{name} doesn't exist", code=FailureCode.NOT_FOUND)
+    if isinstance(error, av.error.FFmpegError) and error.errno == errno.EPERM:
+        # Decoders that return -1 for damaged data. What may not be read was found out without FFmpeg.
+        return undecodable(path, "damaged data")
     if isinstance(error, PermissionError):
         return FileError(f"{name} can't be read: permission denied", code=FailureCode.PERMISSION_DENIED)
     if isinstance(error, IsADirectoryError):

@@ -1,0 +1,263 @@
+"""Which of a file's tracks and channels is listened to.
+
+FFmpeg takes the track that is marked as the default one and mixes its channels. Where the microphone is on the second
+track, or one channel is the other one upside down, that is silence. So where there is a choice, parts of the file are
+listened to before it is decoded. The answer follows from the file's bytes alone: a part of a recording that is decoded
+by itself is the same as that part of the whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trax_ray.codes import WarningCode
+from trax_ray.media.frames import listened, resampled, resampler, shape_of
+from trax_ray.media.source import Source, read_only
+from trax_ray.media.speech import SAMPLE_RATE_HZ
+from trax_ray.media.vad import speech_spans, total_s
+
+__all__ = ["Choice", "best_channel", "best_track", "choice_of"]
+
+logger = logging.getLogger(__name__)
+
+Audio = npt.NDArray[np.float32]
+
+STRETCHES = 24
+STRETCH_S = 5.0
+"""A long file is listened to in so many places, spread evenly; a file of two minutes whole. Measured: 0.3 s a track."""
+
+_MOST_CHANNELS = 8
+"""What has more is a mixing desk's, and mixed."""
+
+_PATIENCE = 3.0
+"""Tracks that say nothing are waited for while another one passes by so many times the stretch."""
+
+_ALIKE = 0.9
+"""Share of two channels' mean power that their mix keeps when they hold the same."""
+
+_CANCELLED = 0.125
+"""The same where it is the other way round: a correlation below -0.75. Two voices that have nothing to do with one
+another keep a half."""
+
+_CANCELLED_OF_MANY = 0.01
+"""The share of the loudest of more than two channels; a mix of six is quieter by itself."""
+
+_CHANNEL_GAIN, _TRACK_GAIN = 1.5, 1.25
+"""Another one is taken where it has so many times as much speech, and a second more; or where there is none else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is listened to.
+
+    Args:
+        track: Index of the stream in its container; None for the one that FFmpeg takes.
+        channel: Number of the channel, from 0; None for a mix of all.
+        warnings: What to tell.
+    """
+
+    track: int | None = None
+    channel: int | None = None
+    warnings: tuple[WarningCode, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """What was heard of a track: float32, [-1, 1], at 16,000 Hz; the mix, shape (n,), and each channel of several."""
+
+    index: int
+    mix: Audio
+    channels: tuple[Audio, ...]
+
+
+Ear = Callable[[Audio], float]
+"""Seconds of speech in audio."""
+
+
+@lru_cache(maxsize=64)
+def choice_of(source: Source) -> Choice:
+    """The track and channel of a file that hold the speech.
+
+    Args:
+        source: The file; of several that were joined the first decides.
+
+    Raises:
+        MediaError, FileError, ProcessingError: As `trax_ray.media.source.probe`.
+    """
+    with source.container() as container:
+        tracks = [each for each in container.streams.audio if each.codec_context is not None]
+        if len(tracks) <= 1 and all(each.codec_context.channels <= 1 for each in tracks):
+            return Choice()
+        default = container.streams.best("audio")
+        index = -1 if default is None else int(default.index)
+        heard = _listen(container, tracks)
+    if index < 0 or not heard:
+        return Choice()
+    several = [WarningCode.SEVERAL_TRACKS] if len(tracks) > 1 else []
+    channels = {track.index: best_channel(track.mix, track.channels, _speech_s) for track in heard}
+    if len(heard) > 1:
+        speech = {track.index: _speech_s(_chosen(track, channels[track.index])) for track in heard}
+        index = best_track(speech, index)
+    channel = channels.get(index)
+    one = [] if channel is None else [WarningCode.ONE_CHANNEL]
+    return Choice(index, channel, (*several, *one))
+
+
+def best_track(speech_s: dict[int, float], default: int) -> int:
+    """The track to take: the default one, unless another has clearly more speech. Pure.
+
+    Args:
+        speech_s: Seconds of speech in each.
+        default: The one that the file or FFmpeg prefers.
+    """
+    most = max(speech_s, key=lambda index: speech_s[index])
+    return most if speech_s[most] > _clearly_more(speech_s.get(default, 0.0), _TRACK_GAIN) else default
+
+
+def best_channel(mix: Audio, channels: Sequence[Audio], ear: Ear) -> int | None:
+    """The channel to take; None for the mix, unless channels cancel each other, or hide speech. Pure.
+
+    Args:
+        mix: float32, shape (n_samples,), mono, at 16,000 Hz.
+        channels: The same of each.
+        ear: Tells how much speech there is.
+    """
+    powers = [float(np.mean(np.square(each))) for each in channels]
+    if len(channels) < 2 or len(channels) > _MOST_CHANNELS or max(powers) <= 0.0:
+        return None
+    mean, mixed = sum(powers) / len(powers), float(np.mean(np.square(mix)))
+    if len(channels) == 2 and mixed >= _ALIKE * mean:
+        return None
+    cancelled = mixed < (_CANCELLED * mean if len(channels) == 2 else _CANCELLED_OF_MANY * max(powers))
+    least_s = 0.0 if cancelled else _clearly_more(ear(mix), _CHANNEL_GAIN)
+    if least_s >= len(mix) / SAMPLE_RATE_HZ:
+        return None
+    speech = [ear(each) for each in channels]
+    most = max(speech)
+    return speech.index(most) if most > least_s else None
+
+
+def _clearly_more(speech_s: float, gain: float) -> float:
+    return gain * speech_s + 1.0 if speech_s > 0.0 else 0.0
+
+
+def _chosen(track: _Track, channel: int | None) -> Audio:
+    return track.mix if channel is None else track.channels[channel]
+
+
+def _speech_s(audio: Audio) -> float:
+    return total_s(speech_spans(audio)) if len(audio) else 0.0
+
+
+# Listening
+
+
+def _listen(container: Any, tracks: Sequence[Any]) -> list[_Track]:
+    """What is heard of each track in the same places; nothing of one that can't be decoded there."""
+    read_only(container, tracks)
+    gathered: dict[int, list[_Gathered]] = {track.index: [] for track in tracks}
+    for start_s, length_s in _places(container):
+        _go(container, tracks, start_s)
+        for index, heard in _heard(container, tracks, length_s).items():
+            gathered[index].append(heard)
+    return [
+        _joined(index, parts)
+        for index, parts in gathered.items()
+        if any(part.parts and part.parts[0] for part in parts)
+    ]
+
+
+def _places(container: Any) -> list[tuple[float, float]]:
+    """Where to listen, and how long: seconds from the container's start."""
+    whole_s = STRETCHES * STRETCH_S
+    duration_s = (container.duration or 0) / 1_000_000
+    if duration_s <= whole_s:
+        return [(0.0, whole_s)]
+    step_s = duration_s / STRETCHES
+    return [((number + 0.5) * step_s - STRETCH_S / 2, STRETCH_S) for number in range(STRETCHES)]
+
+
+def _go(container: Any, tracks: Sequence[Any], start_s: float) -> None:
+    import av
+
+    if start_s > 0:
+        try:
+            container.seek(int(start_s * 1_000_000) + (container.start_time or 0))
+        except av.error.FFmpegError:
+            return  # then it is read on from where it is
+        for track in tracks:
+            track.codec_context.flush_buffers()
+
+
+class _Gathered:
+    """A track's audio in one place: the mix first, then each channel where there are several."""
+
+    def __init__(self) -> None:
+        self.parts: list[list[Audio]] = []
+        self.passed_s = 0.0
+        self._shape: tuple[Any, ...] = ()
+        self._resamplers: list[Any] = []
+
+    def take(self, frame: Any) -> None:
+        """The next frame; what differs from the first one in kind is left out."""
+        frame.pts = None
+        count = frame.layout.nb_channels
+        if not self._shape:
+            self._shape = shape_of(frame)
+            many = count if 1 < count <= _MOST_CHANNELS else 0
+            self._resamplers = [resampler() for _ in range(1 + many)]
+            self.parts = [[] for _ in self._resamplers]
+        if shape_of(frame) != self._shape:
+            return
+        for number, parts in enumerate(self.parts):
+            heard = listened(frame, number - 1 if number else None)
+            parts += [_floats(each) for each in resampled(self._resamplers[number], heard)]
+
+
+def _floats(samples: npt.NDArray[np.int16]) -> Audio:
+    floats: Audio = samples.astype(np.float32) / np.float32(32768.0)
+    return floats
+
+
+def _heard(container: Any, tracks: Sequence[Any], length_s: float) -> dict[int, _Gathered]:
+    import av
+
+    heard = {track.index: _Gathered() for track in tracks}
+    try:
+        for packet in container.demux(*tracks):
+            one = heard[packet.stream.index]
+            for frame in _frames(packet):
+                if one.passed_s < length_s:
+                    one.take(frame)
+                one.passed_s += frame.samples / frame.sample_rate
+            passed = [each.passed_s for each in heard.values()]
+            if min(passed) >= length_s or max(passed) >= _PATIENCE * length_s:
+                break
+    except av.error.FFmpegError as error:
+        logger.debug("listened up to a read error: %s", error)
+    return heard
+
+
+def _frames(packet: Any) -> list[Any]:
+    import av
+
+    try:
+        return [frame for frame in packet.decode() if frame.samples and frame.sample_rate]
+    except av.error.FFmpegError as error:
+        logger.debug("damaged packet: %s", error)
+        return []
+
+
+def _joined(index: int, places: Sequence[_Gathered]) -> _Track:
+    count = min(len(place.parts) for place in places)
+    mix, *channels = (
+        np.concatenate([part for place in places for part in place.parts[number]]) for number in range(count)
+    )
+    return _Track(index, mix, tuple(channels))

@@ -1,0 +1,293 @@
+"""What a file's bytes say beyond what FFmpeg reads of them: files that were joined, cut off, or have a wrong size.
+
+Recordings that were put together with `cat` are several files in one. FFmpeg stops after the first WAV or MP4 of them,
+and can't follow Ogg to other sample rates. Here a file is cut into pieces, each of which FFmpeg reads whole. Only
+headers are read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+__all__ = ["WAV_UNKNOWN_BYTES", "Piece", "Slice", "chunks_of_wav", "ends_early", "pieces_of"]
+
+WAV_UNKNOWN_BYTES = 0x7FFF_F000
+"""Programs that write WAV into a pipe state a size at or above this (sox 0x7FFFF..., ffmpeg 0xFFFFFFFF)."""
+
+MAX_PIECES = 10_000
+"""Songs of a radio station that was recorded for weeks; what has more is read as one piece."""
+
+_STRAY_BYTES = 4096
+"""Bytes after a WAV file's last chunk that are no audio: tags of other formats, and zeros up to a sector's end."""
+
+_TAIL_BYTES = 2 * 65_307
+"""The longest page of Ogg lies within the last so many bytes. Source: RFC 3533, section 6."""
+
+_ZEROS_BYTES = 4096
+"""Zeros at the end of a compressed file that were never written: no coder makes so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a file that FFmpeg reads as a file of its own.
+
+    Args:
+        start: Its first byte.
+        end: The byte after its last one.
+        options: What FFmpeg's demuxer is told besides: names and values.
+    """
+
+    start: int
+    end: int
+    options: tuple[tuple[str, str], ...] = ()
+
+
+class Slice(io.RawIOBase):
+    """A stretch of a file as a file.
+
+    Args:
+        path: The file.
+        piece: The stretch.
+    """
+
+    def __init__(self, path: str, piece: Piece) -> None:
+        super().__init__()
+        self._file = open(path, "rb")  # noqa: PTH123, SIM115 - closed with this
+        self._piece = piece
+        self._file.seek(piece.start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._piece.end - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: self._piece.start, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._piece.end}[whence]
+        return self._file.seek(max(self._piece.start, base + offset)) - self._piece.start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._piece.start
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def pieces_of(path: str) -> tuple[Piece, ...]:
+    """The pieces of a media file, in order; one that is the whole file for nearly all.
+
+    Args:
+        path: A regular file that can be read.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(12)
+        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+            found = list(_wav_pieces(file, size))
+        elif head[:4] == b"OggS":
+            found = _ogg_pieces(file, size)
+        elif head[4:8] == b"ftyp":
+            found = _mp4_pieces(file, size)
+        else:
+            found = []
+    return tuple(found) if 0 < len(found) <= MAX_PIECES else (Piece(0, size),)
+
+
+def ends_early(path: str, container: str) -> bool:
+    """Whether a file's last bytes show that more was to come.
+
+    Args:
+        path: A regular file that can be read.
+        container: FFmpeg's name of its format; one in which no header says how long it is.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _TAIL_BYTES))
+        tail = file.read(_TAIL_BYTES)
+    if container == "ogg":
+        return not _ends_with_page(tail)
+    return len(tail) > _ZEROS_BYTES and not tail[-_ZEROS_BYTES:].strip(b"\0")
+
+
+# WAV. Source: RIFF/WAVE, Microsoft Multimedia Programming Interface 1.0.
+
+
+def chunks_of_wav(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks of a RIFF file: (name, first byte, bytes as stated), as far as they are chunks.
+
+    Args:
+        file: Where it stands.
+        start: Its first byte there.
+        end: The byte after the last that may belong to it.
+    """
+    at = start + 12
+    while at + 8 <= end:
+        file.seek(at)
+        name, size = struct.unpack("<4sI", file.read(8))
+        if not _is_name(name):
+            return
+        yield name, at + 8, size
+        at += 8 + size + size % 2
+
+
+def _is_name(name: bytes) -> bool:
+    return all(32 <= byte < 127 for byte in name)
+
+
+def _wav_pieces(file: BinaryIO, size: int) -> Iterator[Piece]:
+    start = 0
+    while start < size:
+        after = _after_data(file, start, size)
+        if after is None:
+            yield Piece(start, size)
+            return
+        following = _next_wav(file, start, size)
+        if following is not None:
+            yield Piece(start, following)
+            start = following
+            continue
+        lost = size - after
+        if lost > _STRAY_BYTES and not _is_chunk(file, after, size):
+            yield Piece(start, size, (("ignore_length", "1"),))
+        else:
+            yield Piece(start, size)
+        return
+
+
+def _after_data(file: BinaryIO, start: int, size: int) -> int | None:
+    """The byte after a WAV file's audio; None where it isn't known, or isn't there."""
+    for name, first, length in chunks_of_wav(file, start, size):
+        if name == b"data":
+            return first + length if 0 < length < WAV_UNKNOWN_BYTES and first + length < size else None
+    return None
+
+
+def _next_wav(file: BinaryIO, start: int, size: int) -> int | None:
+    """Where another WAV file begins behind the chunks of this one."""
+    at = start + 12
+    seen_data = False
+    for name, first, length in chunks_of_wav(file, start, size):
+        if name == b"RIFF" and seen_data:
+            return first - 8 if _is_wav(file, first - 8) else None
+        seen_data |= name == b"data"
+        at = first + length
+        if seen_data and length % 2 and _is_wav(file, at):  # without the byte that makes it even
+            return at
+    return at if seen_data and _is_wav(file, at) else None
+
+
+def _is_wav(file: BinaryIO, at: int) -> bool:
+    file.seek(at)
+    head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"WAVE"
+
+
+def _is_chunk(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether a chunk that fits begins here, or a byte later."""
+    for start in (at, at + at % 2, at + 1):
+        file.seek(start)
+        head = file.read(8)
+        if len(head) < 8:
+            return True
+        name, length = struct.unpack("<4sI", head)
+        if _is_name(name) and start + 8 + length <= size + 1:
+            return True
+    return False
+
+
+# Ogg. Source: RFC 3533, section 6.
+
+_PAGE = struct.Struct("<4sBBqIIIB")
+_FIRST_OF_STREAM = 2
+
+
+def _ogg_pieces(file: BinaryIO, size: int) -> list[Piece]:
+    """Chained streams apart: one begins where a first page follows one that is none."""
+    if not _is_chained(file, size):
+        return []
+    starts = []
+    begun = False
+    for at, flags in _pages(file, size):
+        first = bool(flags & _FIRST_OF_STREAM)
+        if first and not begun:
+            starts.append(at)
+        begun = first
+    return [Piece(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
+
+
+def _is_chained(file: BinaryIO, size: int) -> bool:
+    """Whether the last page belongs to another stream than those that the file begins with."""
+    serials = set()
+    for at, flags in _pages(file, size):
+        if not flags & _FIRST_OF_STREAM:
+            break
+        file.seek(at + 14)
+        serials.add(file.read(4))
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    last = tail.rfind(b"OggS\0")
+    return 0 <= last <= len(tail) - _PAGE.size and tail[last + 14 : last + 18] not in serials
+
+
+def _pages(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """Where pages begin, and their flags, up to the first damage."""
+    at = 0
+    while at + _PAGE.size <= size:
+        file.seek(at)
+        head = file.read(_PAGE.size + 255)
+        length = _page_length(head)
+        if length is None:
+            return
+        yield at, head[5]
+        at += length
+
+
+def _page_length(head: bytes) -> int | None:
+    if len(head) < _PAGE.size or head[:5] != b"OggS\0":
+        return None
+    return _PAGE.size + head[26] + sum(head[27 : 27 + head[26]])
+
+
+def _ends_with_page(tail: bytes) -> bool:
+    """Whether what a file ends with is a whole page of Ogg, apart from a tag that was put behind it."""
+    at = tail.rfind(b"OggS\0")
+    if at < 0:
+        return False
+    length = _page_length(tail[at:])
+    if length is None or at + length > len(tail):
+        return False
+    rest = tail[at + length :]
+    return not rest or (len(rest) < _STRAY_BYTES and bool(rest.strip(b"\0")))
+
+
+# MP4. Source: ISO/IEC 14496-12, section 4.2.
+
+
+def _mp4_pieces(file: BinaryIO, size: int) -> list[Piece]:
+    """MP4 files one after the other: each begins with a box `ftyp`. Fragments are read by FFmpeg across them."""
+    starts = []
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length, name = struct.unpack(">I4s", head[:8])
+        if length == 1 and len(head) == 16:
+            length = struct.unpack(">Q", head[8:])[0]
+        if name == b"moof":
+            return []
+        if length < 8:
+            break
+        if name == b"ftyp":
+            starts.append(at)
+        at += length
+    return [Piece(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
