@@ -249,6 +249,12 @@ class FailureCode(_Code):
     WRONG_ADDRESS = ("wrong_address", _CONFIG, _IN_NETWORK,
         "nothing is at that address, or its certificate isn't trusted",
         "correct `--base-url`; most end in `/v1`")
+    UNREACHABLE = ("unreachable", _CONFIG, _IN_NETWORK,
+        "nobody answers at the service's address, or nothing but failures came for an hour; no file is burnt",
+        "start the server, or see to the network or `--base-url`, then run the same command again")
+    ASKED_TO_WAIT = ("asked_to_wait", _CONFIG, _IN_NETWORK,
+        "the service asks to wait for more than an hour; the message says until when",
+        "run the same command again then")
     REDIRECTED = ("redirected", _CONFIG, _IN_NETWORK,
         "the server sends requests elsewhere, which aren't followed",
         "correct `--base-url`")

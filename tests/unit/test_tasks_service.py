@@ -31,6 +31,7 @@ from tests.support.speech_server import (
     constant,
     faults,
 )
+from trax_ray.core.limits import pace
 from trax_ray.core.limits.signals import SignalKind
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, Result, TaskType
@@ -528,8 +529,8 @@ def test_a_part_that_is_paid_is_kept_though_the_other_fails(start: Start, river:
 def test_who_gives_no_answer_is_waited_for_so_long_and_no_longer(
     start: Start, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "DEADLINE_S", 0.3)
-    monkeypatch.setattr(service, "DEADLINE_FACTOR", 0.0)
+    monkeypatch.setattr(pace, "DEADLINE_S", 0.3)
+    monkeypatch.setattr(pace, "DEADLINE_FACTOR", 0.0)
     server = start(faults=[faults.hang()])
     spec = spec_of(server, tmp_path / "out", max_cost_usd=1.0)
     planned = attempt(spec, task(samples / "first_test.wav"))
@@ -541,8 +542,22 @@ def test_who_gives_no_answer_is_waited_for_so_long_and_no_longer(
     assert late.signal is not None
     assert late.signal.kind is SignalKind.CONNECTION
     assert late.metrics["cost_usd"] > 0, "it may have been worked on"
-    monkeypatch.setattr(service, "DEADLINE_S", 60.0)
+    monkeypatch.setattr(pace, "DEADLINE_S", 60.0)
     assert ask(spec, planned.children)[0].failure is None
+
+
+def test_who_waits_behind_others_is_not_given_up(
+    start: Start, river: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes half of its deadline, and they wait in a row."""
+    monkeypatch.setattr(pace, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(pace, "DEADLINE_FACTOR", 0.0)
+    server = start(limits=Limits(delay_s=0.5, one_by_one=True))
+    spec = spec_of(server, tmp_path / "out", chunk_size_s=10)
+    planned = attempt(spec, task(river))
+    assert len(planned.children) >= 4
+    assert [outcome.failure for outcome in ask(spec, planned.children)] == [None] * len(planned.children)
+    assert len(server.ledger.entries) == len(planned.children), "none was asked for twice"
 
 
 # Prices

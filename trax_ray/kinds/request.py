@@ -7,13 +7,16 @@ the recording's own task. What was paid for is an artifact before it counts.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.limits.pace import Pace
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
 from trax_ray.errors import BusyError, FileError
@@ -33,11 +36,6 @@ __all__ = ["BYTES_IN_FLIGHT", "REQUEST", "call"]
 
 BYTES_IN_FLIGHT = 128 * 2**20
 """Uploads that one process holds in memory at the same time, bytes."""
-
-DEADLINE_S = 60.0
-DEADLINE_FACTOR = 2.0
-"""Deadline of a request: 60 s plus twice the length of its audio, for the whole exchange. Services take a tenth of the
-length or less; past this the connection has been forgotten."""
 
 TIMEOUT_SHARE = 0.95
 """Share of what is left of `--task-timeout` that a request gets."""
@@ -157,22 +155,55 @@ async def _ask(part: _Part, ready: _Ready, began: float) -> Reply:
     options = EngineOptions(recording.language, recording.prompt, spec.word_timestamps)
     async with _room().budget.reserved(max(ready.size_bytes, int(service.bytes_per_s * prepared.sent_s))):
         upload = await asyncio.to_thread(part.uploads.read, part.span)
-        deadline_s = DEADLINE_S + DEADLINE_FACTOR * prepared.sent_s
+        latest = math.inf
         if spec.task_timeout_s is not None:
             # Earlier than the attempt's own end, which knows nothing of what a request costs.
-            deadline_s = min(deadline_s, (spec.task_timeout_s - (time.monotonic() - began)) * TIMEOUT_SHARE)
+            latest = time.monotonic() + (spec.task_timeout_s - (time.monotonic() - began)) * TIMEOUT_SHARE
         request = service.transcribe(upload, duration_s=prepared.sent_s, speech=prepared.speech, options=options)
-        try:
-            return await asyncio.wait_for(request, deadline_s)
-        except asyncio.TimeoutError:
-            way_out = "" if spec.task_timeout_s is None else ": give a larger --task-timeout"
-            message = f"the server gave no answer within {deadline_s:.3g} s{way_out}"
-            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.DEADLINE, message)
-            # It may have been worked on, and then it is charged for.
-            provider, priced = part.uploads.provider, part.uploads.priced
-            price = provider.cost_usd(recording.model, {}, prepared.sent_s, time.time()) if priced else None
-            signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=deadline_s, cost_usd=price)
-            return Reply(failure=failure, signal=signal)
+        reply = await _in_time(request, _room().pace(part.uploads), prepared.sent_s, latest)
+        if isinstance(reply, Reply):
+            return reply
+        way_out = "" if spec.task_timeout_s is None else ": give a larger --task-timeout"
+        message = f"the server gave no answer within {reply:.3g} s{way_out}"
+        failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.DEADLINE, message)
+        # It may have been worked on, and then it is charged for.
+        provider, priced = part.uploads.provider, part.uploads.priced
+        price = provider.cost_usd(recording.model, {}, prepared.sent_s, time.time()) if priced else None
+        signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=round(reply, 3), cost_usd=price)
+        return Reply(failure=failure, signal=signal)
+
+
+async def _in_time(request: Awaitable[Reply], pace: Pace, audio_s: float, latest: float) -> Reply | float:
+    """The answer, or after how many seconds it was given up.
+
+    Args:
+        request: What to wait for.
+        pace: What the server takes, which others learn meanwhile.
+        audio_s: Length of what is sent.
+        latest: When it ends in any case, seconds of the monotonic clock.
+    """
+    name, began = f"{next(_numbers)}", time.monotonic()
+    pace.on_sent(name, audio_s, began)
+    asking = asyncio.ensure_future(request)
+    try:
+        while True:
+            await asyncio.wait({asking}, timeout=max(0.0, min(pace.deadline(name), latest) - time.monotonic()))
+            now = time.monotonic()
+            if asking.done():
+                reply = asking.result()
+                if reply.signal.status == 200:
+                    pace.on_answered(name, now)
+                return reply
+            if pace.deadline(name) <= now:
+                return pace.on_given_up(name, now)
+            if latest <= now:
+                return now - began
+    finally:
+        pace.forget(name)
+        if not asking.done():
+            asking.cancel()
+            with suppress(asyncio.CancelledError):
+                await asking
 
 
 async def _ask_in_halves(part: _Part, prepared: Prepared, began: float) -> tuple[Transcript | None, Reply]:
@@ -237,6 +268,7 @@ class _Room:
     def __init__(self) -> None:
         self.budget = _Budget(BYTES_IN_FLIGHT)
         self._services: dict[tuple[str, str, bool, Secret | None], SpeechService] = {}
+        self._paces: dict[tuple[str, str], Pace] = {}
 
     def service(self, uploads: Uploads) -> SpeechService:
         """The service that a request goes to; with another key it is another one."""
@@ -248,12 +280,18 @@ class _Room:
             self._services[what] = provider.connect(recording.model, key=key, base_url=base_url, priced=priced)
         return self._services[what]
 
+    def pace(self, uploads: Uploads) -> Pace:
+        """What a server takes for a model, as far as this process has seen."""
+        recording = uploads.recording
+        return self._paces.setdefault((recording.model, recording.assignment.spec.base_url), Pace())
+
     async def close(self) -> None:
         """Let go of all connections."""
         while self._services:
             await self._services.popitem()[1].close()
 
 
+_numbers = itertools.count()
 _rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Room] = WeakKeyDictionary()
 
 

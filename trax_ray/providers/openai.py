@@ -55,6 +55,10 @@ _NO_MODEL = re.compile(r"\bmodels?\b.{0,120}\b(not (exist|found|available)|depre
 """What services say of a model that they don't have. DeepSeek says it with a 400: `Model Not Exist`."""
 
 
+_WANTS_HTTPS = re.compile(r"\bhttp request\b.{0,40}\bhttps\b|\bplain http\b.{0,40}\b(https|ssl|tls)\b", re.IGNORECASE)
+"""What servers answer who expect TLS: Go's library, nginx, Apache."""
+
+
 class OpenAIProvider(ServiceProvider):
     """See `ServiceProvider`."""
 
@@ -265,7 +269,8 @@ class OpenAISpeech:
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"the request was lost: {said}")
         price = None if wrong or _never_sent(cause) else self._price({}, duration_s)
         kind = "refused" if wrong else "connection"
-        return Reply(failure=failure, signal=_signal(kind, 0, {}, time.monotonic() - began, price))
+        signal = _signal(kind, 0, {}, time.monotonic() - began, price)
+        return Reply(failure=failure, signal=replace(signal, unreached=not wrong and _is_unreached(cause)))
 
     def _price(self, usage: Mapping[str, Any], duration_s: float) -> float | None:
         return PROVIDER.cost_usd(self.model, usage, duration_s, time.time()) if self._priced else None
@@ -299,10 +304,16 @@ def wrong_address(cause: BaseException) -> str:
     return ""
 
 
+def _is_unreached(cause: BaseException) -> bool:
+    import httpx2
+
+    return isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
+
+
 def _never_sent(cause: BaseException) -> bool:
     import httpx2
 
-    return isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+    return _is_unreached(cause) or isinstance(cause, httpx2.PoolTimeout)
 
 
 def judge(status: int, code: str, message: str, model: str, provider: str) -> tuple[Failure, str]:
@@ -334,6 +345,9 @@ def judge(status: int, code: str, message: str, model: str, provider: str) -> tu
         after = f"{model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
         text = f"{said}: {after or 'take another --model'} with the same `trax-ray batch` command"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.NO_SUCH_MODEL, text), "refused"
+    if status == 400 and _WANTS_HTTPS.search(message):
+        text = f"{said}: the server speaks https: correct --base-url"
+        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, text), "refused"
     if status in (404, 405):
         text = f"{said}: nothing is there: correct --base-url; most end in /v1"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, text), "refused"

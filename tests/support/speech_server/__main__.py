@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server = SpeechServer(
         _script(asked),
         faults=_plan(asked.fault, asked.seed),
-        limits=Limits(asked.max_in_flight, asked.per_second, _delay(asked.delay), seed=asked.seed),
+        limits=Limits(
+            asked.max_in_flight, asked.per_second, _delay(asked.delay), one_by_one=asked.one_by_one, seed=asked.seed
+        ),
         key=asked.key or None,
         decode=not asked.no_decode,
         port=asked.port,
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-in-flight", type=int, metavar="N", help="more at the same time get 429")
     parser.add_argument("--per-second", type=float, metavar="N", help="more in a second get 429")
     parser.add_argument("--delay", default="0", metavar="S[:S]", help="seconds that an answer takes, or two limits")
+    parser.add_argument("--one-by-one", action="store_true", help="one request is worked on at a time, the others wait")
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME:P", help=f"with probability P: {', '.join(FAULTS)}"
     )

@@ -26,6 +26,7 @@ class Limits:
         per_second: Requests that are taken in a second; one more gets 429 with `retry-after`. None: any number.
         delay_s: How long every right answer takes, or two limits between which it is drawn.
         upload_bytes: Longer bodies get 413.
+        one_by_one: One request is worked on at a time; the others wait, as with Whisper on one's own machine.
         seed: For what is drawn.
     """
 
@@ -33,6 +34,7 @@ class Limits:
     per_second: float | None = None
     delay_s: float | tuple[float, float] = 0.0
     upload_bytes: int = UPLOAD_BYTES
+    one_by_one: bool = False
     seed: int = 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import threading
@@ -85,6 +86,7 @@ class SpeechServer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._alone = asyncio.Lock()
 
     # What a test says and asks
 
@@ -277,7 +279,7 @@ class SpeechServer:
             reply = await self._service.answer(request, entry, limits.upload_bytes)
         except Refused as refused:
             return refused.reply
-        if limits.delay_s:
+        async with self._alone if limits.one_by_one else contextlib.nullcontext():
             await asyncio.sleep(self._seconds(limits.delay_s))
         return reply if fault is None or fault.spoil is None else fault.spoil(reply)
 

@@ -14,6 +14,10 @@ __all__ = ["Meter", "Told"]
 FEW = 0.2
 """Share of an allowance that is spread over the time until more comes; what is above it may be used at once."""
 
+SPREAD_MOST_S = 120.0
+"""Time to the reset up to which an allowance is spread. One per hour or day is used while it lasts: the batch may fit
+into it, and one that doesn't waits no longer for having used it up sooner."""
+
 TELLING = 0.1
 """Share of an allowance that has to be used before the time to the reset tells how it is refilled."""
 
@@ -45,7 +49,8 @@ class Meter:
     There are two kinds, and the headers tell which: a bucket that is refilled all the time (OpenAI's), where the
     time to the reset grows with what is missing; and windows, each with a full allowance, where it runs down with
     the clock. Until that shows it is taken for a window: nothing comes before the reset. An answer of a window
-    that took longer than the window tells no more than the limit.
+    that took longer than the window tells no more than the limit. Where a provider that turns requests away asks to
+    wait for much less than the time to its reset, the reset isn't believed any more: Retry-After governs.
 
     Args:
         cost: What one request takes, on average; 0.0 when unknown.
@@ -61,6 +66,7 @@ class Meter:
     leans_to_bucket: float = 0.0
     newest: tuple[float, float, float] = (-math.inf, 0.0, 0.0)
     due_at: float = -math.inf
+    believed: bool = True
     starts: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
 
     def on_started(self, now: float) -> None:
@@ -69,13 +75,15 @@ class Meter:
         if not self.limit:
             return
         self._advance(now)
-        if self.left - self._cost() < FEW * self.limit:
+        if self.left - self._cost() < self._few(self.reset_at, now):
             self.due_at = max(self.due_at, now - BURST_S) + self._interval_s(self.left, self.reset_at, now)
         self.left -= self._cost()
 
     def on_headers(self, told: Told, in_flight: int, now: float) -> None:
         """An answer stated what is left; `in_flight` requests had no answer yet."""
-        if not usable(told.remaining) or not usable(told.reset_s) or (told.limit is not None and told.limit <= 0):
+        if not self.believed or (told.limit is not None and told.limit <= 0):
+            return
+        if not usable(told.remaining) or not usable(told.reset_s):
             return
         before, self.limit = self.limit, float(told.limit or max(self.limit, told.remaining))
         if self.limit != before:
@@ -110,7 +118,7 @@ class Meter:
         left, reset_at, due_at = self._state(now)
         if not self.cost:
             return _PLENTY if left > 0 else 0
-        at_once = int((left - FEW * self.limit) / self._cost())
+        at_once = int((left - self._few(reset_at, now)) / self._cost())
         if at_once > 0:
             return at_once
         due_at = max(due_at, now - BURST_S)
@@ -128,6 +136,27 @@ class Meter:
             return reset_at if left < self._cost() or left <= 0 else min(reset_at, due_at)
         missing = max(0.0, self._cost() - left)
         return max(due_at, now + missing * self.bucket_s / self.limit + 1e-3)  # rounding must not make it too early
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the newest answer said that nothing is left."""
+        return bool(self.limit) and self.newest[1] <= 0
+
+    def disbelieve(self) -> None:
+        """What the headers say isn't what the provider goes by."""
+        self.forget()
+        self.believed = False
+
+    def forget(self) -> None:
+        """Nothing is known until the next answer tells."""
+        self.limit = self.left = self.reset_at = self.window_s = self.bucket_s = 0.0
+        self.leans_to_bucket, self.newest, self.due_at = 0.0, (-math.inf, 0.0, 0.0), -math.inf
+        self.starts.clear()
+
+    def _few(self, reset_at: float, now: float) -> float:
+        """How much of the allowance isn't used at once but spread until the reset."""
+        full_in_s = self.bucket_s if self._is_bucket else reset_at - now
+        return FEW * self.limit if full_in_s <= SPREAD_MOST_S else 0.0
 
     @property
     def _is_bucket(self) -> bool:

@@ -9,12 +9,14 @@ replays to the same state whatever was asked in between.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
 
-from trax_ray.core.limits.breaker import RETRIES_LEAST, Breaker, Retries
+from trax_ray.codes import FailureCode
+from trax_ray.core.limits.breaker import RETRIES_LEAST, Breaker, Outage, Retries
 from trax_ray.core.limits.meter import Meter, Told
-from trax_ray.core.limits.signals import ProviderSignal, SignalKind, Verdict, usable
+from trax_ray.core.limits.signals import Parks, ProviderSignal, SignalKind, Verdict, usable
 from trax_ray.core.limits.window import INITIAL_WINDOW, Window
 
 __all__ = ["FREE_RETRIES", "ProviderLimits"]
@@ -22,10 +24,32 @@ __all__ = ["FREE_RETRIES", "ProviderLimits"]
 FREE_RETRIES = 100
 """Free retries of a task, for answers that say nothing of it; those beyond cost retries of its own."""
 
-SHORT_S, PARKS_ABOVE_S = 10.0, 120.0
-"""Of Retry-After: up to the first it may be noise; above the second the provider is parked."""
+SHORT_S, LONG_S = 10.0, 120.0
+"""Of Retry-After: up to the first it may be noise; above the second a person may resume before it is over."""
+
+WAITS_MOST_S = 3600.0
+"""The longest wait that a batch sits out. Beyond it a person is asked, and told until when."""
+
+DISBELIEVED_S = 1.0
+"""By how much the reset of an allowance may lie after Retry-After of the same answer, and still be believed."""
 
 _NANO = 1_000_000_000
+
+
+class _Running(NamedTuple):
+    """What is remembered of an attempt in flight.
+
+    Args:
+        resumes: Resumes before it started.
+        estimate: What it will cost, in billionths of a US dollar.
+        successes: Requests that had been answered when it started.
+        in_flight: Requests that were in flight then, itself included.
+    """
+
+    resumes: int
+    estimate: int
+    successes: int
+    in_flight: int
 
 
 class ProviderLimits:
@@ -48,11 +72,13 @@ class ProviderLimits:
         self._now = -math.inf
         self._max_cost: int | None = None
         self._spent = self._reserved = 0
-        self._running: dict[str, tuple[int, int]] = {}  # resumes before it, estimate
+        self._running: dict[str, _Running] = {}
+        self._successes = 0
+        self._size_before = 0
         self._held_until = -math.inf
         self._held_for = ""
-        self._parked = False
-        self._breaker = Breaker()
+        self._may_resume = False
+        self._breaker, self._outage = Breaker(), Outage()
         self._requests, self._tokens = Meter(), Meter(cost=0.0)
         self._window = Window(max(1, max_workers))
         self._retries = Retries(max(RETRIES_LEAST, max_workers), max(RETRIES_LEAST, max_workers))
@@ -81,7 +107,8 @@ class ProviderLimits:
         now = self._at(now)
         self._release(task_id)
         estimate = round(estimate_usd * _NANO) if usable(estimate_usd) else 0
-        self._running[task_id] = self._breaker.resumes, estimate
+        in_flight = len(self._running) + 1
+        self._running[task_id] = _Running(self._breaker.resumes, estimate, self._successes, in_flight)
         self._reserved += estimate
         self._window.on_started(len(self._running), now)
         self._requests.on_started(now)
@@ -105,11 +132,13 @@ class ProviderLimits:
 
     def _release(self, task_id: str) -> int:
         """An attempt isn't under way any more; what was reserved for it."""
-        _, estimate = self._running.pop(task_id, (0, 0))
-        self._reserved -= estimate
+        running = self._running.pop(task_id, None)
         if self._breaker.probe == task_id:
             self._breaker.probe = ""
-        return estimate
+        if running is None:
+            return 0
+        self._reserved -= running.estimate
+        return running.estimate
 
     def on_all_lost(self, now: float) -> None:
         """No attempt is in flight any more, as after the death of the coordinator."""
@@ -125,27 +154,48 @@ class ProviderLimits:
             now: When.
         """
         now = self._at(now)
-        resumes, _ = self._running.get(task_id, (self._breaker.resumes, 0))
-        probed = task_id == self._breaker.probe
-        closes = self._breaker.on_signal(task_id, signal, resumes, now)
+        unknown = _Running(self._breaker.resumes, 0, self._successes, 0)
+        running = self._running.get(task_id, unknown)
+        in_flight = max(running.in_flight, len(self._running))
+        says_nothing = self._says_nothing(task_id, signal, running, in_flight)
+        if not self._outage.in_a_row:
+            self._size_before = self._window.size
+        recovered = self._outage.on_signal(signal, now)
+        closes = self._breaker.on_signal(task_id, signal, running.resumes, self._outage, now)
         self._release(task_id)
         if usable(signal.cost_usd):
             self._spent += round(signal.cost_usd * _NANO)
         self._read_headers(signal, now)
-        if closes:
+        if recovered:
+            self._window.recover(self._size_before)
+            self._retries.fill()
+        elif closes:
             self._window.restart()
+        if signal.late:
+            self._window.on_late(self._successes - running.successes, in_flight)
         if self._resize(signal, now):
-            self._hold(signal, resumes, now)
+            self._hold(signal, running.resumes, now)
         if signal.kind is SignalKind.OK:
+            self._successes += 1
             self._retries.earn()
-        return self._judge(signal, probed, now)
+        verdict = self._judge(signal, says_nothing, now)
+        return replace(verdict, recovered=recovered, parks=self._parks(signal, running, now))
+
+    def begin(self, now: float) -> None:
+        """A run begins, or another coordinator of it: what was in flight is lost, what was away is tried again."""
+        self.on_all_lost(now)
+        self._outage.begin()
+        self.resume(now)
 
     def resume(self, now: float) -> None:
         """A person resumes: a provider that was parked is tried with one request. Others don't change."""
         now = self._at(now)
-        if self._parked or self._breaker.reason:
+        if self._may_resume or self._breaker.reason:
             self._breaker.half_open(now)
-            self._held_until, self._held_for, self._parked = now, "", False
+            self._held_until, self._held_for, self._may_resume = now, "", False
+            for meter in self._meters:
+                if (meter.next_at(now) or now) > now + LONG_S:
+                    meter.forget()  # the request that is tried will tell
 
     # What the caller asks
 
@@ -182,14 +232,14 @@ class ProviderLimits:
         if self.cost_capped:
             return None
         times = [self._held_until, self._window.free_at, self._breaker.opens_at or -math.inf]
-        times += [meter.next_at(now) or -math.inf for meter in (self._requests, self._tokens)]
+        times += [meter.next_at(now) or -math.inf for meter in self._meters]
         latest = max(times)
         return latest if latest > now else None
 
     @property
     def parked_until(self) -> float | None:
         """Until when the provider asked not to be asked, where that is long; None where it didn't."""
-        return self._held_until if self._parked and self._held_until > self._now else None
+        return self._held_until if self._may_resume and self._held_until > self._now else None
 
     @property
     def refused(self) -> str:
@@ -228,7 +278,7 @@ class ProviderLimits:
             in_flight = f" and {self.in_flight_usd:.2f} in flight" if self._reserved else ""
             return f"cost cap: {self.spent_usd:.2f} USD spent{in_flight} of {self._max_cost / _NANO:.2f}"
         if now < self._held_until:
-            state = "parked" if self._parked else "waits"
+            state = "parked" if self._may_resume else "waits"
             return f"{state} {self._held_until - now:.0f} s, as the provider asked ({self._held_for})"
         for meter, name in ((self._requests, "requests"), (self._tokens, "tokens")):
             if meter.next_at(now) is not None:
@@ -246,8 +296,9 @@ class ProviderLimits:
             "requests": _dumped(self._requests),
             "tokens": _dumped(self._tokens),
             "breaker": asdict(self._breaker),
+            "outage": [asdict(self._outage), self._size_before, self._successes],
             "retries": asdict(self._retries),
-            "hold": [self._held_until, self._held_for, self._parked],
+            "hold": [self._held_until, self._held_for, self._may_resume],
             "money_nano_usd": [self._spent, self._reserved, self._max_cost],
             "running": {task_id: list(entry) for task_id, entry in self._running.items()},
             "now": self._now,
@@ -255,6 +306,10 @@ class ProviderLimits:
         return {name: _finite(part) for name, part in parts.items()}
 
     # The parts
+
+    @property
+    def _meters(self) -> tuple[Meter, Meter]:
+        return self._requests, self._tokens
 
     def _at(self, now: float) -> float:
         self._now = max(self._now, now)
@@ -268,16 +323,21 @@ class ProviderLimits:
         self._requests.on_headers(told, len(self._running), now)
         told = Told(signal.limit_tokens, signal.remaining_tokens, signal.reset_tokens_s, latency_s)
         self._tokens.on_headers(told, len(self._running), now)
+        if signal.turned_away and usable(signal.retry_after_s):
+            # It says itself when to come again; a reset that is much later tells when the allowance is full.
+            for meter in self._meters:
+                if (meter.next_at(now) or now) > now + signal.wait_s + DISBELIEVED_S:
+                    meter.disbelieve()
 
     def _hold(self, signal: ProviderSignal, resumes: int, now: float) -> None:
         """Heed Retry-After. The answer to a request from before the last resume doesn't park again."""
         wait_s = signal.wait_s
         if not wait_s or now + wait_s <= self._held_until:
             return
-        parks = wait_s > PARKS_ABOVE_S
-        if parks and resumes < self._breaker.resumes:
+        is_long = wait_s > LONG_S
+        if is_long and resumes < self._breaker.resumes:
             return
-        self._held_until, self._held_for, self._parked = now + wait_s, signal.words, parks
+        self._held_until, self._held_for, self._may_resume = now + wait_s, signal.words, is_long
 
     def _resize(self, signal: ProviderSignal, now: float) -> bool:
         """Let the window learn; False where what the answer asks for concerns its own task only."""
@@ -286,7 +346,7 @@ class ProviderLimits:
         in_flight, wait_s, concerns_all = len(self._running), signal.wait_s, True
         if signal.kind is SignalKind.OK:
             self._window.on_success()
-        elif signal.turned_away and (signal.remaining_requests == 0 or signal.remaining_tokens == 0):
+        elif signal.turned_away and any(meter.used_up for meter in self._meters):
             pass  # the allowance per minute is used up, and the meter knows
         elif signal.turned_away:
             concerns_all = self._window.on_turned_away(in_flight, wait_s, now) or wait_s > SHORT_S
@@ -295,12 +355,42 @@ class ProviderLimits:
         self._window.on_answered(now)
         return concerns_all
 
-    def _judge(self, signal: ProviderSignal, probed: bool, now: float) -> Verdict:
+    def _says_nothing(self, task_id: str, signal: ProviderSignal, running: _Running, in_flight: int) -> bool:
+        """Whether an answer, or that there was none, says nothing of the task that asked."""
+        if task_id == self._breaker.probe:
+            return True
+        if signal.kind is SignalKind.RATE_LIMITED:
+            return usable(signal.retry_after_s)
+        meanwhile = self._successes - running.successes
+        if signal.late and meanwhile + 1 < in_flight:
+            return True  # it waited behind the others
+        if signal.kind is SignalKind.CONNECTION and not self._outage.answered:
+            return True
+        return signal.away and not meanwhile
+
+    def _judge(self, signal: ProviderSignal, says_nothing: bool, now: float) -> Verdict:
         if signal.kind in (SignalKind.OK, SignalKind.REJECTED, SignalKind.REFUSED):
             return Verdict(costs_retry=signal.kind is not SignalKind.REFUSED, retry_at=now)
-        asked = signal.kind is SignalKind.RATE_LIMITED and usable(signal.retry_after_s)
         retry_at = max(self._retries.take(now), self._held_until, now + signal.wait_s)
-        return Verdict(costs_retry=not asked and not probed, retry_at=retry_at)
+        return Verdict(costs_retry=not says_nothing, retry_at=retry_at)
+
+    def _parks(self, signal: ProviderSignal, running: _Running, now: float) -> Parks | None:
+        """Why a person has to act, where it is no single answer that says so. Then nothing starts until one resumes."""
+        parks: Parks | None = None
+        if running.resumes < self._breaker.resumes or signal.kind is SignalKind.REFUSED:
+            return None
+        waits_until = max(self._held_until, *(meter.next_at(now) or now for meter in self._meters))
+        if signal.failed and self._outage.is_unreachable(now):
+            parks = Parks(FailureCode.UNREACHABLE, f"no answer to {self._outage.broken_off} requests in a row")
+        elif signal.failed and self._outage.is_too_long(now):
+            minutes = self._outage.lasts_s(now) / 60
+            parks = Parks(FailureCode.UNREACHABLE, f"nothing but failures for {minutes:.0f} minutes")
+        elif waits_until > now + WAITS_MOST_S:
+            at = datetime.fromtimestamp(waits_until, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+            parks = Parks(FailureCode.ASKED_TO_WAIT, f"it asks to wait until {at}: run the same command again then")
+        if parks is not None:
+            self._breaker.park(parks.words)
+        return parks
 
 
 def _dumped(meter: Meter) -> dict[str, Any]:

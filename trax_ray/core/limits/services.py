@@ -38,9 +38,8 @@ class Services:
         self._under_way.clear()
         self._count.clear()
         for limits in self._limits.values():
-            limits.on_all_lost(now)
+            limits.begin(now)
             limits.configure(max_workers=self._max_workers, max_cost_usd=self._max_cost_usd)
-        self.resume(now)
 
     def resume(self, now: float) -> None:
         """A person resumes: providers that refused are tried with one request."""
@@ -132,6 +131,11 @@ class Services:
     def spent_usd(self) -> float:
         """What all answers so far have cost, as far as they tell, and lost ones by their estimates; US dollars."""
         return sum(limits.spent_usd for limits in self._limits.values())
+
+    def next_at(self, now: float) -> float | None:
+        """When the next provider lets requests start again by time alone; None where time isn't what they wait for."""
+        times = [at for limits in self._limits.values() if (at := limits.next_at(now)) is not None]
+        return min(times, default=None)
 
     def why(self, now: float) -> dict[str, str]:
         """Why no more requests start, by provider; without the providers where nothing is in the way."""

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeGuard
 
-__all__ = ["ProviderSignal", "SignalKind", "Verdict", "usable"]
+from trax_ray.codes import FailureCode
 
-WAIT_MOST_S = 7 * 86_400.0
-"""Longest Retry-After that is believed."""
+__all__ = ["Parks", "ProviderSignal", "SignalKind", "Verdict", "usable"]
+
+WAIT_MOST_S = 1e9
+"""Longest Retry-After that is believed. What is longer than an hour parks the service, and nobody sits it out."""
+
+LATE_S = 10.0
+"""A request that was lost after this time was waited for; one that was lost before broke off."""
 
 
 class SignalKind(str, Enum):
@@ -45,6 +50,7 @@ class ProviderSignal:
         latency_s: Seconds from sending to the answer.
         cost_usd: What it cost; None where nothing is known to be charged.
         request_id: The provider's name for it, for a person who asks them.
+        unreached: The connection was never made: nobody listens there, or nobody knows the host.
     """
 
     kind: SignalKind = SignalKind.OK
@@ -60,6 +66,7 @@ class ProviderSignal:
     latency_s: float = 0.0
     cost_usd: float | None = None
     request_id: str = ""
+    unreached: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", SignalKind(self.kind))
@@ -73,6 +80,16 @@ class ProviderSignal:
     def failed(self) -> bool:
         """Whether the provider failed: a 5xx, or no answer."""
         return self.kind in (SignalKind.OVERLOADED, SignalKind.CONNECTION)
+
+    @property
+    def late(self) -> bool:
+        """Whether it was waited for and then given up, by us or by a gateway (408, 504)."""
+        return (self.kind is SignalKind.CONNECTION or self.status in (408, 504)) and self.latency_s >= LATE_S
+
+    @property
+    def away(self) -> bool:
+        """Whether the answer says that there is no service at present, and nothing of the request."""
+        return self.unreached or self.status in (502, 503, 504, 529)
 
     @property
     def wait_s(self) -> float:
@@ -91,14 +108,31 @@ class Verdict:
     """What an answer means for its own task.
 
     Args:
-        costs_retry: Whether the retry is one of those that the task has. After a 429 with Retry-After, a probe or a
-            refusal it isn't: they say nothing of the task. Callers count the free ones, and charge them after
-            `FREE_RETRIES`.
+        costs_retry: Whether the retry is one of those that the task has. Where the answer says nothing of the task
+            (a 429 with Retry-After, a probe, a refusal, nobody there, a queue that was too long) it isn't. Callers
+            count the free ones, and charge them after `FREE_RETRIES`.
         retry_at: The earliest time of the retry, seconds; callers take the later of this and their own back-off.
+        parks: Why the provider isn't asked any more until a person acts; None where it is.
+        recovered: The provider answers again after an outage: what waits because of that needn't any longer.
     """
 
     costs_retry: bool
     retry_at: float
+    parks: Parks | None = None
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parks:
+    """Why a provider isn't asked any more until a person acts, where no single answer says so.
+
+    Args:
+        code: Of the failure that it is.
+        words: What happened, and the way out.
+    """
+
+    code: FailureCode
+    words: str
 
 
 def usable(value: float | None) -> TypeGuard[float]:

@@ -94,6 +94,21 @@ class Window:
         self.rest_until = self.free_at = -math.inf
         self._begin_round()
 
+    def recover(self, size: int) -> None:
+        """An outage has ended: begin with half of what the provider took before it, but no fewer than at first."""
+        self.restart()
+        self.size = min(self.most, size, max(INITIAL_WINDOW, size // 2))
+
+    def on_late(self, answered: int, in_flight: int) -> None:
+        """A request was waited for in vain, and others were answered meanwhile.
+
+        Where these are fewer than were in flight, the provider has a queue that is too long for somebody, and takes no
+        more at a time than it answered.
+        """
+        if answered + 1 < in_flight and answered < self.size:
+            self.restart()
+            self.size, self.slow_start = min(self.most, max(1, answered)), False
+
     def on_started(self, in_flight: int, now: float) -> None:
         """A request started; `in_flight` counts it too."""
         self.full = self.full or in_flight >= self.size

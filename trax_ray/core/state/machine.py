@@ -13,6 +13,7 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import FREE_RETRIES
 from trax_ray.core.limits.services import Services
+from trax_ray.core.limits.signals import Parks
 from trax_ray.core.policy.retry import LOST, REPEATED, backoff_s, decide, is_unanswered
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.state.events import (
@@ -41,7 +42,7 @@ from trax_ray.core.state.events import (
 from trax_ray.core.state.families import Families
 from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.state.waiting import EVERYTHING, Waiting
-from trax_ray.core.task import BatchTask, Failure, FailureClass, TaskState
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, TaskState
 from trax_ray.errors import IllegalTransition
 
 __all__ = ["LOOK_AHEAD", "BatchState"]
@@ -279,6 +280,10 @@ class BatchState:
             self.services.on_lost(record.task, self.now)
         else:
             verdict = self.services.on_ended(record.task, outcome.signal, self.now)
+        if verdict is not None and verdict.recovered:
+            self._waiting.hasten(record.task.provider)
+        if verdict is not None and verdict.parks is not None:
+            self._park_service(record, verdict.parks, outcome.failure)
         if outcome.failure is None:
             record.artifact_key, record.metrics, record.failure = outcome.artifact_key, outcome.metrics, None
             self._families.end(record, Cause.SUCCEED)
@@ -298,6 +303,13 @@ class BatchState:
             self._waiting.retry(record, max(failure.retry_after_s or 0.0, backoff_s(self._policy, 0, event.jitter)))
             return
         self._on_failure(record, failure, event.jitter)
+
+    def _park_service(self, record: TaskRecord, parks: Parks, last: Failure | None) -> None:
+        """No single answer is to blame: it takes the task's provider, and none of the tasks."""
+        provider = record.task.provider
+        message = f"{provider}: {parks.words}{f'; the last one: {last.message}' if last else ''}"
+        failure = Failure(FailureClass.CONFIG, Category.NETWORK, parks.code, message, parks=provider)
+        self._waiting.park(provider, failure, requests=True)
 
     def _on_failure(self, record: TaskRecord, failure: Failure, jitter: float) -> None:
         if failure.code == FailureCode.WORKER_DIED and record.to_run.shared:

@@ -93,9 +93,18 @@ class Waiting:
         self._push_delayed(record, self._ledger.now + delay_s)
 
     def start(self, record: TaskRecord) -> None:
-        """A queued task starts."""
+        """A task that waits starts.
+
+        What a service's answers mean differs from version to version. Where the journal of another one says that a
+        request started it did, though by these rules its time hadn't come, or its service was parked.
+        """
+        if record.state is TaskState.DELAYED and record.task.asks_provider:
+            self._ledger.move(record, Cause.READY)
         self._ledger.move(record, Cause.START)
-        self._queue.remove(record.task.id)
+        if record.task.id in self.held:
+            del self.held[record.task.id]
+        else:
+            self._queue.remove(record.task.id)
 
     def cancel(self, record: TaskRecord) -> None:
         """A task that hasn't ended won't be done, wherever it is."""
@@ -114,6 +123,14 @@ class Waiting:
                 self._push(record, record.queued_at)
             elif record.state is TaskState.DELAYED:
                 self._push_delayed(record, record.queued_at)
+
+    def hasten(self, provider: str) -> None:
+        """What waits for its time because a provider was away needn't any longer."""
+        for record in self._ledger.records.values():
+            if record.state is TaskState.DELAYED and record.task.provider == provider:
+                self._queue.remove(record.task.id)
+                self._ledger.move(record, Cause.READY)
+                self._push(record, self._ledger.now)
 
     # Providers
 
