@@ -266,7 +266,9 @@ class OpenAISpeech:
             failure = Failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, message, parks=NAME)
         else:
             said = self._clean(cause) or type(cause).__name__
-            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"the request was lost: {said}")
+            where = self._base_url or "OpenAI"
+            lost = f"nobody answers at {where}" if _is_unreached(cause) else f"the request to {where} was lost"
+            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"{lost}: {said}")
         price = None if wrong or _never_sent(cause) else self._price({}, duration_s)
         kind = "refused" if wrong else "connection"
         signal = _signal(kind, 0, {}, time.monotonic() - began, price)
