@@ -169,6 +169,13 @@ class FailureCode(_Code):
         "the service's answer is no transcript: HTML, no text, times beyond the audio; two retries, as each is "
         "probably paid",
         "look at the server, then `trax-ray retry-failed`")
+    ANSWER_TOO_LARGE = ("answer_too_large", _TRANSIENT, _IN_PROCESSING,
+        "the service's answer is longer than 16 MB unpacked, and no transcript; two retries, as each is probably paid",
+        "look at the server, then `trax-ray retry-failed`")
+    NO_WORDS = ("no_words", _TRANSIENT, _IN_PROCESSING,
+        "the service recognised nothing where there is speech; it is asked once more, which costs no retry, and a "
+        "second such answer is kept",
+        "listen to the recording; look at the server, then `trax-ray retry-failed`")
     FORMAT_REFUSED = ("format_refused", _TRANSIENT, _IN_PROCESSING,
         "the server doesn't know the detailed format, or Opus; from then on it is asked for text only, or sent WAV, "
         "and that costs no retry",
@@ -377,6 +384,14 @@ class WarningCode(_Code):
     LOW_CONFIDENCE = ("low_confidence",
         "the model itself is less than 50 % sure of the words of a segment",
         "see `confidence` in `segments.parquet`, or take a larger model")
+    EMPTY_ANSWER = ("empty_answer",
+        "the service was asked twice and recognised nothing in a stretch with speech, such as laughter or song; "
+        "`uncovered` in the JSON transcript says where",
+        "listen there, or take a larger model")
+    TEXT_BEYOND_SEGMENTS = ("text_beyond_segments",
+        "the service's segments hold less than its text; what they lack stands in the gaps between them, or where "
+        "nobody knows its place, all text in one segment",
+        "take a model whose times are complete where subtitles must fit to the second")
     MADE_UP_SEGMENT_TIMES = ("made_up_segment_times",
         "the service gave text without times, so times are those of the speech that was sent",
         "take a model that gives times where subtitles must fit to the second")

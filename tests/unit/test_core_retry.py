@@ -172,20 +172,22 @@ def test_memory_grows_and_always_fits_some_node(policy: RetryPolicy, memory_mb: 
 
 
 @pytest.mark.parametrize(("max_retries", "retries"), [(0, 0), (1, 1), (3, 2), (9, 2)])
-def test_a_bad_answer_is_asked_for_again_twice_at_the_most(max_retries: int, retries: int) -> None:
-    what = failure(code=FailureCode.BAD_ANSWER)
+@pytest.mark.parametrize("code", [FailureCode.BAD_ANSWER, FailureCode.ANSWER_TOO_LARGE])
+def test_a_bad_answer_is_asked_for_again_twice_at_the_most(code: FailureCode, max_retries: int, retries: int) -> None:
+    what = failure(code=code)
     made = [decided(what, spent=n, repeats=n + 1, max_retries=max_retries) is not None for n in range(max_retries + 1)]
     assert sum(made) == retries
     assert made == [True] * retries + [False] * (max_retries + 1 - retries)
     assert decided(failure(), spent=2, repeats=3) is not None, "of other codes nobody counts that"
 
 
-def test_to_learn_how_a_server_wants_to_be_asked_costs_no_retry() -> None:
+@pytest.mark.parametrize("code", [FailureCode.FORMAT_REFUSED, FailureCode.NO_WORDS])
+def test_to_learn_how_a_server_wants_to_be_asked_or_that_it_hears_nothing_costs_no_retry(code: FailureCode) -> None:
     policy = RetryPolicy(max_losses=4)
-    assert decided(failure(code=FailureCode.FORMAT_REFUSED), policy, max_retries=0, repeats=4) == RetryDecision(
+    assert decided(failure(code=code), policy, max_retries=0, repeats=4) == RetryDecision(
         delay_s=0.5, degradation=0, spends=False
     )
-    assert decided(failure(code=FailureCode.FORMAT_REFUSED), policy, max_retries=0, repeats=5) is None
-    spent = decided(failure(code=FailureCode.FORMAT_REFUSED), policy, max_retries=1, repeats=5)
+    assert decided(failure(code=code), policy, max_retries=0, repeats=5) is None
+    spent = decided(failure(code=code), policy, max_retries=1, repeats=5)
     assert spent is not None
     assert spent.spends

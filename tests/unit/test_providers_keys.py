@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -74,6 +77,56 @@ def test_what_servers_say_is_scrubbed() -> None:
     assert "AbCdEf" not in clean
     assert "abcdef" not in clean
     assert clean.startswith("Incorrect API key provided: ***")
+
+
+def every_character(form: Callable[[int], str]) -> str:
+    return "".join(form(ord(character)) for character in KEY)
+
+
+@pytest.mark.parametrize("beside", ["", "B", "Bearer ", "user:", "Authorization: Bearer "])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: base64.b64encode(text.encode()).decode(),
+        lambda text: base64.b64encode(f"{text}\n and more".encode()).decode(),
+        lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
+        lambda text: text.encode().hex(),
+        lambda text: text.encode().hex(":").upper(),
+        lambda text: quote(text, safe=""),
+        lambda text: quote(quote(text, safe=""), safe=""),
+    ],
+)
+def test_keys_are_scrubbed_however_they_are_written(beside: str, written: Callable[[str], str]) -> None:
+    echo = written(beside + KEY)
+    clean = scrub(f"Bad header: {echo}, see above", Secret(KEY))
+    assert clean.startswith("Bad header: ")
+    assert clean.endswith(", see above")
+    assert echo not in clean
+    # What stood beside the key may be left, with a separator, and there are the stars.
+    left = clean.removeprefix("Bad header: ").removesuffix(", see above")
+    assert len(left) <= len(written(beside)) + 4, left
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda code: f"%{code:02x}",
+        lambda code: f"%{code:02X}",
+        lambda code: f"&#{code};",
+        lambda code: f"&#x{code:x};",
+        lambda code: f"\\u{code:04x}",
+        lambda code: f"\\x{code:02x}",
+        lambda code: f"={code:02X}",
+        lambda code: f"%{code:02x}" if code % 2 else chr(code),
+    ],
+)
+def test_keys_are_scrubbed_with_escapes_in_them(form: Callable[[int], str]) -> None:
+    assert scrub(f"got '{every_character(form)}'", Secret(KEY)) == "got '***'"
+
+
+def test_other_text_stays_as_it_is() -> None:
+    said = "The file talk.mp3 can't be decoded: aGVsbG8gd29ybGQ= 68656c6c6f %20"
+    assert scrub(said, Secret(KEY)) == said
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://speech.example/v1/"])

@@ -10,8 +10,12 @@ import ssl
 import subprocess
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -293,16 +297,7 @@ CASES = [
     Case(faults.garbage("foo"), "transient", "bad_answer", "bad_answer", 200, charged=True, category="processing"),
     Case(faults.garbage("broken"), "transient", "bad_answer", "bad_answer", 200, charged=True, category="processing"),
     Case(faults.truncated(), "transient", "bad_answer", "bad_answer", 200, charged=True, category="processing"),
-    Case(faults.empty_text(), "transient", "bad_answer", "bad_answer", 200, charged=True, category="processing"),
-    Case(
-        faults.segments_out_of_order(),
-        "transient",
-        "bad_answer",
-        "bad_answer",
-        200,
-        charged=True,
-        category="processing",
-    ),
+    Case(faults.empty_text(), "transient", "no_words", "bad_answer", 200, charged=True, category="processing"),
     Case(
         faults.segments_beyond_the_end(),
         "transient",
@@ -353,7 +348,7 @@ def test_every_fault_of_the_server_is_one_of_these() -> None:
     """So that a new one isn't forgotten here. The others are for chat, or no faults to a client that waits."""
     makers = {name for name in faults.__all__ if name[0].islower()}
     plans = {"at", "first_of", "in_order", "sometimes", "starting"}
-    others = {"finished_by", "missing_fields", "slow", "kept_alive", "dripping", "hang"}
+    others = {"finished_by", "missing_fields", "segments_out_of_order", "slow", "kept_alive", "dripping", "hang"}
     names = {case.fault.name.replace(" ", "_") for case in CASES}
     assert [maker for maker in makers - plans - others if not any(name.startswith(maker) for name in names)] == []
 
@@ -400,17 +395,121 @@ def test_a_name_that_does_not_exist() -> None:
     reply = ask("http://nowhere.invalid/v1")
     assert reply.failure is not None
     assert (reply.failure.failure_class, reply.failure.code) == (FailureClass.TRANSIENT, "connection")
-    assert reply.signal.cost_usd is None
+    assert reply.failure.message.startswith("nobody answers at http://nowhere.invalid/v1: ")
+    assert (reply.signal.cost_usd, reply.signal.unreached) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Client sent an HTTP request to an HTTPS server.\n",
+        "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>",
+        "Bad Request. Reason: You're speaking plain HTTP to an SSL-enabled server port.",
+    ],
+    ids=["go", "nginx", "apache"],
+)
+def test_http_where_https_is_spoken_parks(start: Start, said: str) -> None:
+    server = start(faults=[Fault("http to https", reply=Raw(400, said, "text/plain"), works=False)])
+    reply = ask(server)
+    assert reply.failure is not None
+    assert (reply.failure.failure_class, reply.failure.code) == (FailureClass.CONFIG, "wrong_address")
+    assert "the server speaks https: correct --base-url" in reply.failure.message
+
+
+@contextmanager
+def raw_server(head: str, pieces: Iterator[bytes]) -> Iterator[str]:
+    """Answers one request with a head and pieces of a body, for as long as somebody reads."""
+
+    def serve() -> None:
+        line, _ = listening.accept()
+        with line, suppress(OSError):
+            with line.makefile("rb") as asked:
+                named = [text for text in iter(asked.readline, b"\r\n") if text.lower().startswith(b"content-length:")]
+                asked.read(int(named[0].split(b":")[1]))
+            line.sendall(head.encode().replace(b"\n", b"\r\n") + b"\r\n\r\n")
+            for piece in pieces:
+                line.sendall(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        thread.join(10)
+
+
+def gzip_bomb() -> Iterator[bytes]:
+    """Two gigabytes of spaces."""
+    packing = zlib.compressobj(9, wbits=31)
+    for _ in range(2048):
+        yield packing.compress(b" " * 2**20)
+    yield packing.flush()
+
+
+HEAD = "HTTP/1.1 {status}\nContent-Type: application/json\nConnection: close"
+
+
+@pytest.mark.parametrize(
+    ("head", "pieces"),
+    [
+        (HEAD, lambda: repeat(b" " * 2**16)),
+        (f"{HEAD}\nContent-Encoding: gzip", gzip_bomb),
+        (f"{HEAD}\nTransfer-Encoding: chunked", lambda: repeat(b"10000\r\n" + b" " * 2**16 + b"\r\n")),
+    ],
+    ids=["endless", "gzip", "chunked"],
+)
+@pytest.mark.parametrize("status", ["200 OK", "503 Busy"])
+def test_an_answer_without_end_is_read_so_far_and_no_further(
+    head: str, pieces: Callable[[], Iterator[bytes]], status: str
+) -> None:
+    tracemalloc.start()
+    with raw_server(head.format(status=status), pieces()) as url:
+        reply = ask(url)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert reply.failure is not None
+    assert peak < 64 * 2**20
+    if status == "200 OK":
+        assert (reply.failure.failure_class, reply.failure.code) == (FailureClass.TRANSIENT, "answer_too_large")
+        assert "it is longer than 16 MB" in reply.failure.message
+        assert (reply.signal.kind, reply.signal.status) == (SignalKind.BAD_ANSWER, 200)
+        assert reply.signal.cost_usd, "it was a 200"
+    else:
+        assert (reply.failure.code, reply.signal.status) == ("server_error", 503)
+
+
+@pytest.mark.parametrize(
+    ("packing", "body", "why"),
+    [("gzip", b"no gzip", "it is damaged"), ("br", b"\x8b\x00", "packed as 'br', which wasn't asked for")],
+)
+def test_a_body_that_can_not_be_unpacked_is_a_bad_answer(packing: str, body: bytes, why: str) -> None:
+    head = HEAD.format(status="200 OK") + f"\nContent-Encoding: {packing}\nContent-Length: {len(body)}"
+    with raw_server(head, iter([body])) as url:
+        reply = ask(url)
+    assert code_of(reply) == "bad_answer"
+    assert reply.failure is not None
+    assert why in reply.failure.message
+
+
+@pytest.mark.parametrize("wbits", [31, 15], ids=["gzip", "deflate"])
+def test_a_packed_answer_is_unpacked(wbits: int) -> None:
+    packing = zlib.compressobj(wbits=wbits)
+    body = packing.compress(b'{"text": "packed"}') + packing.flush()
+    encoding = "gzip" if wbits == 31 else "deflate"
+    head = HEAD.format(status="200 OK") + f"\nContent-Encoding: {encoding}\nContent-Length: {len(body)}"
+    with raw_server(head, iter([body[:9], body[9:]])) as url:
+        (segment,) = ask(url).segments
+    assert segment.text == "packed"
 
 
 def test_a_server_that_says_nothing_while_one_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trax_ray.providers.openai.CONNECT_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        reply = ask(f"https://127.0.0.1:{listening.getsockname()[1]}/v1")
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}/v1"
+        reply = ask(url)
     assert reply.failure is not None
     assert (reply.failure.failure_class, reply.failure.code) == (FailureClass.TRANSIENT, "timeout")
-    assert reply.failure.message == "the request was lost: ConnectTimeout"
-    assert reply.signal.cost_usd is None
+    assert reply.failure.message == f"nobody answers at {url}: ConnectTimeout"
+    assert (reply.signal.cost_usd, reply.signal.unreached) == (None, True)
 
 
 def test_https_where_none_is_spoken_parks() -> None:

@@ -73,26 +73,70 @@ def test_speakers_are_named() -> None:
         ({"foo": 1}, "there is no text"),
         ({"text": None}, "there is no text"),
         ({"text": 5}, "the text is int"),
-        ({"text": ""}, "it is empty, and there are 7.5 s of speech"),
-        ({"text": "", "segments": []}, "it is empty"),
-        ({"segments": [{"start": 0, "end": 1, "text": "  "}]}, "it is empty"),
         ({"text": "x", "segments": ["x"]}, "a segment isn't an object"),
         ({"text": "x", "segments": [{"start": 0, "end": 1}]}, "a segment has no text"),
         ({"text": "x", "segments": [{"start": 0, "text": "x"}]}, "a segment has no times"),
         ({"text": "x", "segments": [{"start": "0", "end": 1, "text": "x"}]}, "a segment has no times"),
-        ({"text": "x", "segments": [{"start": 3, "end": 1, "text": "x"}]}, "a segment runs from 3.00 to 1.00 s"),
         ({"text": "x", "segments": [{"start": 3, "end": 99, "text": "x"}]}, "and 10.00 s were sent"),
         ({"text": "x", "segments": [{"start": 12, "end": 14, "text": "x"}]}, "and 10.00 s were sent"),
-        (
-            {"segments": [{"start": 5, "end": 6, "text": "x"}, {"start": 1, "end": 2, "text": "y"}]},
-            "aren't in order of time",
-        ),
     ],
 )
 def test_what_can_not_be_right_is_no_transcript(content: Any, why: str) -> None:
     with pytest.raises(ProcessingError, match=why) as caught:
         read(content)
     assert (caught.value.code, caught.value.failure_class) == (FailureCode.BAD_ANSWER, "transient")
+
+
+@pytest.mark.parametrize(
+    "content", [{"text": ""}, {"text": "", "segments": []}, {"segments": [{"start": 0, "end": 1, "text": "  "}]}]
+)
+def test_an_empty_answer_to_speech_is_asked_for_again(content: Any) -> None:
+    with pytest.raises(ProcessingError, match=r"it is empty, and there are 7\.5 s of speech") as caught:
+        read(content)
+    assert (caught.value.code, caught.value.failure_class) == (FailureCode.NO_WORDS, "transient")
+
+
+def test_segments_are_put_in_order_and_so_are_their_ends() -> None:
+    segments = [{"start": 5, "end": 6, "text": "two"}, {"start": 3, "end": 1, "text": "one"}]
+    answer = read({"text": "one two", "segments": segments})
+    assert [(each.start_s, each.end_s, each.text) for each in answer.segments] == [(1, 3, "one"), (5, 6, "two")]
+    assert (answer.made_up, answer.warnings) == ((), ())
+
+
+def said(*segments: tuple[float, float, str]) -> list[dict[str, Any]]:
+    return [{"start": start, "end": end, "text": text} for start, end, text in segments]
+
+
+@pytest.mark.parametrize(
+    ("text", "segments", "whole"),
+    [
+        ("One two. Three four.", said((1, 3, " One two.")), [(1, 3, "One two."), (3, 9, "Three four.")]),
+        ("One two. Three four.", said((5, 9, " Three four.")), [(0.5, 5, "One two."), (5, 9, "Three four.")]),
+        (
+            "One. Two. Three.",
+            said((1, 3, "One."), (5, 9, "Three.")),
+            [(1, 3, "One."), (3, 5, "Two."), (5, 9, "Three.")],
+        ),
+        ("One. Two. Three.", said((1, 5, "One."), (5, 9, "Three.")), [(1, 5, "One. Two."), (5, 9, "Three.")]),
+        ("One. Two.", said((0.5, 9, "Two.")), [(0.5, 9, "One. Two.")]),
+        ("One. Two.", said((0.5, 9, "One.")), [(0.5, 9, "One. Two.")]),
+        ("一二三。四五六。", said((1, 3, "一二三。")), [(1, 3, "一二三。"), (3, 9, "四五六。")]),
+        ("Nothing of this was in them at all.", said((1, 3, "x")), [(0.5, 9, "Nothing of this was in them at all.")]),
+    ],
+)
+def test_where_segments_hold_less_than_the_text_the_text_wins(
+    text: str, segments: list[dict[str, Any]], whole: list[tuple[float, float, str]]
+) -> None:
+    answer = read({"text": text, "segments": segments})
+    assert [(each.start_s, each.end_s, each.text) for each in answer.segments] == whole
+    assert answer.warnings == ("text_beyond_segments",)
+
+
+@pytest.mark.parametrize("text", ["One two, three.", "one  two three", "One two 3", ""])
+def test_a_text_that_is_only_written_otherwise_changes_nothing(text: str) -> None:
+    answer = read({"text": text, "segments": said((1, 3, " One two"), (4, 6, " three."))})
+    assert [each.text for each in answer.segments] == ["One two", "three."]
+    assert answer.warnings == ()
 
 
 @pytest.mark.parametrize("end_s", [10.4, 12.63, 30.0])

@@ -463,6 +463,37 @@ def test_a_failure_travels_with_its_signal_and_leaves_nothing(start: Start, samp
     assert claims(spec) == []
 
 
+@pytest.mark.parametrize("halves", [False, True])
+def test_one_empty_answer_costs_no_recording_whose_other_requests_were_paid(
+    start: Start, river: Path, tmp_path: Path, halves: bool
+) -> None:
+    """Laughter, say: asked for once more, then kept, with the stretch marked."""
+
+    server = start()
+    spec = spec_of(server, tmp_path / "out", max_cost_usd=1.0, chunk_size_s=60 if halves else 20)
+    planned = attempt(spec, task(river))
+    server.order([None, faults.empty_text()] if not halves else [faults.status(413), None, faults.empty_text()])
+    asked = [ask(spec, [one])[0] for one in planned.children]
+    (empty,) = [at for at, outcome in enumerate(asked) if outcome.failure is not None]
+    failure = asked[empty].failure
+    assert failure is not None
+    assert (failure.code, failure.failure_class.value) == ("no_words", "transient")
+    server.order([faults.empty_text()])
+    (again,) = ask(spec, [planned.children[empty]])
+    assert again.failure is None
+    assert again.signal is not None
+    assert again.signal.kind is SignalKind.OK
+    assert again.metrics["cost_usd"] > 0
+    asked[empty] = again
+    keys = {child.id: outcome.artifact_key for child, outcome in zip(planned.children, asked, strict=True)}
+    done = attempt(spec, task(river), attempt=2, children=keys)
+    assert done.failure is None
+    assert {"empty_answer", "coverage"} <= set(done.metrics["warnings"])
+    assert done.metrics["uncovered_s"] > 5
+    assert written(spec)["uncovered"]
+    assert TEXT in written(spec)["text"]
+
+
 # What is too large for a service
 
 

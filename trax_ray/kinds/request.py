@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
-from trax_ray.codes import FailureCode
+from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.core.limits.pace import Pace
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
@@ -162,7 +162,7 @@ async def _ask(part: _Part, ready: _Ready, began: float) -> Reply:
         request = service.transcribe(upload, duration_s=prepared.sent_s, speech=prepared.speech, options=options)
         reply = await _in_time(request, _room().pace(part.uploads), prepared.sent_s, latest)
         if isinstance(reply, Reply):
-            return reply
+            return await asyncio.to_thread(_kept_where_empty_again, part, reply)
         way_out = "" if spec.task_timeout_s is None else ": give a larger --task-timeout"
         message = f"the server gave no answer within {reply:.3g} s{way_out}"
         failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.DEADLINE, message)
@@ -171,6 +171,15 @@ async def _ask(part: _Part, ready: _Ready, began: float) -> Reply:
         price = provider.cost_usd(recording.model, {}, prepared.sent_s, time.time()) if priced else None
         signal = ProviderSignal(kind=SignalKind.CONNECTION, latency_s=round(reply, 3), cost_usd=price)
         return Reply(failure=failure, signal=signal)
+
+
+def _kept_where_empty_again(part: _Part, reply: Reply) -> Reply:
+    """The reply; one that is empty for the second time is what there is, and no reason to lose what else was paid."""
+    if reply.failure is None or reply.failure.code != FailureCode.NO_WORDS:
+        return reply
+    if not part.uploads.is_empty_again(part.span):
+        return reply
+    return Reply(replace(reply.signal, kind=SignalKind.OK), warnings=(WarningCode.EMPTY_ANSWER.value,))
 
 
 async def _in_time(request: Awaitable[Reply], pace: Pace, audio_s: float, latest: float) -> Reply | float:

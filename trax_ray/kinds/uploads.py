@@ -184,6 +184,14 @@ class Uploads:
             with suppress(OSError):
                 self.path(span).unlink()
 
+    def is_empty_again(self, span: Stretch) -> bool:
+        """A service recognised nothing in it: whether it said so before. From now on it did."""
+        key = self.recording.part_key(span)
+        noted = self.recording.key("empty", part=key)
+        again = self.recording.store.get(noted, relied_on=False) is not None
+        self.recording.store.note(noted, {"part": key})
+        return again
+
     def halves(self, span: Stretch, prepared: Prepared) -> list[Stretch]:
         """A request that is too large, cut in the pause that is nearest to its middle."""
         middle_s = prepared.sent_s / 2
@@ -201,7 +209,7 @@ class Uploads:
             reply: The answer; None where nothing was asked.
             began: When the attempt began, seconds of the monotonic clock.
         """
-        made_up = [f"made_up_{what}" for what in (reply.made_up if reply else ())]
+        told = [*reply.warnings, *(f"made_up_{what}" for what in reply.made_up)] if reply else []
         return Transcript.of(
             reply.segments if reply else (),
             prepared.speech,
@@ -212,7 +220,7 @@ class Uploads:
             duration_s=prepared.duration_s,
             speech_s=prepared.speech_s,
             processing_s=round(time.monotonic() - began, 3),
-            media_warnings=tuple(sorted({*prepared.warnings, *made_up})),
+            media_warnings=tuple(sorted({*prepared.warnings, *told})),
             source=self.recording.source,
             cost_usd=reply.signal.cost_usd if reply else None,
         )

@@ -114,6 +114,7 @@ class Reply:
         segments: In order of time, counted from the upload's beginning.
         language: As recognised; None where the service doesn't say.
         made_up: What it left out and was filled in, such as `segment_times`.
+        warnings: Codes of what else there is to know of the answer, such as `text_beyond_segments`.
         failure: Why the request came to nothing; None where it didn't.
     """
 
@@ -121,6 +122,7 @@ class Reply:
     segments: tuple[Segment, ...] = ()
     language: str | None = None
     made_up: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     failure: Failure | None = None
 
 

@@ -7,8 +7,10 @@ an exception or a log line.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -114,8 +116,35 @@ def check_base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+@lru_cache(maxsize=8)
+def _written(key: str) -> re.Pattern[str]:
+    """A key as others write it: as it is, with escapes of URLs, HTML, JSON and mail in it, in hexadecimal, in base64.
+
+    In base64 three bytes are four characters, so a key within a longer text (`Bearer KEY`, `user:KEY`) has one of three
+    forms, whose ends depend on what is beside it.
+    """
+    plain = "".join(_escaped(character) for character in key)
+    pairs = [f"{ord(character):02x}" for character in key]
+    hexadecimal = r"[\s:,_-]?(?:0x|\\x)?".join(f"(?i:{pair})" for pair in pairs)
+    based = []
+    for before in range(3):
+        coded = base64.b64encode(b"\0" * before + key.encode()).decode().rstrip("=")
+        first, last = -(-before * 8 // 6), (before + len(key)) * 8 // 6
+        within = re.escape(coded[first:last]).replace(r"\+", "[-+]").replace("/", "[/_]")
+        based.append(f"[A-Za-z0-9+/_-]{{0,400}}{within}[A-Za-z0-9+/_-]{{0,400}}=*")
+    return re.compile("|".join([plain, hexadecimal, *based]))
+
+
+def _escaped(character: str) -> str:
+    """A character, or an escape for it."""
+    code = ord(character)
+    forms = [re.escape(character), f"%(?:25)*(?i:{code:02x})", f"&#0*{code};", f"&#[xX]0*(?i:{code:x});"]
+    forms += [rf"\\+u00(?i:{code:02x})", rf"\\+x(?i:{code:02x})", f"=(?i:{code:02x})"]
+    return f"(?:{'|'.join(forms)})"
+
+
 def scrub(text: str, *secrets: Secret | None) -> str:
-    """Text from outside without keys in it: those that are known, and what looks like one.
+    """Text from outside without keys in it: those that are known, however they are written, and what looks like one.
 
     Args:
         text: Such as a server's error message, which may repeat what it was sent.
@@ -123,5 +152,5 @@ def scrub(text: str, *secrets: Secret | None) -> str:
     """
     for secret in secrets:
         if secret is not None:
-            text = text.replace(secret.reveal(), "***")
+            text = _written(secret.reveal()).sub("***", text)
     return _LOOKS_LIKE_A_KEY.sub(r"\1***", text)

@@ -41,7 +41,9 @@ UPLOAD_LIMIT_BYTES = 26_214_400
 OWN_URL = "https://api.openai.com/v1"
 
 CONNECT_TIMEOUT_S = 20.0
-MESSAGE_CHARACTERS = 300
+READ_CHARACTERS, MESSAGE_CHARACTERS = 10_000, 300
+"""Of what a server says: how much is looked at, and how much of that is kept."""
+
 NO_KEY = "none"
 """What servers that want no key are sent, because the library insists on one."""
 
@@ -182,6 +184,8 @@ class OpenAISpeech:
             import httpx2
             import openai
 
+            from trax_ray.providers import bodies
+
             # The library takes from the environment what it isn't given; a batch goes by what it was asked for, the
             # same on all nodes.
             self._client = openai.AsyncOpenAI(
@@ -190,7 +194,10 @@ class OpenAISpeech:
                 max_retries=0,
                 timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),  # the attempt has a deadline as a whole
                 http_client=openai.DefaultAsyncHttpxClient(
-                    follow_redirects=False, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+                    follow_redirects=False,
+                    headers={"Accept-Encoding": "gzip, deflate"},  # what `bodies` unpacks
+                    event_hooks={"response": [bodies.bound]},
+                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
                 ),
             )
             self._client.organization = self._client.project = None
@@ -220,16 +227,22 @@ class OpenAISpeech:
         try:
             answer = read_answer(body, duration_s=duration_s, speech=speech)
         except ProcessingError as error:
-            price = self._price({}, duration_s)  # it was a 200, so it is likely to be charged for
-            failure = Failure.of(ProcessingError(self._clean(error), failure_class="transient", code=error.code))
-            return Reply(failure=failure, signal=_signal("bad_answer", 200, headers, latency_s, price))
+            return self._unusable(str(error), error.code, headers, duration_s, latency_s)
         price = self._price(answer.usage, duration_s)
         return Reply(
             segments=answer.segments,
             language=answer.language,
             made_up=answer.made_up,
+            warnings=answer.warnings,
             signal=_signal("ok", 200, headers, latency_s, price),
         )
+
+    def _unusable(self, why: str, code: str, headers: Mapping[str, str], duration_s: float, latency_s: float) -> Reply:
+        """It was a 200, so it is likely to be charged for."""
+        message = f"the server's answer can't be used: {self._clean(why)}"
+        failure = Failure.of(ProcessingError(message, failure_class="transient", code=code))
+        price = self._price({}, duration_s)
+        return Reply(failure=failure, signal=_signal("bad_answer", 200, headers, latency_s, price))
 
     def _refused(self, error: openai.APIStatusError, latency_s: float) -> Reply:
         status, headers = error.status_code, error.response.headers
@@ -259,7 +272,11 @@ class OpenAISpeech:
 
     def _lost(self, error: Exception, code: FailureCode, duration_s: float, began: float) -> Reply:
         """No answer came. One that was asked for may have been worked on, and then it is charged for."""
+        from trax_ray.providers.bodies import BodyError
+
         cause = error.__cause__ or error
+        if isinstance(cause, BodyError):
+            return self._unusable(str(cause), cause.code, {}, duration_s, time.monotonic() - began)
         wrong = wrong_address(cause)
         if wrong:
             message = f"{wrong}: {self._clean(cause)}: correct --base-url, or the server's certificate"
@@ -278,7 +295,7 @@ class OpenAISpeech:
         return PROVIDER.cost_usd(self.model, usage, duration_s, time.time()) if self._priced else None
 
     def _clean(self, what: object) -> str:
-        return scrub(" ".join(str(what).split()), self._key)[:MESSAGE_CHARACTERS]
+        return scrub(" ".join(str(what)[:READ_CHARACTERS].split()), self._key)[:MESSAGE_CHARACTERS]
 
 
 def said_in(body: object) -> tuple[str, str]:
@@ -381,7 +398,7 @@ def _signal(
         reset_tokens_s=duration_s(headers.get("x-ratelimit-reset-tokens")),
         latency_s=round(latency_s, 4),
         cost_usd=price,
-        request_id=str(headers.get("x-request-id") or ""),
+        request_id=_name(headers.get("x-request-id")),
     )
 
 
@@ -420,6 +437,11 @@ def duration_s(text: str | None) -> float | None:
         total += value * units[unit]
         rest = rest[len(unit) :]
     return total
+
+
+def _name(text: str | None) -> str:
+    """A server's name for a request; what doesn't look like one is none: the key may be in it."""
+    return text if text and re.fullmatch(r"(req[_-])?[0-9A-Za-z][0-9A-Fa-f-]{7,63}", text) else ""
 
 
 def _number(text: str | None) -> float | None:

@@ -10,13 +10,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from trax_ray.codes import FailureCode
+from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.errors import ProcessingError
 from trax_ray.media.speech import Segment, Span, Word
 from trax_ray.providers.languages import code_of
+from trax_ray.providers.whole_text import with_all_of
 
 __all__ = ["Answer", "read_answer"]
 
@@ -36,12 +36,14 @@ class Answer:
         language: ISO 639-1 where the server names one that is known; None where it names none.
         usage: The server's account of what it charges for; empty where it gives none.
         made_up: What the server left out and was filled in: `segment_times`.
+        warnings: Codes of what else there is to know: `text_beyond_segments`.
     """
 
     segments: tuple[Segment, ...]
     language: str | None
     usage: Mapping[str, Any]
     made_up: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_answer(body: bytes, *, duration_s: float, speech: Sequence[Span]) -> Answer:
@@ -53,7 +55,7 @@ def read_answer(body: bytes, *, duration_s: float, speech: Sequence[Span]) -> An
         speech: Where in it speech was found; times of a text without times come from here.
 
     Raises:
-        ProcessingError: It can't be used; class transient, code `bad_answer`.
+        ProcessingError: It can't be used, code `bad_answer`, or it is empty, `no_words`; class transient.
     """
     content = _parse(body)
     text = content.get("text")
@@ -62,16 +64,25 @@ def read_answer(body: bytes, *, duration_s: float, speech: Sequence[Span]) -> An
     given = content.get("segments")
     if text is None and not isinstance(given, list):
         raise _bad("there is no text in it")
-    segments, made_up = _segments(content, (text or "").strip(), duration_s, speech)
+    text = (text or "").strip()
+    segments, made_up = _segments(content, text, duration_s, speech)
+    warnings: tuple[str, ...] = ()
+    if segments and text and not made_up:
+        whole = with_all_of(text, segments, speech, duration_s)
+        if whole is None:
+            whole, made_up = _one_segment(content, text, duration_s, speech), ("segment_times",)
+        warnings = (WarningCode.TEXT_BEYOND_SEGMENTS.value,) if whole != segments else ()
+        segments = whole
     spoken_s = sum(span.end_s - span.start_s for span in speech)
     if not segments and spoken_s >= EMPTY_SPEECH_S:
-        raise _bad(f"it is empty, and there are {spoken_s:.1f} s of speech")
+        raise _bad(f"it is empty, and there are {spoken_s:.1f} s of speech", FailureCode.NO_WORDS)
     usage = content.get("usage")
     return Answer(
         segments=segments,
         language=_language(content),
         usage=usage if isinstance(usage, dict) else {},
         made_up=made_up,
+        warnings=warnings,
     )
 
 
@@ -101,17 +112,22 @@ def _segments(
     words = _words(content.get("words"), duration_s)
     if isinstance(given, list) and given:
         segments = [segment for each in given if (segment := _segment(each, duration_s, words)) is not None]
-        if any(later.start_s < earlier.start_s for earlier, later in pairwise(segments)):
-            raise _bad("its segments aren't in order of time")
         if segments or not text:
-            return tuple(segments), ()
+            return tuple(sorted(segments, key=lambda segment: (segment.start_s, segment.end_s))), ()
     if not text:
         return (), ()
+    return _one_segment(content, text, duration_s, speech), ("segment_times",)
+
+
+def _one_segment(
+    content: Mapping[str, Any], text: str, duration_s: float, speech: Sequence[Span]
+) -> tuple[Segment, ...]:
     # One segment for what was asked in one request: its times are those of the speech that was sent.
     start_s = speech[0].start_s if speech else 0.0
     end_s = speech[-1].end_s if speech else duration_s
     confidence = _mean_probability(content.get("logprobs"))
-    return (Segment(start_s, end_s, text, confidence=confidence, words=tuple(words)),), ("segment_times",)
+    words = _words(content.get("words"), duration_s)
+    return (Segment(start_s, end_s, text, confidence=confidence, words=tuple(words)),)
 
 
 def _segment(given: Any, duration_s: float, words: Sequence[Word]) -> Segment | None:
@@ -126,7 +142,7 @@ def _segment(given: Any, duration_s: float, words: Sequence[Word]) -> Segment | 
         raise _bad("a segment has no times")
     if not text.strip():
         return None
-    start_s, end_s = _within(start_s, end_s, duration_s)
+    start_s, end_s = _within(min(start_s, end_s), max(start_s, end_s), duration_s)
     logprob, silence = _number(given.get("avg_logprob")), _number(given.get("no_speech_prob"))
     speaker = given.get("speaker")
     return Segment(
@@ -161,7 +177,7 @@ faster-whisper behind a server: a segment to 15.92 s of 13.29 s."""
 
 def _within(start_s: float, end_s: float, duration_s: float) -> tuple[float, float]:
     out_of_it = start_s > duration_s + TOLERANCE_S or end_s > duration_s + WINDOW_S
-    if start_s < -TOLERANCE_S or out_of_it or start_s > end_s:
+    if start_s < -TOLERANCE_S or out_of_it:
         raise _bad(f"a segment runs from {start_s:.2f} to {end_s:.2f} s, and {duration_s:.2f} s were sent")
     start_s = min(max(0.0, start_s), duration_s)
     return start_s, min(max(start_s, end_s), duration_s)
@@ -180,7 +196,5 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _bad(why: str) -> ProcessingError:
-    return ProcessingError(
-        f"the server's answer can't be used: {why}", failure_class="transient", code=FailureCode.BAD_ANSWER
-    )
+def _bad(why: str, code: FailureCode = FailureCode.BAD_ANSWER) -> ProcessingError:
+    return ProcessingError(why, failure_class="transient", code=code)

@@ -26,7 +26,13 @@ UNANSWERED = LOST | {
 MOST_BAD_ANSWERS = 2
 """Retries of a task for bad answers: each was probably paid, and after three bad answers a fourth is likely."""
 
-REPEATED = frozenset({FailureCode.BAD_ANSWER, FailureCode.FORMAT_REFUSED})
+PAID_FOR_NOTHING = frozenset({FailureCode.BAD_ANSWER, FailureCode.ANSWER_TOO_LARGE})
+"""Failure codes of answers that can't be used."""
+
+FOUND_OUT = frozenset({FailureCode.FORMAT_REFUSED, FailureCode.NO_WORDS})
+"""Failure codes of answers from which the next attempt knows what to do otherwise."""
+
+REPEATED = PAID_FOR_NOTHING | FOUND_OUT
 """Failure codes for which a task's record counts how often it had them."""
 
 
@@ -87,7 +93,8 @@ def decide(
 
     The next attempt waits `max(retry_after_s, jitter * min(cap_s, base_s * 2 ** spent))` seconds (see `backoff_s`),
     with its priority number `priority_step` higher. An attempt that was lost with its node costs no retry, `max_losses`
-    times; nor does one whose server asked for another format. A bad answer is retried at most `MOST_BAD_ANSWERS` times.
+    times; nor does one from which the next knows what to do otherwise (another format, an empty answer). Answers that
+    can't be used are retried at most `MOST_BAD_ANSWERS` times.
 
     Args:
         failure: Why the attempt failed.
@@ -106,9 +113,9 @@ def decide(
     """
     if failure.code in LOST and losses <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, losses - 1, jitter), degradation=0, spends=False)
-    if failure.code == FailureCode.FORMAT_REFUSED and repeats <= policy.max_losses:
+    if failure.code in FOUND_OUT and repeats <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, 0, jitter), degradation=0, spends=False)
-    if failure.code == FailureCode.BAD_ANSWER and repeats > MOST_BAD_ANSWERS:
+    if failure.code in PAID_FOR_NOTHING and repeats > MOST_BAD_ANSWERS:
         return None
     if failure.failure_class is FailureClass.PERMANENT or spent >= max_retries:
         return None
