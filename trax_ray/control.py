@@ -35,7 +35,7 @@ from trax_ray.core.task import TaskState
 from trax_ray.errors import FileError
 from trax_ray.store import inbox
 from trax_ray.store.batch_journal import read_state
-from trax_ray.store.files import shown
+from trax_ray.store.files import read_regular, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Holder, holder_of
 
@@ -202,7 +202,7 @@ class BatchControl:
     def _said(self) -> dict[str, Any]:
         """What the last coordinator said about itself; empty where nothing can be made of it."""
         try:
-            said = json.loads(self._layout.status.read_bytes())
+            said = json.loads(read_regular(self._layout.status))
         except (OSError, ValueError):
             return {}
         return said if isinstance(said, dict) else {}

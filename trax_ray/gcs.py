@@ -22,6 +22,8 @@ from enum import Enum
 from importlib import metadata
 from pathlib import Path
 
+from trax_ray.places import home
+
 __all__ = ["Found", "Peer", "ask", "problem_of"]
 
 ASK_S = 2.0
@@ -194,7 +196,7 @@ def _token() -> str:
     token = os.environ.get("RAY_AUTH_TOKEN", "")
     if token or os.environ.get("RAY_AUTH_MODE", "token") != "token":
         return token
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

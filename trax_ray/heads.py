@@ -31,14 +31,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import psutil
 
 from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import BusyError, SetupError
 from trax_ray.gcs import Peer, ask, problem_of
+from trax_ray.places import home, state_folder
 from trax_ray.store import processes as known
-from trax_ray.store.files import ensure_folder, write_atomically
+from trax_ray.store.files import ensure_folder, read_regular, write_atomically
 from trax_ray.store.processes import mark_of
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "ray_folder",
     "reap_orphans",
     "unfit_heads",
+    "too_long_for_ray",
     "up",
     "usable_cores",
 ]
@@ -106,6 +107,24 @@ def ray_folder() -> Path:
     return Path(folder) / "ray"
 
 
+LONGEST_SOCKET = 107 if sys.platform.startswith("linux") else 103
+"""Bytes that the name of a socket may have."""
+
+_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""The longest name that Ray gives to one, below its folder."""
+
+
+def too_long_for_ray(folder: Path) -> str:
+    """Why Ray's sockets can't lie in a folder, and the way out; empty where they can."""
+    longest = LONGEST_SOCKET - len(_SOCKET) - 1
+    if len(os.fsencode(folder)) <= longest:
+        return ""
+    return (
+        f"Ray's files would lie in {folder}, and the system takes no names of sockets that are that long: "
+        f"set RAY_TMPDIR to a folder whose name has at most {longest - len('/ray')} bytes, such as /tmp"
+    )
+
+
 def local_head_note() -> Path:
     """Where `ray start` writes the address of the head that it started; heads inside a driver don't."""
     return ray_folder() / "ray_current_cluster"
@@ -130,7 +149,7 @@ def noted_heads() -> list[str]:
 
 def _noted_by_ray() -> str:
     try:
-        return local_head_note().read_text().strip()
+        return read_regular(local_head_note()).decode().strip()
     except (OSError, ValueError):
         return ""
 
@@ -162,7 +181,7 @@ def make_token_private() -> None:
     """Make the token file before Ray does, which would let others read it, or take their right to read it."""
     if os.environ.get("RAY_AUTH_MODE", "token") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         contextlib.suppress(FileExistsError),
@@ -177,7 +196,7 @@ def make_token_private() -> None:
 
 def notes_folder() -> Path:
     """Folder of the notes on heads that batches started, one per driver."""
-    return Path(platformdirs.user_state_dir("trax_ray")) / "heads"
+    return state_folder() / "heads"
 
 
 def note_head(processes: Iterable[psutil.Process] = (), session_dir: str = "") -> None:
@@ -225,7 +244,7 @@ def _note_path(pid: int) -> Path:
 def own_head() -> list[tuple[int, str]]:
     """The processes of the head that this process has started, as `noted` gives them."""
     try:
-        return noted(family(json.loads(_note_path(os.getpid()).read_bytes())))
+        return noted(family(json.loads(read_regular(_note_path(os.getpid())))))
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -402,7 +421,7 @@ def _standing_path() -> Path:
 def _standing_note() -> dict[str, Any] | None:
     """What `up` noted; None where there is nothing, or nothing that can be read."""
     try:
-        note = json.loads(_standing_path().read_bytes())
+        note = json.loads(read_regular(_standing_path()))
         return {name: note[name] for name in ("address", "dashboard_url", "session_dir", "processes")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -444,7 +463,7 @@ def _left_behind() -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """The notes of drivers of this machine that are dead; None for notes that can't be read."""
     for path in sorted(notes_folder().glob("*.json")):
         try:
-            note = json.loads(path.read_text())
+            note = json.loads(read_regular(path))
             # The folder may be shared by machines, each of which has a process of that number.
             elsewhere = note.get("host", socket.gethostname()) != socket.gethostname()
             if elsewhere or find(*_entry(note["driver"])) is not None:

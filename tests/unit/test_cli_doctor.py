@@ -239,7 +239,7 @@ class TestRay:
 
     def test_auto_is_the_head_of_this_machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-        monkeypatch.setattr(heads.platformdirs, "user_state_dir", lambda name: str(tmp_path / name))
+        monkeypatch.setattr(heads, "state_folder", lambda: tmp_path / "trax_ray")
         assert doctor._problem("auto")
         (tmp_path / "ray").mkdir()
         with serving(answer()) as address:

@@ -29,7 +29,7 @@ DEAD = [os.getpid(), "1 of another boot"]
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Notes and Ray's folder are the test's own."""
-    monkeypatch.setattr(heads.platformdirs, "user_state_dir", lambda name: str(tmp_path / "state" / name))
+    monkeypatch.setattr(heads, "state_folder", lambda: tmp_path / "state" / "trax_ray")
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     return tmp_path / "state" / "trax_ray"
 

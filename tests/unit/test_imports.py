@@ -37,15 +37,17 @@ APART = {"media": {"store"}, "store": {"media"}, "providers": {"store"}, "report
 
 ROOMS: dict[str, set[str]] = {
     **{name: set(ORDER[:number]) - APART.get(name, set()) for number, name in enumerate(ORDER)},
-    "gcs": set(),
-    "heads": {"codes", "errors", "core", "store", "gcs"},
+    "places": {"codes", "errors"},
+    "gcs": {"places"},
+    "heads": {"codes", "errors", "core", "store", "gcs", "places"},
     "control": {"codes", "errors", "core", "store"},
     "testing": {*ORDER},
     "__main__": {"cli"},
 }
+ROOMS["providers"].add("places")
 for above in ("cluster", "processor", "cli"):
     ROOMS[above] |= {"heads", "gcs"}
-ROOMS["cli"].add("control")
+ROOMS["cli"] |= {"control", "places"}
 """What each room may import, itself apart."""
 
 RAY = {"cluster"}

@@ -30,7 +30,8 @@ from trax_ray.core.spec import DEFAULT_MEMORY_LIMIT_MB, Limits
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.gcs import Found, Peer, ask, problem_of
-from trax_ray.heads import answers, live_head, noted_heads, orphans, usable_cores
+from trax_ray.heads import answers, live_head, noted_heads, orphans, ray_folder, too_long_for_ray, usable_cores
+from trax_ray.places import home
 from trax_ray.providers.base import Shutdown
 from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model
 from trax_ray.providers.keys import find_key
@@ -137,7 +138,15 @@ def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], t
     requests = {model: provider_of(model).resources(model) for model in at_hand}
     yield check_cores(usable_cores(), os.getloadavg()[0], requests)
     yield _check_folder("output folder", output_dir)
-    yield _check_folder("Ray's files", Path(environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
+    yield _check_folder("Ray's files", ray_folder())
+    if problem := too_long_for_ray(ray_folder()):
+        yield Check(Verdict.MISSING, "Ray's files", problem)
+    try:
+        folder = home()
+    except SetupError as error:
+        yield Check(Verdict.MISSING, "home folder", error.message)
+        return
+    yield _check_folder("home folder", folder)
     yield from _check_ray(address, environ)
 
 
@@ -398,12 +407,13 @@ def check_folder(topic: str, folder: Path, problem: str, free_bytes: int) -> Che
         problem: Why it can't be written to; empty where it can.
         free_bytes: Room on its file system.
     """
-    other = "another --output-dir" if topic == "output folder" else "another RAY_TMPDIR"
+    others = {"output folder": "give another --output-dir", "home folder": "set HOME to a folder of yours"}
+    other = others.get(topic, "set RAY_TMPDIR to another folder")
     if problem:
-        return Check(Verdict.MISSING, topic, f"{shown(folder)} can't be written to: {problem}", f"give {other}")
+        return Check(Verdict.MISSING, topic, f"{shown(folder)} can't be written to: {problem}", other)
     text = f"{shown(folder)}, {free_bytes / 2**30:.1f} GB free"
     if free_bytes < LOW_DISK_BYTES:
-        return Check(Verdict.NOTE, topic, text, f"make room, or give {other}")
+        return Check(Verdict.NOTE, topic, text, f"make room, or {other}")
     return Check(Verdict.OK, topic, text)
 
 
@@ -513,7 +523,7 @@ def check_orphans(count: int) -> Check:
 
 
 def _check_token(environ: Mapping[str, str]) -> Check:
-    path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
     try:
         permissions = stat.S_IMODE(path.stat().st_mode)
     except OSError:

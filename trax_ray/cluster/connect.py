@@ -36,7 +36,9 @@ from trax_ray.heads import (
     note_head,
     object_store_bytes,
     own_head,
+    ray_folder,
     reap_orphans,
+    too_long_for_ray,
     unfit_heads,
 )
 
@@ -119,6 +121,8 @@ def _connect(name: str, address: str | None, lean: bool, memory_limit_mb: int | 
                 with _on_loopback() if _only_on_loopback(address) else contextlib.nullcontext():
                     context: Any = ray.init(address=address, **common)
             else:
+                if problem := too_long_for_ray(ray_folder()):
+                    raise SetupError(problem)
                 reap_orphans()
                 make_token_private()
                 context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)

@@ -126,11 +126,18 @@ def pinned_model(output_dir: str) -> str | None:
 
     Raises:
         FileError: The note can't be read.
+        SetupError: It is damaged.
     """
     path = Layout(Path(output_dir)).model_pin
     if not path.exists():
         return None
-    model = json.loads(read_bytes(path)).get("model")
+    try:
+        model = json.loads(read_bytes(path)).get("model")
+    except (ValueError, AttributeError, RecursionError):
+        raise SetupError(
+            f"{shown(path)}, which remembers the model of the transcripts there, is damaged: give the --model that "
+            "made them, which also mends it"
+        ) from None
     return str(model) if model else None
 
 

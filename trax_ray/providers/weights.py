@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
-
 from trax_ray.codes import FailureCode
 from trax_ray.errors import SetupError
+from trax_ray.places import cache_folder
 from trax_ray.providers.languages import CODES, front_of
 
 __all__ = [
@@ -234,7 +233,7 @@ def _known_as_good(folder: Path, embedded: Embedded) -> Path | None:
             return None
         stamps.append(f"{name} {digest} {found.st_size} {found.st_mtime_ns}")
     key = hashlib.sha256("\n".join(stamps).encode("utf-8", "surrogateescape")).hexdigest()
-    return Path(platformdirs.user_cache_dir("trax_ray")) / "checked_weights" / key
+    return cache_folder() / "checked_weights" / key
 
 
 def _exists(path: Path) -> bool:

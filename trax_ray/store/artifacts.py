@@ -353,7 +353,7 @@ def _decode(key: str, data: bytes) -> dict[str, Any] | None:
 
 def _read_if_there(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return files.read_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -403,7 +403,7 @@ def _note(digest: str) -> bytes:
 def _read_note(path: Path) -> str | None:
     """The remembered hash; None when there is none or it is damaged: hashing again is always right."""
     try:
-        data = path.read_bytes()
+        data = files.read_regular(path)
     except OSError:
         return None
     digest = data[:64].decode("ascii", "replace")

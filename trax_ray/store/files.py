@@ -16,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, FileError, ResourceError, TraxRayError
@@ -31,7 +31,9 @@ __all__ = [
     "fsync",
     "fsync_folder",
     "is_leftover",
+    "open_regular",
     "read_bytes",
+    "read_regular",
     "remove_leftovers",
     "shown",
     "write_all",
@@ -190,6 +192,27 @@ def write_all(fd: int, data: bytes) -> None:
         rest = rest[write(fd, rest) :]
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it. A pipe would wait for a writer for ever, and a device has no end.
+
+    Raises:
+        OSError: As of open(2); EINVAL for what is no regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # which means nothing for regular files
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, "it is no regular file", os.fspath(path))
+    return os.fdopen(fd, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a file; raises as `open_regular`."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file.
 
@@ -197,7 +220,7 @@ def read_bytes(path: Path) -> bytes:
         TraxRayError: See explain.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise explain(error, path, "read") from error
 

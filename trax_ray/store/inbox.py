@@ -91,7 +91,7 @@ def remove(folder: Path, name: str) -> None:
 
 def _read(path: Path) -> Request | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(files.read_regular(path))
         command, by = content["command"], str(content["by"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

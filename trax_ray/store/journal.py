@@ -116,7 +116,7 @@ def iter_segment(path: Path, limit: int | None = None) -> Iterator[Group]:
         FileError: The file can't be read.
     """
     try:
-        with path.open("rb") as stream:
+        with files.open_regular(path) as stream:
             # The size is taken once: were it to grow while we look behind a group that is being written,
             # its finished successor would make it look damaged.
             size = os.fstat(stream.fileno()).st_size

@@ -437,7 +437,7 @@ def _is_released(content: bytes) -> bool:
 def _content(file: Path) -> bytes | None:
     """The bytes of a holder's file; None where it is gone: its successor took it away."""
     try:
-        return file.read_bytes()
+        return files.read_regular(file)
     except FileNotFoundError:
         return None
     except OSError as error:

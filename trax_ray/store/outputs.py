@@ -152,7 +152,7 @@ def _names(wanted: str) -> Iterator[str]:
 def _read(note: Path) -> dict[str, list[str]]:
     """What was written, by path; nothing where that isn't known, or damaged: then no file is ours."""
     try:
-        found = json.loads(note.read_bytes())
+        found = json.loads(files.read_regular(note))
     except (OSError, ValueError):
         return {}
     return {str(name): [str(each) for each in hashes] for name, hashes in found.items()}
