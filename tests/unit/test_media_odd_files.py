@@ -22,7 +22,7 @@ import pytest
 import soundfile
 
 from tests.unit.test_media_decode import sweep, write
-from trax_ray.media import decode
+from trax_ray.media import choice, decode
 from trax_ray.media.pieces import Piece, Slice, pieces_of
 from trax_ray.plan.inputs import MEDIA_SUFFIXES, scan
 
@@ -52,6 +52,12 @@ def decoded(path: Path) -> tuple[np.ndarray, set[str]]:
 def alike(one: np.ndarray, other: np.ndarray) -> float:
     length = min(len(one), len(other))
     return float(np.corrcoef(one[:length], other[:length])[0, 1])
+
+
+def decoded_part(path: Path, start_s: float, end_s: float) -> set[str]:
+    with decode.stream(path, start_s=start_s, end_s=end_s) as blocks:
+        blocks.rest()
+        return set(map(str, blocks.warnings))
 
 
 def speech() -> np.ndarray:
@@ -181,6 +187,15 @@ class TestChannelsAndTracks:
         audio, warnings = decoded(path)
         assert warnings == set()
         assert np.allclose(audio, np.append(voice, voice) / 2, atol=1e-3)
+
+    def test_listening_takes_little_memory(self) -> None:
+        """Of each of the tracks and channels two minutes, 16 bits a sample."""
+        minutes = np.zeros(2 * 60 * 16_000, np.int16)
+        assert choice.MOST_TRACKS * (1 + choice.MOST_CHANNELS) * minutes.nbytes < 300_000_000
+        heard: list[np.ndarray] = []
+        voice = np.rint(speech() * 32767).astype(np.int16)
+        assert choice.best_channel(voice, [voice, voice], lambda audio: heard.append(audio) or 1.0) is None
+        assert heard == []
 
     def test_a_part_is_the_same_channel_as_the_whole(self, tmp_path: Path) -> None:
         voice = np.append(speech(), np.zeros(16_000 * 20, np.float32))
@@ -325,11 +340,14 @@ class TestCutOff:
         assert len(audio) == 32_000 - odd
         assert warnings == set()
 
-
-def decoded_part(path: Path, start_s: float, end_s: float) -> set[str]:
-    with decode.stream(path, start_s=start_s, end_s=end_s) as blocks:
-        blocks.rest()
-        return set(map(str, blocks.warnings))
+    @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
+    def test_a_tag_in_front(self, tmp_path: Path, suffix: str) -> None:
+        path = write(tmp_path / f"tag.{suffix}", sweep(8.0, 16_000), 16_000)
+        whole = decode.read(path)
+        path.write_bytes(b"ID3\x03\0\0\0\0\1\x0a" + bytes(138) + path.read_bytes())
+        audio, warnings = decoded(path)
+        assert np.array_equal(audio, whole)
+        assert warnings == set()
 
 
 class TestJoined:

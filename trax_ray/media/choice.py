@@ -27,14 +27,18 @@ __all__ = ["Choice", "best_channel", "best_track", "choice_of"]
 
 logger = logging.getLogger(__name__)
 
-Audio = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.int16]
+"""Audio as it is kept here: shape (n_samples,), mono, at 16,000 Hz."""
 
 STRETCHES = 24
 STRETCH_S = 5.0
 """A long file is listened to in so many places, spread evenly; a file of two minutes whole. Measured: 0.3 s a track."""
 
-_MOST_CHANNELS = 8
+MOST_CHANNELS = 8
 """What has more is a mixing desk's, and mixed."""
+
+MOST_TRACKS = 8
+"""More aren't listened to: a second is 32 kB of each, and of each of its channels."""
 
 _PATIENCE = 3.0
 """Tracks that say nothing are waited for while another one passes by so many times the stretch."""
@@ -70,14 +74,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _Track:
-    """What was heard of a track: float32, [-1, 1], at 16,000 Hz; the mix, shape (n,), and each channel of several."""
+    """What was heard of a track: the mix, and each channel of several."""
 
     index: int
-    mix: Audio
-    channels: tuple[Audio, ...]
+    mix: Samples
+    channels: tuple[Samples, ...]
 
 
-Ear = Callable[[Audio], float]
+Ear = Callable[[Samples], float]
 """Seconds of speech in audio."""
 
 
@@ -93,14 +97,14 @@ def choice_of(source: Source) -> Choice:
     """
     with source.container() as container:
         tracks = [each for each in container.streams.audio if each.codec_context is not None]
+        several = [WarningCode.SEVERAL_TRACKS] if len(tracks) > 1 else []
         if len(tracks) <= 1 and all(each.codec_context.channels <= 1 for each in tracks):
             return Choice()
         default = container.streams.best("audio")
         index = -1 if default is None else int(default.index)
-        heard = _listen(container, tracks)
+        heard = _listen(container, tracks[:MOST_TRACKS])
     if index < 0 or not heard:
-        return Choice()
-    several = [WarningCode.SEVERAL_TRACKS] if len(tracks) > 1 else []
+        return Choice(warnings=tuple(several))
     channels = {track.index: best_channel(track.mix, track.channels, _speech_s) for track in heard}
     if len(heard) > 1:
         speech = {track.index: _speech_s(_chosen(track, channels[track.index])) for track in heard}
@@ -121,18 +125,18 @@ def best_track(speech_s: dict[int, float], default: int) -> int:
     return most if speech_s[most] > _clearly_more(speech_s.get(default, 0.0), _TRACK_GAIN) else default
 
 
-def best_channel(mix: Audio, channels: Sequence[Audio], ear: Ear) -> int | None:
+def best_channel(mix: Samples, channels: Sequence[Samples], ear: Ear) -> int | None:
     """The channel to take; None for the mix, unless channels cancel each other, or hide speech. Pure.
 
     Args:
-        mix: float32, shape (n_samples,), mono, at 16,000 Hz.
-        channels: The same of each.
+        mix: Of all channels.
+        channels: Each of them.
         ear: Tells how much speech there is.
     """
-    powers = [float(np.mean(np.square(each))) for each in channels]
-    if len(channels) < 2 or len(channels) > _MOST_CHANNELS or max(powers) <= 0.0:
+    powers = [_power(each) for each in channels]
+    if len(channels) < 2 or len(channels) > MOST_CHANNELS or max(powers) <= 0.0:
         return None
-    mean, mixed = sum(powers) / len(powers), float(np.mean(np.square(mix)))
+    mean, mixed = sum(powers) / len(powers), _power(mix)
     if len(channels) == 2 and mixed >= _ALIKE * mean:
         return None
     cancelled = mixed < (_CANCELLED * mean if len(channels) == 2 else _CANCELLED_OF_MANY * max(powers))
@@ -148,12 +152,18 @@ def _clearly_more(speech_s: float, gain: float) -> float:
     return gain * speech_s + 1.0 if speech_s > 0.0 else 0.0
 
 
-def _chosen(track: _Track, channel: int | None) -> Audio:
+def _chosen(track: _Track, channel: int | None) -> Samples:
     return track.mix if channel is None else track.channels[channel]
 
 
-def _speech_s(audio: Audio) -> float:
-    return total_s(speech_spans(audio)) if len(audio) else 0.0
+def _power(samples: Samples) -> float:
+    return float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+
+
+def _speech_s(samples: Samples) -> float:
+    if not samples.any():
+        return 0.0
+    return total_s(speech_spans(samples.astype(np.float32) / np.float32(32768.0)))
 
 
 # Listening
@@ -200,7 +210,7 @@ class _Gathered:
     """A track's audio in one place: the mix first, then each channel where there are several."""
 
     def __init__(self) -> None:
-        self.parts: list[list[Audio]] = []
+        self.parts: list[list[Samples]] = []
         self.passed_s = 0.0
         self._shape: tuple[Any, ...] = ()
         self._resamplers: list[Any] = []
@@ -211,19 +221,14 @@ class _Gathered:
         count = frame.layout.nb_channels
         if not self._shape:
             self._shape = shape_of(frame)
-            many = count if 1 < count <= _MOST_CHANNELS else 0
+            many = count if 1 < count <= MOST_CHANNELS else 0
             self._resamplers = [resampler() for _ in range(1 + many)]
             self.parts = [[] for _ in self._resamplers]
         if shape_of(frame) != self._shape:
             return
         for number, parts in enumerate(self.parts):
             heard = listened(frame, number - 1 if number else None)
-            parts += [_floats(each) for each in resampled(self._resamplers[number], heard)]
-
-
-def _floats(samples: npt.NDArray[np.int16]) -> Audio:
-    floats: Audio = samples.astype(np.float32) / np.float32(32768.0)
-    return floats
+            parts += resampled(self._resamplers[number], heard)
 
 
 def _heard(container: Any, tracks: Sequence[Any], length_s: float) -> dict[int, _Gathered]:

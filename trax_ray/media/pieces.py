@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["WAV_UNKNOWN_BYTES", "Piece", "Slice", "chunks_of_wav", "ends_early", "pieces_of"]
+__all__ = ["WAV_UNKNOWN_BYTES", "Piece", "Slice", "after_id3", "chunks_of_wav", "ends_early", "pieces_of"]
 
 WAV_UNKNOWN_BYTES = 0x7FFF_F000
 """Programs that write WAV into a pipe state a size at or above this (sox 0x7FFFF..., ffmpeg 0xFFFFFFFF)."""
 
 MAX_PIECES = 10_000
 """Songs of a radio station that was recorded for weeks; what has more is read as one piece."""
+
+_MOST_CHUNKS = 10_000
+"""Of a WAV file, or boxes of an MP4 file; what comes behind isn't looked at."""
 
 _STRAY_BYTES = 4096
 """Bytes after a WAV file's last chunk that are no audio: tags of other formats, and zeros up to a sector's end."""
@@ -92,8 +95,9 @@ def pieces_of(path: str) -> tuple[Piece, ...]:
     with open(path, "rb") as file:  # noqa: PTH123
         size = os.fstat(file.fileno()).st_size
         head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            found = list(_wav_pieces(file, size))
+        start = after_id3(head)
+        if _is_wav(file, start):
+            found = list(_wav_pieces(file, start, size))
         elif head[:4] == b"OggS":
             found = _ogg_pieces(file, size)
         elif head[4:8] == b"ftyp":
@@ -131,7 +135,9 @@ def chunks_of_wav(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes,
         end: The byte after the last that may belong to it.
     """
     at = start + 12
-    while at + 8 <= end:
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > end:
+            return
         file.seek(at)
         name, size = struct.unpack("<4sI", file.read(8))
         if not _is_name(name):
@@ -144,8 +150,17 @@ def _is_name(name: bytes) -> bool:
     return all(32 <= byte < 127 for byte in name)
 
 
-def _wav_pieces(file: BinaryIO, size: int) -> Iterator[Piece]:
-    start = 0
+def after_id3(head: bytes) -> int:
+    """Where a file begins behind a tag that FFmpeg passes over in MP3 alone. Source: ID3v2.4.0, section 3.1."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    return 10 + size
+
+
+def _wav_pieces(file: BinaryIO, start: int, size: int) -> Iterator[Piece]:
     while start < size:
         after = _after_data(file, start, size)
         if after is None:
@@ -277,7 +292,9 @@ def _mp4_pieces(file: BinaryIO, size: int) -> list[Piece]:
     """MP4 files one after the other: each begins with a box `ftyp`. Fragments are read by FFmpeg across them."""
     starts = []
     at = 0
-    while at + 8 <= size:
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > size:
+            break
         file.seek(at)
         head = file.read(16)
         length, name = struct.unpack(">I4s", head[:8])

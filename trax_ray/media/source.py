@@ -17,7 +17,7 @@ from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, MediaError, ProcessingError, ResourceError, TraxRayError
-from trax_ray.media.pieces import WAV_UNKNOWN_BYTES, Piece, Slice, chunks_of_wav, pieces_of
+from trax_ray.media.pieces import WAV_UNKNOWN_BYTES, Piece, Slice, after_id3, chunks_of_wav, pieces_of
 
 __all__ = [
     "FORMATS",
@@ -87,8 +87,9 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         MediaError: `not_decodable` or `no_audio_stream` (permanent).
         ProcessingError: `decoder_bug` (transient): the decoder itself failed.
     """
-    with Source.of(path).opened() as (container, audio):
-        return read_info(container, audio, path)
+    source = Source.of(path)
+    with source.opened() as (container, audio):
+        return read_info(container, audio, path, source.pieces[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +196,14 @@ def _track(container: Any, track: int | None, path: str | os.PathLike[str]) -> A
     return audio
 
 
-def read_info(container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece | None = None) -> MediaInfo:
+def read_info(container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece) -> MediaInfo:
     """What the header of an open file says.
 
     Args:
         container: The file.
         audio: Its audio stream.
         path: Where it lies.
-        piece: The piece of it that is open; None for the first.
+        piece: The piece of it that is open.
     """
     context = audio.codec_context
     duration_s: float | None = None
@@ -224,11 +225,11 @@ def read_info(container: Any, audio: Any, path: str | os.PathLike[str], piece: P
 
 
 def _declared_s(
-    name: str, container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece | None, duration_s: float | None
+    name: str, container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece, duration_s: float | None
 ) -> float | None:
     """The duration that a header promises for the audio stream; None where it is an estimate or unknown."""
     if name == "wav":
-        return None if piece is not None and piece.options else _wav_declared_s(path, piece)
+        return None if piece.options else _wav_declared_s(path, piece)
     if name == "mp3":
         return duration_s if _has_frame_count(path) else None
     if name.startswith("mov") or name in ("flac", "aiff", "caf", "w64"):
@@ -245,15 +246,14 @@ def _declared_s(
     return None
 
 
-def _wav_declared_s(path: str | os.PathLike[str], piece: Piece | None) -> float | None:
+def _wav_declared_s(path: str | os.PathLike[str], piece: Piece) -> float | None:
     """The duration by the size in a WAV file's header; FFmpeg reports what the file holds instead."""
     byte_rate = 0
     with open(path, "rb") as file:  # noqa: PTH123
-        start = 0 if piece is None else piece.start
-        file.seek(start)
+        file.seek(piece.start)
         if file.read(4) != b"RIFF":  # RF64 keeps the size elsewhere. Source: EBU Tech 3306
             return None
-        for kind, first, size in chunks_of_wav(file, start, os.fstat(file.fileno()).st_size):
+        for kind, first, size in chunks_of_wav(file, piece.start, piece.end):
             if kind == b"data":
                 return size / byte_rate if byte_rate and 0 < size < WAV_UNKNOWN_BYTES else None
             if kind == b"fmt ":
@@ -268,14 +268,7 @@ def _has_frame_count(path: str | os.PathLike[str]) -> bool:
     Source: http://gabriel.mp3-tech.org/mp3infotag.html
     """
     with open(path, "rb") as file:  # noqa: PTH123
-        head = file.read(10)
-        if head[:3] == b"ID3" and len(head) == 10:
-            size = 0
-            for byte in head[6:]:
-                size = size << 7 | byte & 0x7F
-            file.seek(10 + size)
-        else:
-            file.seek(0)
+        file.seek(after_id3(file.read(10)))
         first = file.read(4096)
     for tag in (b"Xing", b"Info"):
         place = first.find(tag)
