@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.ids import file_id_of
 from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import (
     DEFAULT_CHUNK_SIZE,
@@ -222,7 +221,7 @@ class BatchProcessor:
             logger.warning("%s", warning)
         self._changed.set()
         ids = {task.file_id: task.id for task in plan.transcriptions}
-        return [ids[file_id_of(entry.path)] for entry in plan.recordings]
+        return [ids[entry.file_id] for entry in plan.recordings]
 
     async def add_task(
         self,
@@ -437,7 +436,7 @@ class BatchProcessor:
             return None
         state.handle(CoordinatorStarted(state.epoch, self.spec.to_dict(), run=uuid.uuid4().hex), state.now)
         events = additions(state.ledger, given, missing_results(layout, state.records, given))
-        if not all(isinstance(event, Known) for event in events):
+        if not all(isinstance(event, Known) and not event.tasks for event in events):
             return None
         for event in [*events, InputsClosed()]:
             state.handle(event, state.now)

@@ -63,6 +63,7 @@ def test_the_task_of_a_recording() -> None:
         "name": "talk.mp3",
         "output": "talk",
         "size_bytes": 1000,
+        "mtime_ns": 1,
         "reference": "/ref/talk.txt",
     }
     assert (task.priority, task.max_retries, task.depends_on) == (4, 3, ("before",))
@@ -176,6 +177,7 @@ def test_no_field_of_a_spec_is_forgotten_here() -> None:
         "priority",
         "missing",
         "extra",
+        "file_id",
     }
 
 

@@ -17,12 +17,14 @@ from tests.support.in_process import run_batch, run_tasks
 from trax_ray.codes import FailureCode
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
+from trax_ray.core.task import TaskType
 from trax_ray.errors import FileError, UsageError
 from trax_ray.kinds import chunk as chunking
 from trax_ray.kinds.failures import failure_of_task
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
 from trax_ray.plan.plan import make_plan
+from trax_ray.processor import create_batch_processor
 from trax_ray.report.fold import read_history
 from trax_ray.report.write import run_facts, write_report
 from trax_ray.store.cleaning import clean_everything
@@ -72,26 +74,37 @@ def record(path: Path, audio: Any, loudness: float) -> None:
     soundfile.write(path, audio * loudness, 16_000)
 
 
-def written(spec: BatchSpec) -> dict[str, str]:
-    """The files that a user gets, by name."""
+def files_of(spec: BatchSpec) -> list[str]:
+    """The names of the files that a user gets."""
     out = Path(spec.output_dir)
     found = [path for path in out.rglob("*") if path.is_file() and ".trax" not in path.parts]
-    return {str(path.relative_to(out)): path.read_text() for path in sorted(found)}
+    return sorted(str(path.relative_to(out)) for path in found)
+
+
+def written(spec: BatchSpec) -> dict[str, str]:
+    """Those files by name."""
+    return {name: (Path(spec.output_dir) / name).read_text() for name in files_of(spec)}
 
 
 # The recordings change
+
+
+def change_in_place(path: Path, audio: Any) -> None:
+    """Give a recording other bytes, and the size and the time that it had."""
+    kept = path.stat()
+    while path.stat().st_ctime_ns == kept.st_ctime_ns:  # as coarse as the kernel's clock
+        record(path, audio, 0.2)
+        os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    found = path.stat()
+    assert (found.st_size, found.st_mtime_ns, found.st_ino) == (kept.st_size, kept.st_mtime_ns, kept.st_ino)
 
 
 def test_a_recording_changed_in_place_with_equal_size_and_time_is_done_again(
     talks: Path, spec: BatchSpec, audio: Any
 ) -> None:
     run_batch([talks], spec)
-    first, kept = written(spec), (talks / "a.wav").stat()
-    while (talks / "a.wav").stat().st_ctime_ns == kept.st_ctime_ns:  # as coarse as the kernel's clock
-        record(talks / "a.wav", audio, 0.2)
-        os.utime(talks / "a.wav", ns=(kept.st_atime_ns, kept.st_mtime_ns))
-    found = (talks / "a.wav").stat()
-    assert (found.st_size, found.st_mtime_ns, found.st_ino) == (kept.st_size, kept.st_mtime_ns, kept.st_ino)
+    first = written(spec)
+    change_in_place(talks / "a.wav", audio)
     again = run_batch([talks], spec)
     assert len(again.attempts) == 1
     assert written(spec)["a.txt"] != first["a.txt"]
@@ -99,13 +112,15 @@ def test_a_recording_changed_in_place_with_equal_size_and_time_is_done_again(
 
 
 def test_a_folder_of_an_earlier_version_which_knows_no_such_times_has_nothing_to_do(
-    talks: Path, spec: BatchSpec
+    talks: Path, spec: BatchSpec, audio: Any
 ) -> None:
     plan = make_plan([str(talks)], spec)
     earlier = [replace(task, fingerprint=task.fingerprint.partition("-")[0]) for task in plan.tasks]
     assert earlier != [*plan.tasks]
     assert len(run_tasks(earlier, spec).attempts) == 2
     assert run_batch([talks], spec).attempts == []
+    change_in_place(talks / "a.wav", audio)
+    assert len(run_batch([talks], spec).attempts) == 1, "from then on they are known"
 
 
 # Files that somebody else wrote, or changed
@@ -339,3 +354,96 @@ def test_a_finished_recording_that_was_archived_keeps_its_result(
     assert (last.attempts, set(last.states.values())) == ([], {"succeeded"}), "where all of them were archived too"
     with pytest.raises(UsageError, match="no such file"):
         run_batch([talks / "c.wav"], spec)
+
+
+# Recordings that are elsewhere now
+
+
+@pytest.mark.parametrize("how", ["mounted elsewhere", "copied with their times", "copied"])
+@pytest.mark.parametrize("preprocess", [False, True])
+def test_a_folder_that_was_moved_doubles_nothing(how: str, preprocess: bool, talks: Path, spec: BatchSpec) -> None:
+    spec = replace(spec, preprocess=preprocess, keep_audio=preprocess)
+    first = run_batch([talks], spec)
+    before = files_of(spec)
+    moved = talks.with_name("elsewhere") / "usb"
+    moved.parent.mkdir()
+    if how == "mounted elsewhere":
+        talks.rename(moved)
+    else:
+        shutil.copytree(talks, moved, copy_function=shutil.copy2 if "times" in how else shutil.copy)
+        for path in moved.iterdir():
+            if how == "copied":
+                os.utime(path, (1e9, 1e9))
+        shutil.rmtree(talks)
+    again = run_batch([moved], spec)
+    assert again.states == first.states
+    assert files_of(spec) == before
+    assert all("duplicate_of" not in each.metrics for each in again.state.records.values())
+    assert len(again.state.records) == len(first.state.records)
+    assert run_batch([moved], spec).attempts == []
+    if how == "mounted elsewhere":
+        moved.rename(talks)
+        assert run_batch([talks], spec).states == first.states, "and back again"
+        assert files_of(spec) == before
+
+
+def test_a_copy_elsewhere_and_another_recording_of_that_name_are_inputs_of_their_own(
+    talks: Path, spec: BatchSpec, audio: Any
+) -> None:
+    run_batch([talks], spec)
+    copy = talks.with_name("copy")
+    shutil.copytree(talks, copy)
+    assert set(run_batch([copy], spec).states) == {"a.wav", "b.wav"}
+    assert sorted(written(spec)) == ["a.txt", "a.wav.txt", "b.txt", "b.wav.txt"], "the first one is still there"
+    other = talks.with_name("other")
+    record(other / "a.wav", audio, 0.1)
+    os.utime(other / "a.wav", (1e9, 1e9))
+    shutil.rmtree(talks)
+    assert (other / "a.wav").stat().st_size == (copy / "a.wav").stat().st_size
+    run_batch([other], spec)
+    assert len(written(spec)) == 5, "of the same name and size, and not the same"
+
+
+def test_what_is_back_where_something_was_moved_from_is_an_input_of_its_own(
+    talks: Path, spec: BatchSpec, audio: Any
+) -> None:
+    run_batch([talks], spec)
+    before = written(spec)
+    moved = talks.with_name("moved")
+    talks.rename(moved)
+    run_batch([moved], spec)
+    record(talks / "a.wav", audio, 0.1)
+    for _ in range(2):
+        ended = run_batch([talks, moved], spec)
+        assert len(ended.state.ledger.run.inputs) == 3
+        after = written(spec)
+        assert {name: after[name] for name in before} == before
+        assert len(after) == 3
+
+
+def test_what_failed_is_tried_where_it_is_now(talks: Path, spec: BatchSpec) -> None:
+    def break_it(dispatch: Dispatch) -> None:
+        if dispatch.task.data["name"] == "a.wav":
+            (talks / "a.wav").unlink(missing_ok=True)
+
+    kept = (talks / "a.wav").read_bytes()
+    status = (talks / "a.wav").stat()
+    assert run_batch([talks], spec, before=break_it).states["a.wav"] == "failed"
+    moved = talks.with_name("moved")
+    talks.rename(moved)
+    (moved / "a.wav").write_bytes(kept)
+    os.utime(moved / "a.wav", ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = run_batch([moved], spec)
+    assert set(again.states.values()) == {"succeeded"}
+    assert sorted(written(spec)) == ["a.txt", "b.txt"]
+
+
+async def test_a_call_for_a_recording_that_was_moved_is_the_same(talks: Path, spec: BatchSpec) -> None:
+    run_batch([talks / "a.wav"], spec)
+    moved = talks.with_name("moved.d")
+    talks.rename(moved)
+    batch = create_batch_processor(output_dir=spec.output_dir, model="pocketsphinx", formats="txt")
+    ids = [await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(moved / "a.wav")}) for _ in range(2)]
+    planned = make_plan([str(moved / "a.wav")], spec)
+    assert ids[0] == planned.tasks[0].id
+    assert ids[1] != ids[0], "the same call again is another one"

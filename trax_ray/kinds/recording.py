@@ -307,7 +307,7 @@ def finished(recording: Recording, transcript: Transcript, *, output: str, refer
         reference: Path of the reference transcript; empty where there is none.
         cached: Whether the transcript was there already.
     """
-    figures = replace(transcript.figures(), cached=cached)
+    figures = replace(transcript.figures(), cached=cached, content=recording.content)
     counted = count_errors(read_reference(reference), transcript.text) if reference else None
     if counted is not None:
         figures = replace(

@@ -40,6 +40,7 @@ class TranscribeData:
         name: What people see.
         output: Path of its transcripts below the output folder, without suffix; empty writes no files.
         size_bytes: Its size, for the estimate of the time still to go.
+        mtime_ns: Time of its last change, nanoseconds since the epoch: it is known by it where it was moved.
         language: ISO 639-1 code; None takes the batch's.
         reference: Path of its reference transcript; empty where there is none.
         model: Speech model; None takes the batch's.
@@ -52,6 +53,7 @@ class TranscribeData:
     name: str = ""
     output: str = ""
     size_bytes: int = 0
+    mtime_ns: int = 0
     language: str | None = None
     reference: str = ""
     model: str | None = None

@@ -187,6 +187,7 @@ class Figures:
         wer_words: Words of the reference.
         measured_accuracy: Percent.
         cost_usd: What this attempt's requests were charged; None where nothing is known.
+        content: SHA-256 of the recording, hexadecimal; empty for parts.
     """
 
     duration_s: float
@@ -210,6 +211,7 @@ class Figures:
     wer_words: int | None = None
     measured_accuracy: float | None = None
     cost_usd: float | None = None
+    content: str = ""
 
 
 def kept(segment: Segment, offset_s: float) -> Segment:

@@ -332,21 +332,31 @@ def find_reference(folder: Path, relative: PurePath) -> Path | None:
 
 
 def describe(
-    found: Sequence[Found], *, taken: Mapping[str, str], reference_dir: Path | None = None, priority: int = 0
+    found: Sequence[Found],
+    *,
+    taken: Mapping[str, str],
+    ids: Mapping[str, str] | None = None,
+    reference_dir: Path | None = None,
+    priority: int = 0,
 ) -> list[InputFile]:
     """What planning needs to know of each recording.
 
     Args:
         found: The recordings.
         taken: Names of outputs that were given in earlier runs, by file id.
+        ids: File ids by path; those of others follow from their paths.
         reference_dir: Folder of reference transcripts, for recordings whose manifest row names none.
         priority: Of all whose manifest row says nothing else.
     """
-    names = plan_names([(file_id_of(entry.path), entry.relative) for entry in found], taken)
-    return [_described(entry, names[file_id_of(entry.path)], reference_dir, priority) for entry in found]
+    known = [(ids or {}).get(entry.path) or file_id_of(entry.path) for entry in found]
+    names = plan_names([(file_id, entry.relative) for file_id, entry in zip(known, found, strict=True)], taken)
+    return [
+        _described(entry, file_id, names[file_id], reference_dir, priority)
+        for file_id, entry in zip(known, found, strict=True)
+    ]
 
 
-def _described(entry: Found, output: str, reference_dir: Path | None, priority: int) -> InputFile:
+def _described(entry: Found, file_id: str, output: str, reference_dir: Path | None, priority: int) -> InputFile:
     row = entry.row or Row("", "")
     reference = Path(row.reference) if row.reference else None
     if reference is None and reference_dir is not None:
@@ -375,4 +385,5 @@ def _described(entry: Found, output: str, reference_dir: Path | None, priority: 
         prompt=row.prompt,
         missing=missing,
         extra=row.extra,
+        file_id=file_id,
     )

@@ -8,16 +8,75 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trax_ray.core.ids import file_id_of
+from trax_ray.core.state.ledger import TaskRecord
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, TaskState, TaskType
-from trax_ray.errors import UsageError
+from trax_ray.errors import TraxRayError, UsageError
+from trax_ray.store.artifacts import content_hash
 from trax_ray.store.batch_journal import read_state
 from trax_ray.store.files import explain, shown
 from trax_ray.store.layout import TABLES, Layout
 
-__all__ = ["Past", "outputs_of", "read_past"]
+__all__ = ["Past", "PastInput", "outputs_of", "read_past"]
 
 _Mark = tuple[tuple[str, int], ...]
+
+
+SAME_TIME_NS = 2_000_000_000
+"""Times that differ by no more are one: FAT keeps them to 2 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastInput:
+    """A recording that an earlier run was given.
+
+    Args:
+        file_id: Its id.
+        path: Where it was.
+        name: Its path below the folder that was named.
+        size_bytes: Its size.
+        mtime_ns: Time of its last change; 0 in journals that don't know.
+        content: SHA-256 of its bytes; empty where it wasn't transcribed, or the journal doesn't know.
+        transcribed: Whether its transcript is made.
+    """
+
+    file_id: str
+    path: str
+    name: str
+    size_bytes: int
+    mtime_ns: int = 0
+    content: str = ""
+    transcribed: bool = False
+
+    @classmethod
+    def of(cls, record: TaskRecord) -> PastInput:
+        """The recording of the task that transcribes it."""
+        data = record.task.data
+        return cls(
+            file_id=record.task.file_id,
+            path=str(data.get("file_path", "")),
+            name=str(data.get("name", "")),
+            size_bytes=int(data.get("size_bytes") or 0),
+            mtime_ns=int(data.get("mtime_ns") or 0),
+            content=str(record.metrics.get("content") or ""),
+            transcribed=record.state is TaskState.SUCCEEDED,
+        )
+
+    def is_now(self, path: str) -> bool:
+        """Whether this recording, which isn't where it was, is the one at `path`: by time, else by content."""
+        try:
+            status = os.stat(path)  # noqa: PTH116 - Path changes some names
+        except OSError:
+            return False
+        if status.st_size != self.size_bytes:
+            return False
+        if self.mtime_ns and abs(status.st_mtime_ns - self.mtime_ns) <= SAME_TIME_NS:
+            return True
+        try:
+            return bool(self.content) and content_hash(Path(path)) == self.content
+        except TraxRayError:
+            return False  # its attempt will say what is wrong
 
 
 @dataclass(slots=True)
@@ -26,14 +85,56 @@ class Past:
 
     Args:
         outputs: The names of outputs that earlier runs gave, by file id; of converted audio that is kept, by task id.
-        transcribed: Ids of the inputs whose transcripts are made.
+        inputs: The recordings that earlier runs were given, by file id.
         mark: What tells whether the journal has grown since: its segments and their sizes.
     """
 
     outputs: Mapping[str, str] = field(default_factory=dict)
-    transcribed: frozenset[str] = frozenset()
+    inputs: Mapping[str, PastInput] = field(default_factory=dict)
     mark: _Mark = ()
     _state: BatchState | None = None
+    _by_path: dict[str, str] = field(init=False, repr=False)
+    _by_name: dict[str, list[PastInput]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._by_path = {each.path: each.file_id for each in self.inputs.values()}
+        self._by_name = {}
+        for each in self.inputs.values():
+            self._by_name.setdefault(each.name, []).append(each)
+
+    def is_transcribed(self, file_id: str) -> bool:
+        """Whether the transcript of an input is made."""
+        return file_id in self.inputs and self.inputs[file_id].transcribed
+
+    def ids(self, found: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """The ids of recordings: what a recording was before it was moved, it still is.
+
+        A folder may be mounted elsewhere. A recording under an unknown path is an earlier one where that had the same
+        name below the folder that was named and the same content, and isn't at its own path any more.
+
+        Args:
+            found: Path of each, and its path below the folder that was named.
+        """
+        ids: dict[str, str] = {}
+        unknown = []
+        for path, name in found:
+            own = file_id_of(path)
+            if own in self.inputs and self.inputs[own].path == path:
+                ids[path] = own
+            elif path in self._by_path:
+                ids[path] = self._by_path[path]
+            else:
+                unknown.append((path, name))
+        taken = set(ids.values())
+        for path, name in unknown:
+            earlier = (each for each in self._by_name.get(name, ()) if each.file_id not in taken)
+            moved = (each for each in earlier if not os.path.lexists(each.path) and each.is_now(path))
+            own = file_id_of(path)
+            # What once was here is elsewhere now, and keeps its id.
+            own = file_id_of(path, -1) if own in taken or own in self.inputs else own
+            ids[path] = next((each.file_id for each in moved), own)
+            taken.add(ids[path])
+        return ids
 
     def take_state(self, layout: Layout) -> BatchState:
         """The state that the journal leads to, for the caller to go on with; read anew only where it has grown.
@@ -63,14 +164,9 @@ def read_past(output_dir: str) -> Past:
         return Past()
     state = read_state(layout)
     records = state.records.values()
-    transcribed = frozenset(
-        record.task.file_id
-        for record in records
-        if record.state is TaskState.SUCCEEDED
-        and record.task.task_type is TaskType.TRANSCRIBE
-        and not record.task.parent
-    )
-    return Past(outputs_of(record.task for record in records), transcribed, mark, state)
+    transcribing = (each for each in records if each.task.task_type is TaskType.TRANSCRIBE and not each.task.parent)
+    inputs = {each.file_id: each for each in map(PastInput.of, transcribing)}
+    return Past(outputs_of(record.task for record in records), inputs, mark, state)
 
 
 def _expect_no_other_report(layout: Layout) -> None:

@@ -224,12 +224,13 @@ class Planner:
         output_dir = Path(spec.output_dir)
         reference = _reference_folder(spec)
         found = scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
-        ended = [entry.path for entry in found.found if file_id_of(entry.path) in self.past.transcribed]
+        ids = self.past.ids((entry.path, str(entry.relative)) for entry in found.found)
+        ended = {path for path, file_id in ids.items() if self.past.is_transcribed(file_id)}
         if not found.present and not ended:
             raise UsageError(f"nothing to transcribe: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
         taken = self._taken()
-        entries = describe(found.found, taken=taken, reference_dir=reference, priority=spec.priority)
-        audio = _audio({file_id_of(entry.path): entry.output for entry in entries}, spec, taken)
+        entries = describe(found.found, taken=taken, ids=ids, reference_dir=reference, priority=spec.priority)
+        audio = _audio({entry.file_id: entry.output for entry in entries}, spec, taken)
         tasks = _in_order(found.found, entries, spec, audio)
         missing = tuple(entry.path for entry in entries if entry.missing)
         return Plan(
@@ -237,7 +238,7 @@ class Planner:
             tasks=tuple(tasks),
             recordings=tuple(entries),
             missing=missing,
-            archived=tuple(path for path in missing if path in set(ended)),
+            archived=tuple(path for path in missing if path in ended),
             ignored=found.ignored,
             ignored_suffixes=found.ignored_suffixes,
             unreadable=found.unreadable,
@@ -317,10 +318,12 @@ class Planner:
     ) -> Call:
         found = _found(data["file_path"])
         repeat = self._repeats[found.path]
-        file_id = file_id_of(found.path, repeat)
+        (file_id,) = self.past.ids([(found.path, str(found.relative))]).values()
+        file_id = file_id_of(found.path, repeat) if repeat else file_id
         relative = found.relative.with_stem(f"{found.relative.stem}-{repeat + 1}") if repeat else found.relative
         entry = replace(
             _described(found, priority),
+            file_id=file_id,
             output=self._output_of(file_id, relative),
             language=_language(data.get("language")),
             reference=str(data.get("reference") or ""),
@@ -407,7 +410,7 @@ def _in_order(
             blamed = given.row if entry.model or entry.language or entry.prompt else None
             known[asked] = _served(entry, spec, blamed.where if blamed else "")
         rank = models.setdefault(model, len(models))
-        steps = _steps(entry, spec, known[asked], audio.get(file_id_of(entry.path), ""))
+        steps = _steps(entry, spec, known[asked], audio.get(entry.file_id, ""))
         ranked.append((entry.priority, rank, steps))
     ranked.sort(key=lambda each: each[:2])
     return [task for _, _, steps in ranked for task in steps]

@@ -44,6 +44,7 @@ class InputFile:
 
     Args:
         path: Absolute path; bytes that aren't UTF-8 as surrogate escapes.
+        file_id: Its id; follows from the path where it wasn't moved.
         name: What people see: the path below the input folder.
         output: Path of its transcripts below the output folder, without suffix.
         size_bytes: File size; 0 when the file isn't there.
@@ -75,6 +76,11 @@ class InputFile:
     prompt: str | None = None
     missing: bool = False
     extra: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
+    file_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.file_id:
+            object.__setattr__(self, "file_id", file_id_of(self.path))
 
 
 def _parameters(
@@ -93,6 +99,10 @@ def _parameters(
     }
     # Only where it is set, so that batches of earlier versions aren't done again.
     return parameters | ({"preprocess": True} if spec.preprocess else {})
+
+
+def _file_id(entry: InputFile, repeat: int) -> str:
+    return file_id_of(entry.path, repeat) if repeat else entry.file_id
 
 
 def plan_file(
@@ -116,13 +126,14 @@ def plan_file(
     """
     language = entry.language or spec.language
     identity = [entry.size_bytes, entry.mtime_ns, entry.inode, entry.reference, entry.reference_mtime_ns]
-    file_id = file_id_of(entry.path, repeat)
+    file_id = _file_id(entry, repeat)
     return TRANSCRIBE.task(
         TranscribeData(
             file_path=entry.path,
             name=entry.name,
             output=entry.output,
             size_bytes=entry.size_bytes,
+            mtime_ns=entry.mtime_ns,
             language=language,
             reference=entry.reference,
             model=entry.model,
@@ -168,7 +179,7 @@ def plan_chain(
         depends_on: Ids of tasks that must succeed first.
         repeat: How often the same recording was added before.
     """
-    file_id = file_id_of(entry.path, repeat)
+    file_id = _file_id(entry, repeat)
     first = PREPROCESS.task(
         PreprocessData(
             file_path=entry.path,

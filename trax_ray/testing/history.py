@@ -368,6 +368,10 @@ class _Books:
         for task_id in record["task_ids"]:
             if self._find(task_id, "a run was given it as known") is not None:
                 self._members.add(task_id)
+        for described in map(_Task.of, record.get("tasks", ())):
+            known = self._find(described.id, "a run was given it as known, with news")
+            if known is not None:
+                known.fingerprint = described.fingerprint
 
     def _retry_failed(self, record: Record) -> None:
         """What failed is open again; where the journal doesn't say whether it was for good, it may go on either way."""

@@ -21,8 +21,9 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[st
     """The events of giving tasks to the present run.
 
     A task that succeeded or failed is done again only when its fingerprint differs; one that was cancelled, or
-    given up because of another one, always, and one whose file was missing when that is there. What succeeded stays so
-    where its file isn't there any more: it was archived. One that is open in this run already isn't touched.
+    given up because of another one, always; one that failed also where its file was missing and is there, or is
+    elsewhere now. What succeeded stays so where its file isn't there any more: it was archived. One that is open in
+    this run already isn't touched.
 
     Args:
         ledger: What the folder has.
@@ -49,8 +50,21 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[st
     events: list[Event] = []
     for kind, group in groupby(given.values(), key=lambda entry: entry[0]):
         members = tuple(task for _, task in group)
-        events.append(Known(tuple(task.id for task in members)) if kind is Known else kind(members))
+        events.append(_known(ledger, members) if kind is Known else kind(members))
     return events
+
+
+def _known(ledger: Ledger, tasks: tuple[BatchTask, ...]) -> Known:
+    news = (task for task in tasks if _is_news(ledger.records[task.id].task, task))
+    return Known(tuple(task.id for task in tasks), tuple(news))
+
+
+def _is_news(known: BatchTask, given: BatchTask) -> bool:
+    """Whether the recording is elsewhere now, or a time is known that an earlier version didn't note."""
+    if given.data.get("missing") or not is_same_work(known.fingerprint, given.fingerprint):
+        return False
+    moved = known.data.get("file_path") != given.data.get("file_path")
+    return moved or ("-" in given.fingerprint and "-" not in known.fingerprint)
 
 
 def _is_to_do(record: TaskRecord, task: BatchTask, missing: Collection[str]) -> bool:
@@ -63,10 +77,11 @@ def _archived(record: TaskRecord, task: BatchTask) -> bool:
 
 
 def _came_back(record: TaskRecord, task: BatchTask) -> bool:
-    """Its file wasn't there, and is."""
+    """Its file wasn't there, and is; or it is elsewhere now."""
+    path = task.data.get("file_path")
     gone = record.failure is not None and record.failure.code == FailureCode.NOT_FOUND
-    there = bool(task.data.get("file_path")) and not task.data.get("missing")
-    return record.state is TaskState.FAILED and gone and there
+    moved = record.task.data.get("file_path") != path
+    return record.state is TaskState.FAILED and bool(path) and not task.data.get("missing") and (gone or moved)
 
 
 def _left_undone(record: TaskRecord) -> bool:

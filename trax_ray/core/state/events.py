@@ -73,9 +73,15 @@ class Revived:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Tasks that were given to this run and have nothing to do: they ended in an earlier one, unchanged since."""
+    """Tasks that were given to this run and have nothing to do: they ended in an earlier one, unchanged since.
+
+    Args:
+        task_ids: Their ids.
+        tasks: Those of them whose descriptions are new: the recording was moved, or more is known of it.
+    """
 
     task_ids: tuple[str, ...]
+    tasks: tuple[BatchTask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +312,7 @@ def decode_event(record: Mapping[str, Any]) -> tuple[Event, float]:
         values["tasks"] = tuple(decode_task(task) for task in values["tasks"])
     elif kind is Known:
         values["task_ids"] = tuple(values["task_ids"])
+        values["tasks"] = tuple(decode_task(task) for task in values.get("tasks", ()))
     elif kind is Started:
         values["starts"] = tuple((str(task_id), int(attempt)) for task_id, attempt in values["starts"])
     elif kind in (AttemptEnded, Expanded):

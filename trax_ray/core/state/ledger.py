@@ -284,7 +284,10 @@ class Ledger:
         record.story.append((at, cause.value, target.value))
 
     def replace_task(self, record: TaskRecord, task: BatchTask) -> None:
-        """Give an open record another description of its task, as after a change of the input."""
+        """Give a record another description of its task, as after a change of the input.
+
+        One that has ended must weigh the same by it.
+        """
         self.total.reweigh(record, work_of(task))
         self.run.reweigh(record, work_of(task))
         record.task = task

@@ -183,6 +183,8 @@ class BatchState:
         elif isinstance(event, Known):
             for task_id in event.task_ids:
                 self.ledger.give(self.records[task_id])
+            for task in event.tasks:
+                self.ledger.replace_task(self.records[task.id], task)
         elif isinstance(event, InputsClosed):
             self.closed = True
         elif isinstance(event, CoordinatorStarted):
