@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from itertools import groupby
 
 from trax_ray.codes import FailureCode
@@ -55,8 +56,15 @@ def additions(ledger: Ledger, tasks: Iterable[BatchTask], missing: Collection[st
 
 
 def _known(ledger: Ledger, tasks: tuple[BatchTask, ...]) -> Known:
-    news = (task for task in tasks if _is_news(ledger.records[task.id].task, task))
+    pairs = ((ledger.records[task.id].task, task) for task in tasks)
+    news = (_with_news(known, given) for known, given in pairs if _is_news(known, given))
     return Known(tuple(task.id for task in tasks), tuple(news))
+
+
+def _with_news(known: BatchTask, given: BatchTask) -> BatchTask:
+    """The task as it was done, with where its recording is and what tells that from a later state of it."""
+    told = {name: given.data[name] for name in ("file_path", "mtime_ns") if name in given.data}
+    return replace(known, data={**known.data, **told}, fingerprint=given.fingerprint)
 
 
 def _is_news(known: BatchTask, given: BatchTask) -> bool:
