@@ -93,7 +93,7 @@ def create_batch_processor(
     initial_prompt: str | None = None,
     word_timestamps: bool = False,
     task_timeout: float | None = None,
-    grace: float = 2.0,
+    grace: float | None = None,
     start_at: str | None = None,
     only_between: str | None = None,
     preprocess: bool = False,
@@ -124,7 +124,7 @@ def create_batch_processor(
         initial_prompt: Text that primes Whisper models; None for none.
         word_timestamps: Put word times into the JSON transcripts.
         task_timeout: Longest time that one attempt may take, seconds; None sets no limit.
-        grace: Seconds that running attempts are given to end after an `interrupt`.
+        grace: Seconds that running attempts have to end after an `interrupt`; None gives 2, or 10 to paid requests.
         start_at: Start nothing before: `2026-11-21 22:00`, or `22:00` for the next one; None starts at once.
         only_between: Hours of the day in which attempts may start, such as `22:00-06:00`; None for all.
         preprocess: Convert recordings to 16 kHz mono FLAC first, and transcribe that.

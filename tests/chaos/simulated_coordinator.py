@@ -242,7 +242,7 @@ class Coordinator:
         if not self.state.draining or self.state.finished:
             return []
         if self.drained_at is None:
-            self.drained_at = self.world.monotonic + self.world.spec.grace_s
+            self.drained_at = self.world.monotonic + (self.world.spec.grace_s or 0.0)
         if self.attempts and self.world.monotonic < self.drained_at:
             return []
         return [Stopped("signal")]

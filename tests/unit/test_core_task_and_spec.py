@@ -196,7 +196,7 @@ specs = st.builds(
     runner=st.text(min_size=1),
     caller=st.text(min_size=1),
     task_timeout_s=st.none() | st.floats(0.1, 1e6),
-    grace_s=st.floats(0, 1e3),
+    grace_s=st.none() | st.floats(0, 1e3),
     start_at=st.floats(0, 1e10),
     only_between=st.sampled_from(["", "22:00-06:00"]),
     preprocess=st.booleans(),

@@ -100,7 +100,7 @@ CASES: Mapping[str, Case] = {
     ),
     "word_timestamps": Case(("--word-timestamps",), True, True, (), (), ("yes", 1)),
     "task_timeout": Case(("--task-timeout", "90"), 90, 90.0, (0, -1, *NOT_FINITE), ("long",), ("1", True)),
-    "grace": Case((), 5, 5.0, (-1, *NOT_FINITE), (), ("1", True)),
+    "grace": Case(("--grace", "5"), 5, 5.0, (-1, *NOT_FINITE), ("long",), ("1", True)),
     "start_at": Case(
         ("--start-at", "2031-11-21 22:00"),
         "2031-11-21 22:00",

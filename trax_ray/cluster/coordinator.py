@@ -26,7 +26,7 @@ from trax_ray.cluster import failures, remote
 from trax_ray.cluster.attempts import Attempts
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
-from trax_ray.core.policy import admission
+from trax_ray.core.policy import admission, ending
 from trax_ray.core.policy.schedule import parse_hours, waits_until
 from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import BatchSpec
@@ -358,8 +358,9 @@ class Coordinator:
         if not self._state.draining or self._state.finished:
             return []
         if self._drained_at is None:
-            self._drained_at = time.monotonic() + self._spec.grace_s
-        if len(self._attempts) and time.monotonic() < self._drained_at:
+            self._drained_at = time.monotonic()
+        until = self._drained_at + ending.grace_s(self._spec.grace_s, self._attempts.tasks())
+        if len(self._attempts) and time.monotonic() < until:
             return []
         return [Stopped("signal")]
 

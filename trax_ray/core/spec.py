@@ -136,7 +136,8 @@ class BatchSpec:
         runner: `module:function` that makes an attempt; tests put a scripted one here.
         caller: The same for attempts that share a process: a coroutine function.
         task_timeout_s: Longest time that one attempt may take, seconds; None sets no limit.
-        grace_s: After a signal, seconds that running attempts are given before they are cancelled.
+        grace_s: After a signal, seconds that running attempts are given before they are cancelled; None leaves
+            it to what runs, see `trax_ray.core.policy.ending`.
         start_at: Nothing starts before, seconds since the epoch; 0.0 means at once.
         only_between: Daily hours in which attempts may start, `HH:MM-HH:MM` in the coordinator's local time; empty
             means always.
@@ -167,7 +168,7 @@ class BatchSpec:
     runner: str = "trax_ray.kinds.run:run"
     caller: str = "trax_ray.kinds.run:call"
     task_timeout_s: float | None = None
-    grace_s: float = 2.0
+    grace_s: float | None = None
     start_at: float = 0.0
     only_between: str = ""
     preprocess: bool = False
@@ -201,7 +202,10 @@ class BatchSpec:
             f"max_cost_usd (--max-cost): expected 0 or more US dollars, got {self.max_cost_usd}",
         )
         _require(self.vad in VAD_LEVELS, f"vad (--vad): expected {', '.join(VAD_LEVELS)}, got {self.vad}")
-        _require(self.grace_s >= 0, f"expected a grace period of 0 seconds or more, got {self.grace_s}")
+        _require(
+            self.grace_s is None or self.grace_s >= 0,
+            f"grace (--grace): expected a grace period of 0 seconds or more, got {self.grace_s}",
+        )
         _require(self.priority >= 0, f"priority (--priority): expected 0 (first) or more, got {self.priority}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(

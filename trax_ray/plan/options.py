@@ -352,7 +352,14 @@ OPTIONS: tuple[Option, ...] = (
         "task_timeout_s",
         optional=True,
     ),
-    Option("grace", (), float, "Seconds that running attempts are given to end after a signal.", "grace_s"),
+    Option(
+        "grace",
+        ("--grace",),
+        float,
+        "Seconds that running attempts are given to end after a signal.  [default: 2, with paid requests under way 10]",
+        "grace_s",
+        optional=True,
+    ),
     Option(
         "start_at",
         ("--start-at",),
