@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -38,7 +39,7 @@ from trax_ray.errors import BusyError, SetupError
 from trax_ray.gcs import Peer, ask, problem_of
 from trax_ray.places import home, state_folder
 from trax_ray.store import processes as known
-from trax_ray.store.files import ensure_folder, read_regular, write_atomically
+from trax_ray.store.files import ensure_folder, read_regular, shown, write_atomically
 from trax_ray.store.processes import mark_of
 
 __all__ = [
@@ -67,7 +68,10 @@ __all__ = [
     "own_head",
     "ray_folder",
     "reap_orphans",
+    "see_that_ray_can_start",
+    "started_here",
     "unfit_heads",
+    "too_full_for_ray",
     "too_long_for_ray",
     "up",
     "usable_cores",
@@ -77,6 +81,11 @@ logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Tasks return paths and figures, so the object store of a head of ours stays nearly empty."""
+
+FREE_BYTES = 64 * 2**20
+"""Room that a session needs for its logs, about."""
+
+OTHER_FOLDER = "mend that, or set RAY_TMPDIR to another folder"
 
 LOOPBACK = "127.0.0.1"
 
@@ -114,6 +123,21 @@ _SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest name that Ray gives to one, below its folder."""
 
 
+def see_that_ray_can_start() -> None:
+    """Ray takes half a minute over a folder that doesn't do, and doesn't say what is wrong with it.
+
+    Raises:
+        SetupError: Its folder has no room, can't be written to, or has too long a name.
+    """
+    folder = ray_folder()
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    problem = too_long_for_ray(folder) or too_full_for_ray(folder, shutil.disk_usage(existing).free)
+    if not problem and not os.access(existing, os.W_OK | os.X_OK):
+        problem = f"Ray's files would lie in {shown(folder)}, and {shown(existing)} can't be written to: {OTHER_FOLDER}"
+    if problem:
+        raise SetupError(problem)
+
+
 def too_long_for_ray(folder: Path) -> str:
     """Why Ray's sockets can't lie in a folder, and the way out; empty where they can."""
     longest = LONGEST_SOCKET - len(_SOCKET) - 1
@@ -122,6 +146,21 @@ def too_long_for_ray(folder: Path) -> str:
     return (
         f"Ray's files would lie in {folder}, and the system takes no names of sockets that are that long: "
         f"set RAY_TMPDIR to a folder whose name has at most {longest - len('/ray')} bytes, such as /tmp"
+    )
+
+
+def too_full_for_ray(folder: Path, free_bytes: int) -> str:
+    """Why Ray's files have no room in a folder, and the way out; empty where they have.
+
+    Args:
+        folder: The folder.
+        free_bytes: Room on its file system.
+    """
+    if free_bytes >= FREE_BYTES:
+        return ""
+    return (
+        f"Ray's files would lie in {shown(folder)}, where {free_bytes / 2**20:.0f} MB are free and {FREE_BYTES >> 20} "
+        f"needed: {OTHER_FOLDER}"
     )
 
 
@@ -241,6 +280,11 @@ def _note_path(pid: int) -> Path:
     return notes_folder() / f"{pid}.json"
 
 
+def started_here() -> bool:
+    """Whether this process has started a head that lives."""
+    return _note_path(os.getpid()).exists()
+
+
 def own_head() -> list[tuple[int, str]]:
     """The processes of the head that this process has started, as `noted` gives them."""
     try:
@@ -255,7 +299,7 @@ def end_own_head() -> int:
     Returns:
         How many processes were ended.
     """
-    if not _note_path(os.getpid()).exists():
+    if not started_here():
         return 0
     ended = 0
     # All of it descends from this process, and lives: there is nothing to look for, and no time either.
@@ -357,6 +401,7 @@ def _peer(address: Any) -> tuple[str, int] | None:
 
 
 def _start(lean: bool) -> Head:
+    see_that_ray_can_start()
     make_token_private()
     unwanted = {"RAY_ADDRESS", *SECRET_VARIABLES}
     environ = {name: value for name, value in os.environ.items() if name not in unwanted}

@@ -252,6 +252,18 @@ def test_where_ray_keeps_its_sessions(tmp_path: Path, monkeypatch: pytest.Monkey
     assert heads.ray_folder() == Path("/tmp/ray")
 
 
+def test_a_folder_in_which_ray_could_not_start_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    heads.see_that_ray_can_start()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 20)))
+    with pytest.raises(SetupError, match=r"that long: set RAY_TMPDIR"):
+        heads.see_that_ray_can_start()
+    with pytest.raises(SetupError, match="that long"):
+        heads.up()
+    assert not heads.too_full_for_ray(Path("/tmp/ray"), 2**30)
+    assert "where 3 MB are free and 64 needed" in heads.too_full_for_ray(Path("/tmp/ray"), 3 * 2**20)
+
+
 def test_a_head_that_answers(tmp_path: Path) -> None:
     assert heads.live_head() is None
     heads.local_head_note().parent.mkdir()
@@ -324,6 +336,7 @@ class TestAHeadThatStays:
         how("works")
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
+        monkeypatch.setattr(heads, "LONGEST_SOCKET", 1000)  # there are no sockets in it
         yield how
         heads.down(force=True)
 

@@ -123,6 +123,11 @@ def run(command: Command, stdin: bytes | None = None) -> int:
             display.show_result(result, [task.file_id for task in plan.tasks])
             sys.stdout.flush()
         say_the_way_out(result, command.again)
+        if parent.present() and heads.started_here():
+            # All is committed. A head of our own needn't be left, which takes a second or two: it is ended.
+            heads.end_own_head()
+            heads.forget_head()
+            parent.leave(exit_code(result))
 
     limit = found.reason if found else ""
     running = drive(

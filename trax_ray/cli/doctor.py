@@ -30,7 +30,16 @@ from trax_ray.core.spec import DEFAULT_MEMORY_LIMIT_MB, Limits
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.gcs import Found, Peer, ask, problem_of
-from trax_ray.heads import answers, live_head, noted_heads, orphans, ray_folder, too_long_for_ray, usable_cores
+from trax_ray.heads import (
+    answers,
+    live_head,
+    noted_heads,
+    orphans,
+    ray_folder,
+    too_full_for_ray,
+    too_long_for_ray,
+    usable_cores,
+)
 from trax_ray.places import home
 from trax_ray.providers.base import Shutdown
 from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model
@@ -425,7 +434,10 @@ def _check_folder(topic: str, folder: Path) -> Check:
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"\0" * 4096)
-        return check_folder(topic, folder, "", shutil.disk_usage(existing).free)
+        free_bytes = shutil.disk_usage(existing).free
+        if folder == ray_folder() and (problem := too_full_for_ray(folder, free_bytes)):
+            return Check(Verdict.MISSING, topic, problem)
+        return check_folder(topic, folder, "", free_bytes)
     except OSError as error:
         return check_folder(topic, folder, f"{shown(existing)}: {error.strerror or error}", 0)
 

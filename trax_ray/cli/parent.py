@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from trax_ray.cli.exits import EXIT_SETUP, EXIT_STOPPED
 
-__all__ = ["SIGNALS", "leave", "run", "tell"]
+__all__ = ["SIGNALS", "leave", "present", "run", "tell"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a batch."""
@@ -77,12 +77,17 @@ def run(command: Callable[[], object]) -> NoReturn:
     sys.exit(code)
 
 
+def present() -> bool:
+    """Whether this process has such a parent. Batches that Python starts have none."""
+    return _to_parent >= 0
+
+
 def tell(**said: Any) -> None:
     """Tell the parent something: `again`, the command that continues, `output_dir`, or `exit_code`, which is final.
 
-    Nothing happens where there is no parent: batches that Python starts have none.
+    Nothing happens where there is no parent.
     """
-    if _to_parent >= 0:
+    if present():
         with contextlib.suppress(OSError):
             os.write(_to_parent, json.dumps(said).encode("ascii") + b"\n")
 
@@ -119,6 +124,8 @@ class _Parent:
         for number in _heeded():
             signal.signal(number, self._pass_on)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        import psutil  # noqa: F401 - now, while there is nothing else to do: it will be needed
+
         status = self._status()
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -30,6 +30,12 @@ KILL_AFTER_S = 10.0
 """How long a process may go on after its attempt was given up: by force where it answers to nothing else."""
 
 
+SETTLED_S = 0.5
+"""How old an attempt is, unless it has been heard of, before it is cancelled. Ray may give one that it is just about to
+start up as cancelled and run it all the same; when its answer comes it aborts the coordinator's process ("Tried to
+complete task that was not pending")."""
+
+
 @dataclass(slots=True)
 class Running:
     """An attempt that Ray works on. Times are of the monotonic clock, seconds.
@@ -82,6 +88,7 @@ class Attempts:
         self._running: dict[tuple[str, int], Running] = {}
         self._lanes = Lanes(keys)
         self._given_up: list[_GivenUp] = []
+        self._to_cancel: list[Running] = []
         self._node_id = ray.get_runtime_context().get_node_id()
 
     def __len__(self) -> int:
@@ -112,6 +119,7 @@ class Attempts:
         for running in self._running.values():
             self._cancel(running)
         self._running.clear()
+        self._cancel_settled()  # the others end with the coordinator
         self._lanes.close()
 
     def tasks(self) -> list[BatchTask]:
@@ -178,6 +186,7 @@ class Attempts:
         A process that was stopped, or hangs in a system call, wouldn't give one. Should it wake up, its result is
         another attempt's by then, and is dropped.
         """
+        self._cancel_settled()
         now = time.monotonic()
         for running in list(self._running.values()):
             failure = self._overdue(running, now)
@@ -205,8 +214,15 @@ class Attempts:
             self._given_up.append(_GivenUp(running.worker, time.monotonic() + KILL_AFTER_S))
         return running.dispatch, Outcome(failure=failure, ended_at=time.time())
 
+    def _cancel_settled(self) -> None:
+        waiting, self._to_cancel = self._to_cancel, []
+        for running in waiting:
+            self._cancel(running)
+
     def _cancel(self, running: Running) -> None:
-        if running.dispatch.alone:
+        if running.dispatch.alone and running.worker is None and time.monotonic() - running.began_at < SETTLED_S:
+            self._to_cancel.append(running)
+        elif running.dispatch.alone:
             # By force: a decoder or a model in C answers nothing softer. Results are committed whole or not at all.
             ray.cancel(running.handle, force=True)
         else:

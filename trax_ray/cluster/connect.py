@@ -34,11 +34,11 @@ from trax_ray.heads import (
     live_head,
     make_token_private,
     note_head,
+    noted,
     object_store_bytes,
     own_head,
-    ray_folder,
     reap_orphans,
-    too_long_for_ray,
+    see_that_ray_can_start,
     unfit_heads,
 )
 
@@ -106,8 +106,8 @@ def _connect(name: str, address: str | None, lean: bool, memory_limit_mb: int | 
     if address:
         _see_that_it_is_ours_to_join(address)
     else:
-        for noted, problem in unfit_heads():
-            logger.warning("%s was noted as a head of Ray, but %s: a Ray of our own is started", noted, problem)
+        for other, problem in unfit_heads():
+            logger.warning("%s was noted as a head of Ray, but %s: a Ray of our own is started", other, problem)
     common: dict[str, Any] = {
         "job_config": _JobConfig(metadata={"batch": name, "job_name": f"trax-ray {name}"}),
         "log_to_driver": _debugging(),
@@ -121,8 +121,7 @@ def _connect(name: str, address: str | None, lean: bool, memory_limit_mb: int | 
                 with _on_loopback() if _only_on_loopback(address) else contextlib.nullcontext():
                     context: Any = ray.init(address=address, **common)
             else:
-                if problem := too_long_for_ray(ray_folder()):
-                    raise SetupError(problem)
+                see_that_ray_can_start()
                 reap_orphans()
                 make_token_private()
                 context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
@@ -238,16 +237,25 @@ def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: in
     before = set(descendants())
     note_head()
     # `local`, else Ray joins the head that `ray start` noted, which was seen to be dead.
-    with _on_loopback():
-        context: Any = ray.init(
-            address="local",
-            _node_ip_address=LOOPBACK,
-            include_dashboard=not lean,
-            dashboard_host=LOOPBACK,
-            object_store_memory=object_store_bytes(),
-            _memory=min(memory_limit_mb * 2**20, int(total * 0.9)) if memory_limit_mb else None,
-            **common,
-        )
+    try:
+        with _on_loopback():
+            context: Any = ray.init(
+                address="local",
+                _node_ip_address=LOOPBACK,
+                include_dashboard=not lean,
+                dashboard_host=LOOPBACK,
+                object_store_memory=object_store_bytes(),
+                _memory=min(memory_limit_mb * 2**20, int(total * 0.9)) if memory_limit_mb else None,
+                **common,
+            )
+    except BaseException:
+        # Half a head: Ray ends of it what it knows of, which the agents aren't.
+        started = noted(process for process in descendants() if process not in before)
+        members = own_head()
+        _shut_down_at_once()
+        kill_noted({*started, *members})
+        forget_head()
+        raise
     note_head([process for process in descendants() if process not in before], context.address_info["session_dir"])
     return context
 
