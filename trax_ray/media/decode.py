@@ -50,8 +50,10 @@ _GAPLESS_FORMATS = frozenset({"wav", "w64", "aiff", "au", "caf", "flac", "mp3", 
 _FROM_ZERO = ("mov,", "matroska,")
 """Containers whose times begin at 0; in others they begin with the first stream."""
 
-_UNMARKED_FORMATS = frozenset({"ogg", "mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "matroska,webm"})
-"""No header, or not always one, says how long these are."""
+_UNMARKED_FORMATS = frozenset(
+    {"ogg", "mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "matroska,webm", "w64", "caf"}
+)
+"""No header, or not always one, says how long these are, or FFmpeg doesn't tell."""
 
 _PREROLL_S = 2.0
 """Decoded and dropped before a late start: fills the MP3 bit reservoir, AAC's and Opus's overlap and the resampler."""
@@ -489,8 +491,8 @@ class _Decoder:
                 if not is_damage(error, reading=True):
                     raise
                 logger.debug("read error: %s", error)
+                self.damaged += not failed
                 failed += 1
-                self.damaged += 1
 
     def _decoded(self, packet: Any, *, count: bool) -> list[Any]:
         """The frames of one packet; none when it is damaged."""

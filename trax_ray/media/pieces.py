@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO
 
 __all__ = ["WAV_UNKNOWN_BYTES", "Piece", "Slice", "after_id3", "chunks_of_wav", "ends_early", "pieces_of"]
@@ -102,9 +103,16 @@ def pieces_of(path: str) -> tuple[Piece, ...]:
             found = _ogg_pieces(file, size)
         elif head[4:8] == b"ftyp":
             found = _mp4_pieces(file, size)
+        elif head[:4] in (b"FORM", b"riff"):
+            found = list(_sized_pieces(file, size, head[:4]))
         else:
             found = []
     return tuple(found) if 0 < len(found) <= MAX_PIECES else (Piece(0, size),)
+
+
+def _between(starts: list[int], size: int) -> list[Piece]:
+    """Pieces that begin at these bytes; what stands before the first isn't read."""
+    return [Piece(start, end) for start, end in pairwise([*starts, size])]
 
 
 def ends_early(path: str, container: str) -> bool:
@@ -112,10 +120,12 @@ def ends_early(path: str, container: str) -> bool:
 
     Args:
         path: A regular file that can be read.
-        container: FFmpeg's name of its format; one in which no header says how long it is.
+        container: FFmpeg's name of its format; one of which FFmpeg doesn't tell how long a header says that it is.
     """
     with open(path, "rb") as file:  # noqa: PTH123
         size = os.fstat(file.fileno()).st_size
+        if container in ("w64", "caf"):
+            return _stated_size(file, container) > size
         file.seek(max(0, size - _TAIL_BYTES))
         tail = file.read(_TAIL_BYTES)
     if container == "ogg":
@@ -237,7 +247,7 @@ def _ogg_pieces(file: BinaryIO, size: int) -> list[Piece]:
         if first and not begun:
             starts.append(at)
         begun = first
-    return [Piece(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
+    return _between(starts, size)
 
 
 def _is_chained(file: BinaryIO, size: int) -> bool:
@@ -307,4 +317,47 @@ def _mp4_pieces(file: BinaryIO, size: int) -> list[Piece]:
         if name == b"ftyp":
             starts.append(at)
         at += length
-    return [Piece(start, end) for start, end in zip(starts, [*starts[1:], size], strict=True)]
+    return _between(starts, size)
+
+
+# AIFF and Wave64, whose first words are their own length. Source: AIFF 1.3, "FORM"; Sony Wave64, section 2.
+
+
+def _sized_pieces(file: BinaryIO, size: int, magic: bytes) -> Iterator[Piece]:
+    start = 0
+    while start < size:
+        file.seek(start)
+        head = file.read(24).ljust(24, b"\0")
+        if magic == b"FORM":
+            length = 8 + struct.unpack(">I", head[4:8])[0]
+            filled = length + length % 2
+        else:
+            length = struct.unpack("<Q", head[16:])[0]
+            filled = -(-length // 8) * 8
+        # Not all writers fill up.
+        end = next(
+            (start + each for each in (filled, length) if each and _reads(file, start + each, size, magic)), size
+        )
+        yield Piece(start, end)
+        start = end
+
+
+def _reads(file: BinaryIO, at: int, size: int, magic: bytes) -> bool:
+    file.seek(min(at, size))
+    return file.read(len(magic)) == magic
+
+
+def _stated_size(file: BinaryIO, container: str) -> int:
+    """How long a Wave64 or CAF file says it is, 0 where it doesn't. Source: Apple Core Audio Format 1.0, "Chunks"."""
+    if container == "w64":
+        file.seek(16)
+        stated: int = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
+        return stated if stated < 2**62 else 0
+    at = 8
+    for _ in range(_MOST_CHUNKS):
+        file.seek(at)
+        name, length = struct.unpack(">4sq", file.read(12).ljust(12, b"\0"))
+        if name == b"data" or length <= 0:
+            return at + 12 + length if name == b"data" and length > 0 else 0
+        at += 12 + length
+    return 0

@@ -44,6 +44,9 @@ _OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 _DISCARD_ALL = 48
 """AVDISCARD_ALL of libavcodec/defs.h."""
 
+_COUNTED_FORMATS = frozenset({"flac", "aiff", "au", "nistsphere", "tta", "wv", "ape", "tak"})
+"""Their headers say how many samples there are, and FFmpeg believes them."""
+
 _LONG_LOOK = {"analyzeduration": "600000000", "probesize": "100000000"}
 """How far FFmpeg looks for what streams hold: ten minutes or 100 MB in place of five seconds or 5 MB."""
 
@@ -232,7 +235,7 @@ def _declared_s(
         return None if piece.options else _wav_declared_s(path, piece)
     if name == "mp3":
         return duration_s if _has_frame_count(path) else None
-    if name.startswith("mov") or name in ("flac", "aiff", "caf", "w64"):
+    if name.startswith("mov") or name in _COUNTED_FORMATS:
         return duration_s
     if name.startswith("matroska"):
         tag = audio.metadata.get("DURATION", "")
