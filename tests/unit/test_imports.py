@@ -59,6 +59,7 @@ HEAVY = {
     "faster_whisper",
     "huggingface_hub",
     "jiwer",
+    "whisper_normalizer",
     "librosa",
     "numba",
     "numpy",

@@ -42,6 +42,17 @@ def test_a_segment_needs_times_and_text_and_nothing_else() -> None:
     assert (found.confidence, found.avg_logprob, found.words, found.speaker) == (None, None, (), None)
 
 
+@pytest.mark.parametrize(("logprobs", "known"), [((0.0, 0.0), False), ((0.0,), False), ((0.0, -0.4), True)])
+def test_a_confidence_that_is_a_placeholder_is_unknown(logprobs: tuple[float, ...], known: bool) -> None:
+    """Servers that have none write 0.0, which would be 100 % of every word."""
+    segments = [
+        {"start": number, "end": number + 1, "text": "one", "avg_logprob": each} for number, each in enumerate(logprobs)
+    ]
+    found = read({"segments": segments}).segments
+    assert [each.confidence is not None for each in found] == [known] * len(logprobs)
+    assert [each.avg_logprob is not None for each in found] == [known] * len(logprobs)
+
+
 def test_a_text_without_times_gets_those_of_the_speech_that_was_sent() -> None:
     answer = read({"text": "all of it"})
     (found,) = answer.segments

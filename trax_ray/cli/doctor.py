@@ -53,7 +53,7 @@ from trax_ray.providers.weights import (
     embedded_weights,
 )
 from trax_ray.report.text import one_line
-from trax_ray.store.files import shown
+from trax_ray.store.files import absolute, shown
 
 __all__ = ["Check", "Verdict", "examine", "exit_code", "run"]
 
@@ -107,7 +107,7 @@ def run(output_dir: str, address: str | None) -> int:
         The exit code.
     """
     checks = []
-    for check in examine(Path(output_dir).absolute(), address, os.environ, datetime.now(timezone.utc).date()):
+    for check in examine(absolute(output_dir), address, os.environ, datetime.now(timezone.utc).date()):
         print(check.line, flush=True)
         checks.append(check)
     missing = [check.topic for check in checks if check.verdict is Verdict.MISSING]

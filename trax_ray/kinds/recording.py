@@ -16,7 +16,7 @@ from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.core.policy.quality import accuracy_percent
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
-from trax_ray.kinds.accuracy import count_errors, read_reference
+from trax_ray.kinds.accuracy import count_errors, count_errors_normalized, read_reference
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.conversion import convert, converted_audio, holds, known_conversion, private_audio
 from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
@@ -308,13 +308,17 @@ def finished(recording: Recording, transcript: Transcript, *, output: str, refer
         cached: Whether the transcript was there already.
     """
     figures = replace(transcript.figures(), cached=cached, content=recording.content)
-    counted = count_errors(read_reference(reference), transcript.text) if reference else None
+    spoken = read_reference(reference) if reference else ""
+    counted = count_errors(spoken, transcript.text)
     if counted is not None:
+        alike = count_errors_normalized(spoken, transcript.text, transcript.language)
         figures = replace(
             figures,
             wer_errors=counted.errors,
             wer_words=counted.words,
             measured_accuracy=accuracy_percent(counted.errors, counted.words),
+            measured_accuracy_normalized=None if alike is None else accuracy_percent(alike.errors, alike.words),
+            accuracy_unit=counted.unit,
         )
     if transcript.source.file_id != recording.task.file_id:
         figures = replace(figures, duplicate_of=transcript.source.name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trax_ray.core.policy.quality import assess, uncovered
+from trax_ray.core.writing import joined
 from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.media.speech import Segment, Span, Word
 
@@ -76,7 +77,7 @@ class Transcript:
         spans = [(span.start_s + offset_s, span.end_s + offset_s) for span in speech]
         bare = uncovered(spans, [(each.start_s, each.end_s, each.text) for each in segments])
         return cls(
-            text=" ".join(each.text for each in segments),
+            text=joined(each.text for each in segments),
             segments=segments,
             uncovered=tuple(Span(round(start, 3), round(end, 3)) for start, end in bare),
             **fields,
@@ -104,7 +105,7 @@ class Transcript:
         segments = tuple(segment for part in parts for segment in part.segments)
         languages = [part.language for part in parts if part.language]
         return cls(
-            text=" ".join(segment.text for segment in segments),
+            text=joined(segment.text for segment in segments),
             language=max(languages, key=languages.count) if languages else language,
             model=parts[0].model,
             provider=parts[0].provider,
@@ -186,6 +187,8 @@ class Figures:
         wer_errors: Word errors against the reference; None here and below without one.
         wer_words: Words of the reference.
         measured_accuracy: Percent.
+        measured_accuracy_normalized: Percent, where what sounds the same counts as the same: `50` and `fifty`.
+        accuracy_unit: What the errors are counted in: `words`, or `characters` of a script without spaces.
         cost_usd: What this attempt's requests were charged; None where nothing is known.
         content: SHA-256 of the recording, hexadecimal; empty for parts.
     """
@@ -210,6 +213,8 @@ class Figures:
     wer_errors: int | None = None
     wer_words: int | None = None
     measured_accuracy: float | None = None
+    measured_accuracy_normalized: float | None = None
+    accuracy_unit: str | None = None
     cost_usd: float | None = None
     content: str = ""
 

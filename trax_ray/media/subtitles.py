@@ -17,12 +17,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trax_ray.core.spec import OUTPUT_FORMATS
+from trax_ray.core.writing import breakable, is_unspaced, joined, width
 from trax_ray.media.speech import Segment, Word
 
 __all__ = ["MAX_CUE_S", "MAX_LINES", "MAX_LINE_CHARS", "MIN_CUE_MS", "render", "to_cues", "wrapped"]
 
 MAX_LINE_CHARS = 42
 """Characters in a line. Source: Netflix Timed Text Style Guide, English, 2.1; BBC uses 37, EBU 40."""
+
+MAX_WIDE_COLUMNS = 40
+"""Columns in a line of a script without spaces, in which a wide character takes two. Source: Netflix Timed Text Style
+Guides: 16 characters in Chinese, 13 to 20 in Japanese."""
 
 MAX_LINES = 2
 """Lines in a cue. Source: the same."""
@@ -112,29 +117,35 @@ def _spaced(cues: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
 
 
 def wrapped(text: str) -> str:
-    """Break a cue's text into lines of at most `MAX_LINE_CHARS`, as equal as its words allow.
+    """Break a cue's text into lines of at most `MAX_LINE_CHARS` columns, as equal as its words allow.
 
     Args:
         text: One line.
 
     Returns:
-        The same words; lines are parted by a line feed. Words are never broken.
+        The same text; lines are parted by a line feed. Words are never broken; scripts without spaces have lines of at
+        most `MAX_WIDE_COLUMNS`, which may end between any two characters.
     """
-    if len(text) <= MAX_LINE_CHARS:
+    most = _columns(text)
+    if width(text) <= most:
         return text
-    words = text.split(" ")
-    breaks = [(len(" ".join(words[:at])), len(" ".join(words[at:])), at) for at in range(1, len(words))]
-    fitting = [(abs(first - second), at) for first, second, at in breaks if max(first, second) <= MAX_LINE_CHARS]
+    parts = breakable(text)
+    pairs = [("".join(parts[:at]).rstrip(), "".join(parts[at:])) for at in range(1, len(parts))]
+    widths = [(width(first), width(second)) for first, second in pairs]
+    fitting = [(abs(first - second), at) for at, (first, second) in enumerate(widths) if max(first, second) <= most]
     if fitting:
-        at = min(fitting)[1]
-        return " ".join(words[:at]) + "\n" + " ".join(words[at:])
-    lines = [words[0]]
-    for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) <= MAX_LINE_CHARS:
-            lines[-1] += " " + word
+        return "\n".join(pairs[min(fitting)[1]])
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if width((lines[-1] + part).rstrip()) <= most:
+            lines[-1] += part
         else:
-            lines.append(word)
-    return "\n".join(lines)
+            lines.append(part)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(text: str) -> int:
+    return MAX_WIDE_COLUMNS if is_unspaced(text) else MAX_LINE_CHARS
 
 
 def _parts(words: list[Word]) -> Iterator[list[Word]]:
@@ -208,14 +219,11 @@ def _cut_like(text: str, said: Sequence[Word]) -> list[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    """Where a text may be broken: after spaces, and anywhere in a run that is longer than a line (Chinese, Thai)."""
+    """Where a text may be broken: as `breakable` says, and anywhere in another run that is longer than a line."""
     pieces = []
-    for word in text.split(" "):
-        cuts = range(0, len(word), MAX_LINE_CHARS // 2) if len(word) > MAX_LINE_CHARS else (0,)
-        parts = [word[at : at + MAX_LINE_CHARS // 2] if len(word) > MAX_LINE_CHARS else word for at in cuts]
-        parts[-1] += " "
-        pieces += parts
-    pieces[-1] = pieces[-1].rstrip()
+    for part in breakable(text):
+        step = MAX_LINE_CHARS // 2 if len(part.rstrip()) > MAX_LINE_CHARS else len(part)
+        pieces += [part[at : at + step] for at in range(0, len(part), step)]
     return pieces
 
 
@@ -247,7 +255,7 @@ def _json(segments: Sequence[Segment], meta: Mapping[str, Any]) -> str:
                 for word in segment.words
             ]
         rows.append(row)
-    text = " ".join(row["text"] for row in rows)
+    text = joined(row["text"] for row in rows)
     content = {"text": text, "segments": rows, "language": None}
     content |= {key: value for key, value in meta.items() if key not in ("text", "segments")}
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"

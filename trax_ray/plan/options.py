@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from trax_ray.core.policy.schedule import parse_start
@@ -26,7 +25,7 @@ from trax_ray.errors import SetupError, UsageError
 from trax_ray.plan.tasks import MAX_PRIORITY
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.languages import read_language
-from trax_ray.store.files import shown
+from trax_ray.store.files import absolute, shown
 
 __all__ = ["DEFAULT_OUTPUT_DIR", "OPTIONS", "Option", "make_spec", "option"]
 
@@ -171,7 +170,7 @@ def _address(given: str, label: str) -> str:
 
 
 def _folder(given: str, label: str) -> str:
-    return str(Path(_not_empty(given, label)).absolute())
+    return str(absolute(_not_empty(given, label)))
 
 
 def _reference(given: str, label: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trax_ray.codes import FailureCode, WarningCode
@@ -113,10 +113,19 @@ def _segments(
     if isinstance(given, list) and given:
         segments = [segment for each in given if (segment := _segment(each, duration_s, words)) is not None]
         if segments or not text:
-            return tuple(sorted(segments, key=lambda segment: (segment.start_s, segment.end_s))), ()
+            return tuple(
+                sorted(_without_placeholders(segments), key=lambda segment: (segment.start_s, segment.end_s))
+            ), ()
     if not text:
         return (), ()
     return _one_segment(content, text, duration_s, speech), ("segment_times",)
+
+
+def _without_placeholders(segments: Sequence[Segment]) -> Sequence[Segment]:
+    """A log probability of 0.0 everywhere is what servers write that know none: certainty would be a miracle."""
+    if any(segment.avg_logprob is not None and segment.avg_logprob < 0 for segment in segments):
+        return segments
+    return [replace(segment, avg_logprob=None, confidence=None) for segment in segments]
 
 
 def _one_segment(

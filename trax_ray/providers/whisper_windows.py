@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trax_ray.core.writing import joined
 from trax_ray.media.chunking import FRAME, quietest
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span, Word
 
@@ -101,7 +102,7 @@ class Found:
     @property
     def text(self) -> str:
         """All of its words."""
-        return " ".join(piece.text for piece in self.pieces if piece.text)
+        return joined(piece.text for piece in self.pieces if piece.text)
 
 
 def windows_of(audio: Audio, speech: Sequence[Span], *, pause: int = PAUSE) -> list[Window]:

@@ -56,6 +56,8 @@ _FILES = {
     "low_confidence_segments": _INT,
     "wer_errors": _LONG,  # pooled WER: sum(wer_errors) / sum(wer_words)
     "wer_words": _LONG,
+    "measured_accuracy_normalized": _FLOAT,  # percent, where `50` counts as `fifty`; English only
+    "accuracy_unit": _TEXT,  # what wer and accuracies count: words, or characters of a script without spaces
     "duplicate_of": _TEXT,  # name of the input with the same content that was transcribed
     "cached": _BOOL,  # the transcript was there already
     "ended_at": _UTC,

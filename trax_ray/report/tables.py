@@ -283,6 +283,8 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "processing_s": _number(metrics.get("processing_s")),
         "model": _text(metrics.get("model")),
         "measured_accuracy": accuracy_percent(errors, words) if measured is None else measured,
+        "measured_accuracy_normalized": _number(metrics.get("measured_accuracy_normalized")),
+        "accuracy_unit": _text(metrics.get("accuracy_unit")),
         "estimated_accuracy": _number(metrics.get("estimated_accuracy")),
         "wer": word_error_rate(errors, words),
         "speech_s": _number(metrics.get("speech_s")),

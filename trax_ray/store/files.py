@@ -24,6 +24,7 @@ from trax_ray.store import system
 
 __all__ = [
     "Draft",
+    "absolute",
     "bring_to_disk",
     "create_exclusively",
     "ensure_folder",
@@ -82,6 +83,13 @@ _NO_RENAME = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 # What fsync(2) answers for what can't be brought to the disk, on many file systems folders; there is nothing to
 # wait for then.
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF}
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A path from the root, without `..` where that means the same: behind a link it may not."""
+    full = Path(path).absolute()
+    short = Path(os.path.normpath(full))
+    return short if os.path.realpath(short) == os.path.realpath(full) else full
 
 
 def shown(path: str | os.PathLike[str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from trax_ray.core.spec import OUTPUT_FORMATS
+from trax_ray.store.files import absolute
 
 __all__ = ["TABLES", "Layout", "fold", "plan_names"]
 
@@ -42,7 +43,7 @@ class Layout:
     output_dir: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "output_dir", Path(self.output_dir).absolute())
+        object.__setattr__(self, "output_dir", absolute(self.output_dir))
 
     @property
     def private(self) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trax_ray.codes import WarningCode
+from trax_ray.core.writing import units
 
 __all__ = [
     "LOW_CONFIDENCE",
@@ -166,7 +167,7 @@ def assess(
     seconds = sum(weight for weight, _ in known)
     estimated = 100.0 * sum(weight * value for weight, value in known) / seconds if known else None
     low = sum(1 for _, value in known if value < LOW_CONFIDENCE)
-    words = len(text.split())
+    words = len(units(text))
     warnings = set(media_warnings)
     if speech_s <= 0:
         warnings.add(WarningCode.NO_SPEECH)
