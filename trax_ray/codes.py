@@ -187,6 +187,48 @@ class FailureCode(_Code):
         "the service refuses this recording",
         "convert the file, or take another `--model`")
 
+    # Of the web: what a URL leads to
+
+    BAD_URL = ("bad_url", _PERMANENT, _IN_PROCESSING,
+        "no URL of http or https, or one with a password in it",
+        "correct the URL; a login goes into `--cookies FILE`")
+    ADDRESS_REFUSED = ("address_refused", _PERMANENT, _IN_NETWORK,
+        "the URL leads to an address that isn't public, such as this machine or its network",
+        "give `--allow-private-network` where you trust what is fetched")
+    GONE = ("gone", _PERMANENT, _IN_NETWORK,
+        "the recording isn't on the web, or not any more, or is private",
+        "correct the URL, or leave it out")
+    LOGIN_REQUIRED = ("login_required", _PERMANENT, _IN_NETWORK,
+        "the site gives the recording to its members only",
+        "give `--cookies FILE` from a browser that is logged in, then `trax-ray retry-failed`")
+    FORBIDDEN = ("forbidden", None, _IN_NETWORK,
+        "the server refuses to give the recording (HTTP 403); the page is read again once",
+        "see whether a browser gets it; `--cookies FILE` may help")
+    GEO_BLOCKED = ("geo_blocked", _PERMANENT, _IN_NETWORK,
+        "the site doesn't give the recording to this country",
+        "fetch it from elsewhere")
+    LIVE_STREAM = ("live_stream", _PERMANENT, _IN_NETWORK,
+        "a stream that goes on, or hasn't begun",
+        "wait until it is a recording, then `trax-ray retry-failed`")
+    NOTHING_TO_FETCH = ("nothing_to_fetch", _PERMANENT, _IN_NETWORK,
+        "no recording is found at the URL",
+        "name the recording itself, or a newer yt-dlp may know the site")
+    PROTECTED = ("protected", _PERMANENT, _IN_NETWORK,
+        "the recording is encrypted, or can only be fetched by another program",
+        "leave it out")
+    BOT_CHECK = ("bot_check", _CONFIG, _IN_NETWORK,
+        "the site asks whether a person is there",
+        "give `--cookies FILE` from a browser that is logged in, or wait some hours; then run the command again")
+    BAD_CERTIFICATE = ("bad_certificate", _PERMANENT, _IN_NETWORK,
+        "the server's certificate can't be trusted",
+        "see whether the URL and this machine's clock are right")
+    INCOMPLETE = ("incomplete", _TRANSIENT, _IN_NETWORK,
+        "fewer bytes came than the server had said; what came is kept, and the rest is asked for",
+        "see whether a browser gets the whole file")
+    FETCH_FAILED = ("fetch_failed", _TRANSIENT, _IN_NETWORK,
+        "the process that fetches ended without an answer, or yt-dlp failed",
+        "a newer yt-dlp may know the site: `trax-ray doctor` says how old it is")
+
     # Of inputs: what a machine, a process or Ray did
 
     OUT_OF_MEMORY = ("out_of_memory", _RESOURCE, _IN_RESOURCE,

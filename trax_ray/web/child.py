@@ -1,0 +1,217 @@
+"""The process that fetches: yt-dlp as a library, under the guard, for one URL.
+
+It reads one line of JSON, a `Job`, and writes lines of JSON: progress, then a result or an error. It ends when its
+standard input does: whoever started it is gone then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from trax_ray.web.guard import Guard
+from trax_ray.web.job import Entry, Item, Job, Told
+
+__all__ = ["main"]
+
+PROGRESS_EVERY_S = 0.5
+SOCKET_TIMEOUT_S = 20.0
+FRAGMENT_RETRIES = 2
+"""Of one fragment among hundreds, within one attempt: an attempt for each would use up those of the whole."""
+
+_MEMORY_BYTES = 2 << 30
+_NO_SUCH_PROGRAM = "/nonexistent/ffmpeg"
+"""Where yt-dlp looks for ffmpeg, which would fetch by itself: it starts one for what it can't do alone."""
+
+_INFO = (
+    "id",
+    "title",
+    "extractor_key",
+    "webpage_url",
+    "channel",
+    "channel_id",
+    "uploader",
+    "upload_date",
+    "timestamp",
+    "duration",
+    "description",
+    "chapters",
+    "tags",
+    "categories",
+    "availability",
+    "live_status",
+    "view_count",
+    "language",
+    "thumbnail",
+)
+
+
+def main() -> None:
+    """Do the job that standard input names."""
+    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print isn't what we say
+    job = Job.read(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    guard = Guard(Path(job.folder), allow_private_network=job.allow_private_network)
+    _limit()
+    guard.install()
+    try:
+        result = _do(job, told)
+    except Exception as error:  # noqa: BLE001 - the border: every exception becomes a line
+        from trax_ray.web.errors import described
+
+        _tell(told, error=described(error, job, tuple(guard.refused)))
+    else:
+        _tell(told, result=result)
+    told.flush()
+    os._exit(0)  # threads of libraries may be waiting for hosts
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _limit() -> None:
+    """Memory, and no core files."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = _MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MEMORY_BYTES)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _tell(told: TextIO, **line: Any) -> None:
+    told.write(json.dumps(line) + "\n")
+    told.flush()
+
+
+def _do(job: Job, told: TextIO) -> dict[str, Any]:
+    os.chdir(job.folder)
+    if job.task == "list":
+        return _list(job, told)
+    with _yt_dlp(job, told) as ydl:
+        info = ydl.extract_info(job.url, download=False)
+        info = _single(ydl, info)
+        item = Item.of(info, _INFO)
+        if item.live:
+            from trax_ray.web.errors import Live
+
+            raise Live(item.title or job.url, item.live_status)
+        if job.task == "look":
+            return item.to_dict()
+        done = ydl.process_ie_result(info, download=True)
+        (made,) = done["requested_downloads"]
+        return Item.of({**info, **done}, _INFO, file=Path(made["filepath"]).name).to_dict()
+
+
+def _single(ydl: Any, info: Any) -> Any:
+    """The one recording that a page holds; of several, the first: to list them is another job."""
+    while info.get("_type") in ("playlist", "multi_video"):
+        entries = iter(info.get("entries") or ())
+        first = next((entry for entry in entries if entry), None)
+        if first is None:
+            from trax_ray.web.errors import Nothing
+
+            raise Nothing(info.get("webpage_url") or "")
+        info = ydl.process_ie_result(first, download=False)
+    return info
+
+
+def _list(job: Job, told: TextIO) -> dict[str, Any]:
+    """Tell of the recordings that a playlist, channel or page holds, as they are read."""
+    count = 0
+    with _yt_dlp(job, told) as ydl:
+        info = ydl.extract_info(job.url, download=False, process=False)
+        for entry in _entries(ydl, info):
+            if job.max_items is not None and count >= job.max_items:
+                break
+            count += 1
+            _tell(told, entry=entry.to_dict())
+    return {"count": count}
+
+
+def _entries(ydl: Any, info: Any) -> Iterator[Entry]:
+    if info.get("_type") in ("url", "url_transparent"):
+        info = ydl.extract_info(info["url"], download=False, process=False, ie_key=info.get("ie_key"))
+    if info.get("_type") not in ("playlist", "multi_video"):
+        yield Entry.of(info)
+        return
+    for entry in info.get("entries") or ():
+        if not entry:
+            continue
+        if entry.get("_type") in ("playlist", "multi_video"):
+            yield from _entries(ydl, entry)
+        else:
+            yield Entry.of(entry)
+
+
+def _yt_dlp(job: Job, told: TextIO) -> Any:
+    """yt-dlp with what we allow, and nothing else."""
+    os.environ["YTDLP_NO_PLUGINS"] = "1"
+    import yt_dlp
+
+    last_s = 0.0
+
+    def progress(status: dict[str, Any]) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if status.get("status") == "downloading" and now_s - last_s < PROGRESS_EVERY_S:
+            return
+        last_s = now_s
+        total = status.get("total_bytes") or status.get("total_bytes_estimate")
+        _tell(told, progress=Told(int(status.get("downloaded_bytes") or 0), int(total or 0)).to_dict())
+
+    options: dict[str, Any] = {
+        "quiet": True,
+        "noprogress": True,
+        "no_color": True,
+        "logger": _Quiet(),
+        "progress_hooks": [progress],
+        "format": "bestaudio/best",
+        "outtmpl": {"default": "media.%(ext)s"},
+        "noplaylist": True,
+        "extract_flat": "in_playlist",
+        "lazy_playlist": True,
+        "cachedir": False,
+        "updatetime": False,
+        "continuedl": True,
+        "overwrites": False,
+        "retries": 0,
+        "extractor_retries": 0,
+        "file_access_retries": 0,
+        "fragment_retries": FRAGMENT_RETRIES,
+        "skip_unavailable_fragments": False,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "proxy": "",
+        "fixup": "never",
+        "postprocessors": [],
+        "hls_prefer_native": True,
+        "external_downloader": {"default": "native"},
+        "ffmpeg_location": _NO_SUCH_PROGRAM,
+        "js_runtimes": {},
+        "remote_components": [],
+        "enable_file_urls": False,
+        "writethumbnail": False,
+        "usenetrc": False,
+        "geo_bypass": False,
+    }
+    if job.cookies:
+        options["cookiefile"] = job.cookies
+    return yt_dlp.YoutubeDL(options)
+
+
+class _Quiet:
+    """Takes what yt-dlp has to say; what matters comes as an exception."""
+
+    def debug(self, message: str) -> None:
+        pass
+
+    info = warning = error = debug
