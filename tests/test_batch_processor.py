@@ -282,8 +282,8 @@ class TestMixedKinds:
         self, head: object, tmp_path: Path, samples: Path
     ) -> None:
         batch = processor(tmp_path)
-        await batch.add_task(TaskType.DOWNLOAD, {"url": "https://example.org/talk.mp3"})
+        await batch.add_task(TaskType.YOUTUBE, {"url": "https://example.org/talk.mp3"})
         await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(samples / "quiet_room.flac")})
         result = await batch.start()
         assert (result.reason, result.success_count, result.failure_count) == ("parked", 1, 0)
-        assert "download" in result.parked["download"]
+        assert "youtube" in result.parked["youtube"]

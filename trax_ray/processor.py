@@ -98,6 +98,9 @@ def create_batch_processor(
     only_between: str | None = None,
     preprocess: bool = False,
     keep_audio: bool = False,
+    cookies: str | os.PathLike[str] | None = None,
+    keep_media: bool = False,
+    allow_private_network: bool = False,
     lean: bool = False,
 ) -> BatchProcessor:
     """Make a processor for one batch.
@@ -129,6 +132,9 @@ def create_batch_processor(
         only_between: Hours of the day in which attempts may start, such as `22:00-06:00`; None for all.
         preprocess: Convert recordings to 16 kHz mono FLAC first, and transcribe that.
         keep_audio: With `preprocess`: keep the converted audio, in `output_dir/audio`.
+        cookies: File with cookies, in Netscape's format, for recordings that need a login; None for none.
+        keep_media: Keep what was fetched from the web, in `output_dir/media`.
+        allow_private_network: Fetch from this machine and its network too, and not from public addresses only.
         lean: Start a local Ray head without the dashboard.
 
     Raises:

@@ -128,8 +128,8 @@ def test_names_can_not_write_on_the_terminal(folder: Path) -> None:
         (["priority.csv"], 2, "priority.csv, line 2: expected a priority from 0"),
         (["any", "--priority", "-1"], 2, r"priority \(--priority\): expected a number from 0 .first. to"),
         (["any", "--priority", "9999999999"], 2, r"priority \(--priority\): expected a number from 0 .first. to"),
-        (["https://e.org/a"], 3, "URLs aren't in this version yet"),
-        (["url.csv"], 3, "url.csv, line 2: URLs aren't in this version yet"),
+        (["s3://bucket/a"], 3, "only http and https URLs are fetched"),
+        (["url.csv"], 3, "url.csv, line 2: only http and https URLs are fetched"),
     ],
 )
 def test_what_is_refused(folder: Path, given: list[str], code: int, message: str) -> None:
@@ -141,7 +141,7 @@ def test_what_is_refused(folder: Path, given: list[str], code: int, message: str
         "model.csv": "file_name,model\na,\nb,gpx\n",
         "language.csv": "file_name,language\na,de\n",
         "priority.csv": "file_name,priority\na,soon\n",
-        "url.csv": "url\nhttps://e.org/a\n",
+        "url.csv": "url\nftp://e.org/a\n",
         "a": "",
         "b": "",
     }.items():

@@ -114,6 +114,9 @@ CASES: Mapping[str, Case] = {
     ),
     "preprocess": Case(("--preprocess",), True, True, (), (), ("yes", 1)),
     "keep_audio": Case(("--keep-audio",), True, True, (True,), (), ("yes", 1), ("--preprocess",)),
+    "cookies": Case(("--cookies", __file__), __file__, __file__, ("", " ", "/not/there.txt"), (), (5,)),
+    "keep_media": Case(("--keep-media",), True, True, (), (), ("yes", 1)),
+    "allow_private_network": Case(("--allow-private-network",), True, True, (), (), ("yes", 1)),
     "enhance": Case((), None, None, (True,), (), ("yes", 1)),
     "address": Case(
         ("--address", "127.0.0.1:6379"),

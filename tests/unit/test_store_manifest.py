@@ -394,12 +394,54 @@ def test_a_folder_and_a_broken_link_called_like_a_manifest(folder: Path, out: Pa
     assert (relatives(found), found.ignored) == (["d.csv/t.mp3"], 2), "found in a folder it is just another file"
 
 
-def test_urls_are_not_in_this_version(folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "m.csv").write_text("url\nhttps://e.org/a\n")
-    (folder / "list").write_text("s3://bucket/a.wav\n")
-    for named, lists in ((["https://e.org/x?y=[1]"], []), ([str(folder / "m.csv")], []), ([], [str(folder / "list")])):
-        with pytest.raises(SetupError, match="URLs aren't in this version yet"):
+def test_urls_of_the_web_are_recordings(folder: Path, out: Path) -> None:
+    (folder / "m.csv").write_text("url,language,shelf\nhttps://e.org/b?c=[1],de,A7\nhttps://e.org/x.mp3,,\n")
+    (folder / "list").write_text("https://e.org/x.mp3\nhttp://e.org/d%20e.ogg\n")
+    found = scan(["https://e.org/x.mp3", str(folder / "m.csv")], out, lists=[str(folder / "list")])
+    assert [each.path for each in found.found] == [
+        "https://e.org/x.mp3",
+        "https://e.org/b?c=[1]",
+        "http://e.org/d%20e.ogg",
+    ], "each once, whoever names it"
+    assert relatives(found) == ["x.mp3", "e-org-b-c-1.url", "d e.ogg"]
+    assert (found.present, found.ignored) == (3, 0)
+    row = found.found[1].row
+    assert row is not None
+    assert (row.language, row.extra) == ("de", {"shelf": "A7"})
+    plain, page, _ = describe(found.found, taken={})
+    assert (plain.url, plain.file, plain.name, plain.output) == ("https://e.org/x.mp3", "", "x.mp3", "x")
+    assert (page.url, page.name, page.output) == ("https://e.org/b?c=[1]", "e-org-b-c-1", "e-org-b-c-1")
+    assert page.language == "de"
+
+
+def test_what_stands_behind_a_long_url_is_a_name_of_bearable_length(out: Path) -> None:
+    found = scan([f"https://e.org/watch?v={'a' * 500}&list=../../etc"], out)
+    assert relatives(found) == ["e-org-watch-v-" + "a" * 66 + ".url"]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("s3://bucket/a.wav", SetupError, "only http and https URLs are fetched: download s3://bucket/a.wav"),
+        ("file:///etc/passwd", SetupError, "only http and https URLs are fetched"),
+        ("https://me:sesame@e.org/a", UsageError, "name and password"),
+        ("https://", UsageError, "names no host"),
+    ],
+)
+def test_what_is_no_url_of_the_web(folder: Path, out: Path, given: str, error: type[Exception], message: str) -> None:
+    (folder / "list").write_text(f"{given}\n")
+    (folder / "m.csv").write_text(f"url\n{given}\n")
+    for named, lists, where in (
+        ([given], [], ""),
+        ([str(folder / "m.csv")], [], "m.csv, line 2: "),
+        ([], [str(folder / "list")], "list, line 1: "),
+    ):
+        with pytest.raises(error, match=f"{where}.*{message}") as caught:
             scan(named, out, lists=lists)
+        assert "sesame" not in str(caught.value)
+
+
+def test_what_is_there_is_a_file(folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(folder, "http:/x.wav", "c:x.wav")
     monkeypatch.chdir(folder)
     assert relatives(scan(["http://x.wav", "c:x.wav"], out)) == ["x.wav", "c:x.wav"], "what is there is a file"

@@ -148,6 +148,9 @@ class BatchSpec:
         vad: How readily sound counts as speech, of `VAD_LEVELS`; `off` hands all of a recording to the model.
         reference_dir: Absolute path of the folder of reference transcripts, for recordings whose manifest row names
             none; empty for none.
+        allow_private_network: Fetch from any address, and not from public ones only.
+        cookies: Absolute path of a file with cookies for what needs a login; empty for none.
+        keep_media: Keep what was fetched after what needs it is committed, in `OUT/media`.
         priority: Of recordings whose manifest row says nothing else; lower runs first, 0 is the highest.
     """
 
@@ -177,6 +180,9 @@ class BatchSpec:
     max_cost_usd: float | None = None
     vad: str = "normal"
     reference_dir: str = ""
+    allow_private_network: bool = False
+    cookies: str = ""
+    keep_media: bool = False
     priority: int = 0
 
     def __post_init__(self) -> None:

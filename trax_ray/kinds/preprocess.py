@@ -12,6 +12,7 @@ from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.conversion import KIND, convert, holds, key_of, private_audio
+from trax_ray.kinds.fetched import downloaded, fetch_again, media_of
 from trax_ray.store.artifacts import ArtifactStore, hash_of
 from trax_ray.store.layout import Layout
 from trax_ray.store.outputs import Outputs
@@ -24,7 +25,7 @@ class PreprocessData:
     """What a PREPROCESS task is given.
 
     Args:
-        file_path: Absolute path of the recording.
+        file_path: Absolute path of the recording; empty for the one that a task which this one depends on fetched.
         name: What people see.
         output: Path of the FLAC file below the output folder, without suffix. Empty for a private file, which is there
             until the input's transcript is; it isn't made again where its figures are known: who needs it makes it, and
@@ -55,8 +56,13 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     task, data = assignment.task, PREPROCESS.read(assignment.task)
     layout = Layout(Path(assignment.spec.output_dir))
     store = ArtifactStore(layout.artifacts)
-    source = hash_of(Path(data.file_path), layout.hashes)
+    fetched = None if data.file_path else downloaded(assignment)
+    source = hash_of(Path(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
     cached = store.has(key_of(store, source.content))
+    if fetched is not None and not cached:
+        if not source.path.exists():
+            yield from fetch_again(assignment, layout, store, fetched)
+        source = hash_of(source.path, layout.hashes)
     written = Outputs(layout, task.file_id)
     wanted = f"{data.output}.flac"
     if data.output:

@@ -19,6 +19,7 @@ from trax_ray.errors import BusyError, FileError
 from trax_ray.kinds.accuracy import count_errors, count_errors_normalized, read_reference
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.conversion import convert, converted_audio, holds, known_conversion, private_audio
+from trax_ray.kinds.fetched import Downloaded, downloaded, fetch_again, forget_media, media_of
 from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
 from trax_ray.kinds.transcript import Figures, Source, Transcript
 from trax_ray.providers.registry import is_service, revision_of
@@ -112,6 +113,7 @@ class Recording:
         store: Its artifacts.
         name: What people see of the recording.
         hashed: The recording's file as it was when the attempt began.
+        fetched: What is known of it where it was fetched from the web; None for one that is a file of the user's.
         audio: What is decoded in its place, made from it where it is missing; None for the recording itself.
         language: ISO 639-1 code that was asked for; None lets the model detect it.
         model: The speech model.
@@ -123,6 +125,7 @@ class Recording:
     store: ArtifactStore
     name: str
     hashed: Hashed
+    fetched: Downloaded | None
     audio: Path | None
     language: str | None
     model: str
@@ -137,13 +140,15 @@ class Recording:
         """
         spec = assignment.spec
         layout = Layout(Path(spec.output_dir))
-        hashed = hash_of(Path(data.file_path), layout.hashes)
+        fetched = None if data.file_path else downloaded(assignment)
+        hashed = hash_of(Path(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
         return cls(
             assignment=assignment,
             layout=layout,
             store=ArtifactStore(layout.artifacts),
             name=data.name,
             hashed=hashed,
+            fetched=fetched,
             audio=converted_audio(assignment, layout, hashed.content),
             language=data.language or spec.language,
             model=data.model or spec.model,
@@ -198,7 +203,25 @@ class Recording:
         Raises:
             FileError: `changed_while_read`: transient.
         """
-        return unchanged(self.hashed, self.layout.hashes) if self.audio is None else nullcontext()
+        if self.audio is not None:
+            return nullcontext()
+        return unchanged(self.as_it_is_now(), self.layout.hashes)
+
+    def as_it_is_now(self) -> Hashed:
+        """The recording's file; one that was fetched may have been fetched again since the attempt began.
+
+        Raises:
+            FileError: `changed`: permanent, it isn't what was fetched.
+        """
+        if self.fetched is None:
+            return self.hashed
+        hashed = hash_of(self.hashed.path, self.layout.hashes)
+        if hashed.content != self.hashed.content:
+            raise FileError(
+                f"{self.hashed.path} isn't what was fetched: delete it, and run the same command again",
+                code=FailureCode.CHANGED,
+            )
+        return hashed
 
     def kept(self, key: str) -> Transcript | None:
         """The transcript of a key; None where there is none."""
@@ -271,6 +294,12 @@ def _audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tup
     Converted audio that is missing is made here: it goes when its transcript is there, and what then needs it
     again, because an artifact was lost, finds none.
     """
+    if recording.fetched is not None and not recording.hashed.path.exists():
+        lease = yield from _lock(recording, recording.layout.claim(f"-{recording.task.file_id}"))
+        try:
+            yield from fetch_again(recording.assignment, recording.layout, recording.store, recording.fetched)
+        finally:
+            lease.release()
     if recording.audio is None:
         return recording.hashed.path, ()
     made = known_conversion(recording.store, recording.content)
@@ -281,7 +310,7 @@ def _audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tup
     # A file of its own: whoever holds a claim comes here, and the locks of claims may be the same one.
     lease = yield from _lock(recording, recording.layout.claim(f"-{recording.task.file_id}"))
     try:
-        _, converted = yield from convert(recording.store, recording.hashed, private, recording.layout.hashes)
+        _, converted = yield from convert(recording.store, recording.as_it_is_now(), private, recording.layout.hashes)
     finally:
         lease.release()
     return private, converted.media_warnings
@@ -332,6 +361,8 @@ def finished(recording: Recording, transcript: Transcript, *, output: str, refer
         # What can't be deleted takes room, and that is no reason to fail.
         with suppress(OSError):
             private_audio(recording.layout, recording.task.file_id).unlink()
+    if recording.fetched is not None:
+        forget_media(recording.layout, recording.task.file_id)
     return figures
 
 

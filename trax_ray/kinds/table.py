@@ -8,6 +8,7 @@ from typing import Any
 from trax_ray.core.task import ResourceRequest, TaskType
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.chunk import CHUNK
+from trax_ray.kinds.download import DOWNLOAD
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.request import REQUEST
 from trax_ray.kinds.transcribe import TRANSCRIBE
@@ -19,6 +20,7 @@ _ALL: tuple[Kind[Any], ...] = (
     CHUNK,
     REQUEST,
     PREPROCESS,
+    DOWNLOAD,
 )
 
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
@@ -27,7 +29,6 @@ KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 _TO_COME: Mapping[TaskType, str] = {
     TaskType.ENHANCE: "transcript_path",
     TaskType.YOUTUBE: "url",
-    TaskType.DOWNLOAD: "url",
 }
 """Steps that this version knows by name only, and what a call needs: they are planned, and an attempt says so."""
 

@@ -36,7 +36,7 @@ class TranscribeData:
     """What a TRANSCRIBE task is given.
 
     Args:
-        file_path: Absolute path of the recording.
+        file_path: Absolute path of the recording; empty for what a task that this one depends on fetches.
         name: What people see.
         output: Path of its transcripts below the output folder, without suffix; empty writes no files.
         size_bytes: Its size, for the estimate of the time still to go.
@@ -47,6 +47,7 @@ class TranscribeData:
         prompt: Text that primes the model; None takes the batch's.
         extra: What a manifest says besides; the report passes it on.
         missing: It couldn't be looked at when it was planned: it isn't there, or its disk isn't.
+        url: Where it is fetched from; empty for a file.
     """
 
     file_path: str
@@ -60,6 +61,7 @@ class TranscribeData:
     prompt: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     missing: bool = False
+    url: str = ""
 
     @property
     def whole(self) -> Part:

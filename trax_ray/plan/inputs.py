@@ -18,6 +18,7 @@ from trax_ray.plan.manifest import Row, is_manifest, read_bytes_of, read_list, r
 from trax_ray.plan.tasks import InputFile
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
+from trax_ray.web.addresses import checked_url, is_url, name_of_url
 
 __all__ = ["MEDIA_SUFFIXES", "STDIN", "Found", "Scan", "describe", "find_reference", "read_stdin", "scan"]
 
@@ -32,7 +33,7 @@ MEDIA_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 
 STDIN = "-"
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WEB = re.compile(r"\s*https?:", re.IGNORECASE)
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -41,7 +42,7 @@ class Found:
     """A recording that was named or found.
 
     Args:
-        path: Absolute path; bytes that aren't UTF-8 as surrogate escapes.
+        path: Absolute path, bytes that aren't UTF-8 as surrogate escapes; or a URL.
         relative: Path below the folder that was named (for lists and manifests: the folder they lie in; for
             patterns: the last folder before the first wildcard); else the bare name.
         missing: True where there is nothing at this path.
@@ -105,7 +106,7 @@ def scan(
     Raises:
         UsageError: An empty name, a list or manifest that can't be used, two manifest rows that contradict each
             other, or the output folder itself.
-        SetupError: A URL.
+        SetupError: A URL of something else than the web.
     """
     gathering = _Gathering(os.path.realpath(output_dir), read_stdin)
     for given in inputs:
@@ -136,7 +137,9 @@ class _Gathering:
             self.take_list(given)
         elif os.path.lexists(path):
             self._take_path(path)
-        elif _MAGIC.search(given) and not _URL.match(given):
+        elif is_url(given):
+            self._note_url(given)
+        elif _MAGIC.search(given):
             base, matches = _expand(given, self.excluded, self.unreadable)
             wants_manifests = os.path.splitext(given)[1] not in ("", ".*")
             for match in matches:
@@ -146,7 +149,6 @@ class _Gathering:
         elif is_manifest(path):
             self._take_rows(read_manifest(path), os.path.dirname(path))
         else:
-            _refuse_url(given, path, "")
             self._note(path, None)
 
     def take_list(self, given: str) -> None:
@@ -195,8 +197,9 @@ class _Gathering:
         """The rows of a list or a manifest that lies in `base`."""
         for row in rows:
             path = os.path.abspath(os.path.join(base, row.file_name or row.url))
-            _refuse_url(row.url or row.file_name, path, f"{row.where}: ")
-            if not row.settings:
+            if row.url or (is_url(row.file_name) and not os.path.lexists(path)):
+                self._note_url(row.url or row.file_name, self._with_reference(row, base))
+            elif not row.settings:
                 self._take_listed(path, base)
             elif os.path.isdir(path):
                 raise UsageError(f"{row.where}: {shown(path)} is a folder: a row with values names one recording")
@@ -226,20 +229,32 @@ class _Gathering:
         return replace(row, reference=path)
 
     def _note(self, path: str, root: str | None, row: Row | None = None) -> None:
-        known = self.found.get(path)
+        below = root is not None and _is_below(path, root)
+        relative = os.path.relpath(path, root) if below else os.path.basename(path)
+        self._add(Found(path, PurePath(relative), missing=not os.path.lexists(path), row=row))
+
+    def _note_url(self, given: str, row: Row | None = None) -> None:
+        where = f"{row.where}: " if row is not None else ""
+        if not _WEB.match(given):
+            raise SetupError(f"{where}only http and https URLs are fetched: download {shown(given)} and give the file")
+        try:
+            url = checked_url(given)
+        except UsageError as error:
+            raise UsageError(f"{where}{error.message}", code=error.code) from error
+        row = row if row is not None and row.settings else None
+        self._add(Found(url, PurePath(name_of_url(url, MEDIA_SUFFIXES)), row=row))
+
+    def _add(self, found: Found) -> None:
+        """Take a recording, once however often it is named."""
+        known, row = self.found.get(found.path), found.row
         if known is None:
-            below = root is not None and _is_below(path, root)
-            relative = os.path.relpath(path, root) if below else os.path.basename(path)
-            self.found[path] = Found(path, PurePath(relative), missing=not os.path.lexists(path), row=row)
+            self.found[found.path] = found
         elif row is not None and known.row is None:
-            self.found[path] = replace(known, row=row)
+            self.found[found.path] = replace(known, row=row)
         elif row is not None and known.row is not None and row.settings != known.row.settings:
-            raise UsageError(f"{row.where}: {shown(path)} has other values in {known.row.where}: keep one of the two")
-
-
-def _refuse_url(given: str, path: str, where: str) -> None:
-    if _URL.match(given) and not os.path.lexists(path):
-        raise SetupError(f"{where}URLs aren't in this version yet: download {shown(given)} and give the file")
+            raise UsageError(
+                f"{row.where}: {shown(found.path)} has other values in {known.row.where}: keep one of the two"
+            )
 
 
 def _folder_of_list(path: str) -> str:
@@ -362,16 +377,17 @@ def _described(entry: Found, file_id: str, output: str, reference_dir: Path | No
     if reference is None and reference_dir is not None:
         reference = find_reference(reference_dir, entry.relative)
     missing = False
+    url = is_url(entry.path)
     try:
-        status = os.stat(entry.path)
+        status = None if url else os.stat(entry.path)
     except OSError:
         # The attempt will find out what is wrong, and the report will say it.
         missing, identity = True, (0, 0, 0, 0)
     else:
-        identity = (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+        identity = _identity(status)
     return InputFile(
         path=entry.path,
-        name=str(entry.relative),
+        name=str(entry.relative).removesuffix(".url") if url else str(entry.relative),
         output=output,
         size_bytes=identity[0],
         mtime_ns=identity[1],
@@ -387,3 +403,8 @@ def _described(entry: Found, file_id: str, output: str, reference_dir: Path | No
         extra=row.extra,
         file_id=file_id,
     )
+
+
+def _identity(status: os.stat_result | None) -> tuple[int, int, int, int]:
+    """What tells one state of a file from another; what is at a URL only shows when it is fetched."""
+    return (0, 0, 0, 0) if status is None else (status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)

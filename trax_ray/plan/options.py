@@ -180,6 +180,13 @@ def _reference(given: str, label: str) -> str:
     return folder
 
 
+def _cookies(given: str, label: str) -> str:
+    path = Path(_not_empty(given, label)).absolute()
+    if not path.is_file():
+        raise UsageError(f"{label}: there is no file {shown(given)}: save the cookies of a browser that is logged in")
+    return str(path)
+
+
 def _formats(given: Sequence[str], label: str) -> tuple[str, ...]:
     names = [name.strip().lower() for value in given for name in value.split(",")]
     return OUTPUT_FORMATS if "all" in names else tuple(names)
@@ -385,6 +392,30 @@ OPTIONS: tuple[Option, ...] = (
         bool,
         "Convert recordings to 16 kHz mono FLAC first, and transcribe that.",
         "preprocess",
+    ),
+    Option(
+        "cookies",
+        ("--cookies",),
+        str,
+        "File with cookies (Netscape format) for recordings that need a login.",
+        "cookies",
+        optional=True,
+        read=_cookies,
+        metavar="FILE",
+    ),
+    Option(
+        "keep_media",
+        ("--keep-media",),
+        bool,
+        "Keep what was fetched from the web, in OUT/media.",
+        "keep_media",
+    ),
+    Option(
+        "allow_private_network",
+        ("--allow-private-network",),
+        bool,
+        "Fetch from this machine and its network too, and not from public addresses only.",
+        "allow_private_network",
     ),
     Option(
         "keep_audio",

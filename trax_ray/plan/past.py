@@ -33,7 +33,7 @@ class PastInput:
 
     Args:
         file_id: Its id.
-        path: Where it was.
+        path: Where it was: a path, or a URL.
         name: Its path below the folder that was named.
         size_bytes: Its size.
         mtime_ns: Time of its last change; 0 in journals that don't know.
@@ -55,7 +55,7 @@ class PastInput:
         data = record.task.data
         return cls(
             file_id=record.task.file_id,
-            path=str(data.get("file_path", "")),
+            path=str(data.get("file_path") or data.get("url") or ""),
             name=str(data.get("name", "")),
             size_bytes=int(data.get("size_bytes") or 0),
             mtime_ns=int(data.get("mtime_ns") or 0),

@@ -20,15 +20,16 @@ from trax_ray.errors import SetupError, UsageError
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.table import asked_of_a_node, needed_field
 from trax_ray.plan.disk import Room, room_for
-from trax_ray.plan.inputs import Found, Scan, describe, read_stdin, scan
+from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found, Scan, describe, read_stdin, scan
 from trax_ray.plan.models import provider_for, resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
-from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
+from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_download, plan_file, provider_of_download
 from trax_ray.providers.choice import notice
 from trax_ray.providers.languages import read_language
 from trax_ray.providers.registry import is_service, provider_of
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
+from trax_ray.web.addresses import checked_url, name_of_url
 
 __all__ = ["Call", "Plan", "Planner", "make_plan", "with_model"]
 
@@ -162,6 +163,7 @@ class Planner:
         self._past: Past | None = None
         self._given: dict[str, str] = {}
         self._repeats: Counter[str] = Counter()
+        self._fetched: dict[str, str] = {}  # URLs, by the ids of the tasks that were called for to fetch them
 
     @property
     def past(self) -> Past:
@@ -186,6 +188,7 @@ class Planner:
         """Go on after a call: it was taken, and the same one again is another one."""
         self._note(call.steps)
         self._repeats[call.key] += 1
+        self._fetched |= {task.id: task.data["url"] for task in call.steps if task.task_type is TaskType.DOWNLOAD}
 
     def begin_run(self) -> None:
         """What comes now is for another run: the same calls and inputs are the same ones again, as for other processes.
@@ -256,7 +259,8 @@ class Planner:
             UsageError: `data` lacks its key, or a dependency is unknown.
         """
         required = needed_field(task_type)
-        if not data.get(required):
+        fetched = required == "file_path" and any(name in self._fetched for name in depends_on)
+        if not data.get(required) and not fetched:
             raise UsageError(f"a task of the kind {task_type.value} needs data[{required!r}], got {sorted(data)}")
         missing = [name for name in depends_on if name not in self.known]
         if missing:
@@ -285,8 +289,10 @@ class Planner:
         """
         if task_type is TaskType.TRANSCRIBE:
             return self._transcription(spec, data, priority, depends_on)
+        if task_type is TaskType.DOWNLOAD:
+            data = {**data, "url": checked_url(str(data["url"]))}
         call = f"{task_type.value} {sorted(data.items(), key=str)}"
-        found = _found(data["file_path"]) if task_type is TaskType.PREPROCESS else None
+        found = self._recording(data, depends_on) if task_type is TaskType.PREPROCESS else None
         entry = _described(found, priority) if found else None
         task = plan_call(
             task_type,
@@ -295,18 +301,26 @@ class Planner:
             depends_on=depends_on,
             repeat=self._repeats[call],
             spec=spec,
-            provider=task_type.value,
+            provider=provider_of_download(data["url"]) if task_type is TaskType.DOWNLOAD else task_type.value,
             resources=asked_of_a_node(task_type),
             identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
             changed_ns=entry.changed_ns if entry else 0,
         )
+        if task_type is TaskType.DOWNLOAD:
+            task = self._with_media_output(task)
         return Call(call, (self._with_audio_output(task, entry) if entry else task,))
 
     def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
         """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
         output = self._output_of(task.id, PurePath("audio", PurePath(entry.path).name))
-        more: dict[str, Any] = {"file_path": entry.path, "name": entry.name, "output": output}
+        more: dict[str, Any] = {"file_path": entry.file, "name": entry.name, "output": output}
         more |= {"missing": True} if entry.missing else {}
+        return replace(task, data={**task.data, **more})
+
+    def _with_media_output(self, task: BatchTask) -> BatchTask:
+        """Name the file that a DOWNLOAD task which was called for leaves: it is what was wanted."""
+        name = name_of_url(task.data["url"], MEDIA_SUFFIXES)
+        more = {"name": name.removesuffix(".url"), "output": self._output_of(task.id, PurePath("media", name))}
         return replace(task, data={**task.data, **more})
 
     def _output_of(self, each_id: str, relative: PurePath) -> str:
@@ -316,7 +330,7 @@ class Planner:
     def _transcription(
         self, spec: BatchSpec, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]
     ) -> Call:
-        found = _found(data["file_path"])
+        found = self._recording(data, depends_on)
         repeat = self._repeats[found.path]
         (file_id,) = self.past.ids([(found.path, str(found.relative))]).values()
         file_id = file_id_of(found.path, repeat) if repeat else file_id
@@ -331,8 +345,16 @@ class Planner:
             prompt=data.get("prompt"),
         )
         audio = _audio({file_id: entry.output}, spec, self._taken())
-        steps = _steps(entry, spec, _served(entry, spec), audio.get(file_id, ""), depends_on=depends_on, repeat=repeat)
+        served, kept = _served(entry, spec), audio.get(file_id, "")
+        steps = _steps(entry, spec, served, kept, depends_on=depends_on, repeat=repeat, fetched=True)
         return Call(found.path, steps)
+
+    def _recording(self, data: Mapping[str, Any], depends_on: tuple[str, ...]) -> Found:
+        """The recording of a call: the file that it names, else what a task that it depends on fetches."""
+        if data.get("file_path"):
+            return _found(data["file_path"])
+        url = next(self._fetched[name] for name in depends_on if name in self._fetched)
+        return Found(url, PurePath(name_of_url(url, MEDIA_SUFFIXES)))
 
 
 def _audio(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]) -> dict[str, str]:
@@ -436,11 +458,27 @@ def _steps(
     *,
     depends_on: tuple[str, ...] = (),
     repeat: int = 0,
+    fetched: bool = False,
 ) -> tuple[BatchTask, ...]:
-    """The tasks of one recording, in the order in which they run; `audio` is where converted audio goes."""
+    """The tasks of one recording, in the order in which they run.
+
+    Args:
+        entry: The recording.
+        spec: The batch.
+        served: Who transcribes it.
+        audio: Where converted audio goes.
+        depends_on: Ids of tasks that must succeed first.
+        repeat: How often the same recording was added before.
+        fetched: Whether one of those fetches it.
+    """
+    before: tuple[BatchTask, ...] = ()
+    if entry.url and not fetched:
+        media = f"media/{entry.output}" if spec.keep_media else ""
+        before = (plan_download(entry, spec, media, depends_on=depends_on, repeat=repeat),)
+        depends_on = (before[0].id,)
     if not spec.preprocess:
-        return (plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat),)
-    return plan_chain(entry, spec, *served, audio=audio, depends_on=depends_on, repeat=repeat)
+        return (*before, plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat))
+    return *before, *plan_chain(entry, spec, *served, audio=audio, depends_on=depends_on, repeat=repeat)
 
 
 def _shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:

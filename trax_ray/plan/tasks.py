@@ -13,9 +13,12 @@ from typing import Any
 from trax_ray.core.ids import digest, file_id_of, fingerprint_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
+from trax_ray.kinds.download import DOWNLOAD, DownloadData
+from trax_ray.kinds.fetched import host_of
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
 from trax_ray.kinds.table import KINDS
 from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
+from trax_ray.web.addresses import is_url
 
 __all__ = [
     "MAX_PRIORITY",
@@ -23,7 +26,9 @@ __all__ = [
     "Scalar",
     "plan_call",
     "plan_chain",
+    "plan_download",
     "plan_file",
+    "provider_of_download",
 ]
 
 Scalar = str | int | float | bool
@@ -43,7 +48,7 @@ class InputFile:
     """One recording to transcribe.
 
     Args:
-        path: Absolute path; bytes that aren't UTF-8 as surrogate escapes.
+        path: Absolute path, bytes that aren't UTF-8 as surrogate escapes; or a URL.
         file_id: Its id; follows from the path where it wasn't moved.
         name: What people see: the path below the input folder.
         output: Path of its transcripts below the output folder, without suffix.
@@ -81,6 +86,16 @@ class InputFile:
     def __post_init__(self) -> None:
         if not self.file_id:
             object.__setattr__(self, "file_id", file_id_of(self.path))
+
+    @property
+    def url(self) -> str:
+        """Where it is on the web; empty for a file."""
+        return self.path if is_url(self.path) else ""
+
+    @property
+    def file(self) -> str:
+        """Its path; empty for what is on the web."""
+        return "" if is_url(self.path) else self.path
 
 
 def _parameters(
@@ -129,7 +144,8 @@ def plan_file(
     file_id = _file_id(entry, repeat)
     return TRANSCRIBE.task(
         TranscribeData(
-            file_path=entry.path,
+            file_path=entry.file,
+            url=entry.url,
             name=entry.name,
             output=entry.output,
             size_bytes=entry.size_bytes,
@@ -182,7 +198,7 @@ def plan_chain(
     file_id = _file_id(entry, repeat)
     first = PREPROCESS.task(
         PreprocessData(
-            file_path=entry.path,
+            file_path=entry.file,
             name=entry.name,
             output=audio,
             size_bytes=entry.size_bytes // CONVERSIONS_PER_TRANSCRIPTION,
@@ -198,7 +214,39 @@ def plan_chain(
         max_retries=spec.retry.max_retries,
         depends_on=depends_on,
     )
-    return first, plan_file(entry, spec, provider, resources, depends_on=(first.id,), repeat=repeat)
+    # What was fetched for it is what both read.
+    fetched = tuple(each for each in depends_on if entry.url)
+    return first, plan_file(entry, spec, provider, resources, depends_on=(*fetched, first.id), repeat=repeat)
+
+
+def plan_download(
+    entry: InputFile, spec: BatchSpec, media: str, *, depends_on: Sequence[str] = (), repeat: int = 0
+) -> BatchTask:
+    """The task that fetches one recording.
+
+    Args:
+        entry: The recording.
+        spec: The batch.
+        media: Path of media that are kept, below the output folder and without suffix; empty where they aren't.
+        depends_on: Ids of tasks that must succeed first.
+        repeat: How often the same recording was added before.
+    """
+    file_id = _file_id(entry, repeat)
+    return DOWNLOAD.task(
+        DownloadData(url=entry.url, name=entry.name, output=media),
+        id=f"{DOWNLOAD.name}-{file_id}",
+        file_id=file_id,
+        fingerprint=digest([DOWNLOAD.name, media]),
+        priority=entry.priority,
+        max_retries=spec.retry.max_retries,
+        depends_on=depends_on,
+        provider=provider_of_download(entry.url),
+    )
+
+
+def provider_of_download(url: str) -> str:
+    """Who is asked for it: what limits of requests, a breaker and a site's refusals go by."""
+    return f"{DOWNLOAD.name} {host_of(url)}"
 
 
 def plan_call(

@@ -63,6 +63,13 @@ _FILES = {
     "ended_at": _UTC,
     "artifact_key": _TEXT,  # of the transcript
     "uncovered_s": _FLOAT,  # seconds of speech in which no words were recognised
+    "title": _TEXT,  # of a recording of the web, as its site has it; here and below null for files
+    "channel": _TEXT,  # who published it
+    "uploaded_on": _TEXT,  # YYYYMMDD
+    "webpage": _TEXT,
+    "site_id": _TEXT,  # its name at its site
+    "captions": _TEXT,  # languages of the captions that the publisher offers, separated by commas
+    "media_path": _TEXT,  # of what was fetched, below the output folder, where it is kept
 }
 
 _TASKS = {

@@ -174,7 +174,7 @@ def file_row(entry: Entry, ledger: Ledger, text: str | None, extra: Mapping[str,
     if failed is not None:
         row["failed_step"] = _origin(failed, ledger).task.task_type.value
         row |= _failure_columns(failed.failure)
-    row |= _result_columns(entry, missing=text is None)
+    row |= _result_columns(entry, missing=text is None) | _site_columns(entry)
     if extra:
         row |= {extra[name]: _passed_on(value) for name, value in (entry.given("extra") or {}).items()}
     return row
@@ -258,6 +258,21 @@ def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str,
             "warnings": join_warnings(warnings),
             "language": _text(segment.get("language")),
         }
+
+
+def _site_columns(entry: Entry) -> dict[str, Any]:
+    """What its site says of a recording of the web."""
+    fetched = entry.result(TaskType.DOWNLOAD)
+    if fetched is None:
+        return {}
+    metrics = fetched.metrics
+    names = ("title", "channel", "uploaded_on", "webpage", "site_id")
+    captions = ",".join(map(str, metrics.get("captions") or ()))
+    return {
+        **{name: _text(metrics.get(name)) for name in names},
+        "captions": _text(captions),
+        "media_path": _first_output(fetched),
+    }
 
 
 def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:

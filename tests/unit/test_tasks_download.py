@@ -1,0 +1,146 @@
+"""DOWNLOAD, and what reads what it fetched, without Ray: the real yt-dlp and a server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.media_server import Answer, MediaServer
+from trax_ray import BatchSpec
+from trax_ray.core.limits.signals import SignalKind
+from trax_ray.core.task import BatchTask, FailureClass, Outcome, Result
+from trax_ray.kinds.assignment import Assignment
+from trax_ray.kinds.download import DOWNLOAD, DownloadData
+from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
+from trax_ray.kinds.run import make_attempt
+from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
+
+FILE_ID = "0123456789abcdef"
+
+
+@pytest.fixture
+def server() -> Iterator[MediaServer]:
+    with MediaServer() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def talk(samples: Path) -> bytes:
+    return (samples / "talks" / "weather.ogg").read_bytes()
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> BatchSpec:
+    return BatchSpec(output_dir=str(tmp_path / "out"), model="tiny.en", formats=("txt",), allow_private_network=True)
+
+
+def download(server: MediaServer, path: str, output: str = "") -> BatchTask:
+    return DOWNLOAD.task(DownloadData(f"{server.url}{path}", output=output), id="download", file_id=FILE_ID)
+
+
+def attempt(spec: BatchSpec, task: BatchTask, *needed: tuple[BatchTask, Outcome], number: int = 1) -> Outcome:
+    """The outcome of an attempt at a task, which is told what others made."""
+    results = {each.id: Result(made.artifact_key, made.metrics, kind=each.kind) for each, made in needed}
+    *_, outcome = make_attempt(Assignment(spec, task, attempt=number, needed=results))
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def media(spec: BatchSpec) -> list[str]:
+    folder = Path(spec.output_dir, ".trax", "media")
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_chain_hands_on_what_it_made(server: MediaServer, talk: bytes, spec: BatchSpec) -> None:
+    server.answers["/weather.ogg"] = Answer(talk, "audio/ogg")
+    first = download(server, "/weather.ogg")
+    fetched = attempt(spec, first)
+    assert fetched.signal is not None
+    assert fetched.signal.kind is SignalKind.OK
+    assert media(spec) == [f"{FILE_ID}/media.ogg"]
+    second = PREPROCESS.task(PreprocessData(""), id="preprocess", file_id=FILE_ID, depends_on=("download",))
+    converted = attempt(spec, second, (first, fetched))
+    assert converted.failure is None
+    assert converted.metrics["duration_s"] == pytest.approx(9.13, abs=0.01)
+    third = TRANSCRIBE.task(TranscribeData("", output="weather"), id="transcribe", file_id=FILE_ID)
+    made = attempt(spec, third, (first, fetched), (second, converted))
+    assert made.failure is None
+    assert "weather" in Path(spec.output_dir, "weather.txt").read_text()
+    assert media(spec) == [], "they go with the transcript"
+
+    # What is known isn't fetched again, and what lost its media fetches them where it needs them.
+    asked = len(server.asked)
+    assert attempt(spec, first).metrics["cached"] is True
+    assert attempt(spec, third, (first, fetched), (second, converted)).metrics["cached"] is True
+    assert len(server.asked) == asked
+    other = BatchSpec(**{**spec.to_dict(), "chunk_size_s": 600, "vad": "high", "formats": ("txt",)} | _parts(spec))
+    again = attempt(other, third, (first, fetched))
+    assert (again.failure, again.metrics["cached"]) == (None, False)
+    assert len(server.asked) > asked
+    assert media(spec) == []
+
+
+def _parts(spec: BatchSpec) -> dict[str, object]:
+    return {"limits": spec.limits, "retry": spec.retry}
+
+
+def test_what_is_at_the_url_now_is_not_taken_for_what_was_there(
+    server: MediaServer, talk: bytes, spec: BatchSpec, samples: Path
+) -> None:
+    server.answers["/weather.ogg"] = Answer(talk, "audio/ogg")
+    first = download(server, "/weather.ogg")
+    fetched = attempt(spec, first)
+    Path(spec.output_dir, fetched.metrics["media"]).unlink()
+    server.answers["/weather.ogg"] = Answer((samples / "stories" / "the_letter.ogg").read_bytes(), "audio/ogg")
+    task = TRANSCRIBE.task(TranscribeData("", output="weather"), id="transcribe", file_id=FILE_ID)
+    outcome = attempt(spec, task, (first, fetched))
+    assert outcome.failure is not None
+    assert (outcome.failure.code, outcome.failure.failure_class) == ("changed", FailureClass.PERMANENT)
+    assert not Path(spec.output_dir, "weather.txt").exists()
+
+
+def test_media_that_are_wanted_are_kept_and_nothing_of_the_users_is_replaced(
+    server: MediaServer, talk: bytes, spec: BatchSpec
+) -> None:
+    server.answers["/weather.ogg"] = Answer(talk, "audio/ogg")
+    mine = Path(spec.output_dir, "media", "weather.ogg")
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    task = download(server, "/weather.ogg", "media/weather")
+    outcome = attempt(spec, task)
+    assert mine.read_bytes() == b"mine"
+    assert outcome.metrics["outputs"] == ["media/weather.new.ogg"]
+    assert outcome.metrics["kept_outputs"] == ["media/weather.ogg"]
+    assert mine.with_name("weather.new.ogg").read_bytes() == talk
+    asked = len(server.asked)
+    assert attempt(spec, task).metrics["outputs"] == ["media/weather.new.ogg"]
+    assert len(server.asked) == asked, "it is there"
+
+
+def test_a_refusal_is_looked_at_once_more(server: MediaServer, spec: BatchSpec) -> None:
+    server.answers["/talk.ogg"] = Answer(b"no", "text/plain", status=403)
+    task = download(server, "/talk.ogg")
+    for number, expected in ((1, FailureClass.TRANSIENT), (2, FailureClass.PERMANENT)):
+        outcome = attempt(spec, task, number=number)
+        assert outcome.failure is not None
+        assert (outcome.failure.code, outcome.failure.failure_class) == ("forbidden", expected)
+        assert outcome.signal is not None
+        assert outcome.signal.kind is SignalKind.REJECTED, "it says nothing of other recordings of that host"
+
+
+def test_a_host_that_wants_fewer_requests_says_so_of_all(server: MediaServer, spec: BatchSpec) -> None:
+    server.answers["/talk.ogg"] = Answer(b"", "text/plain", status=429, headers={"Retry-After": "9"})
+    outcome = attempt(spec, download(server, "/talk.ogg"))
+    assert outcome.signal is not None
+    assert (outcome.signal.kind, outcome.signal.retry_after_s) == (SignalKind.RATE_LIMITED, 9.0)
+    assert outcome.failure is not None
+    assert outcome.failure.retry_after_s == 9.0
+
+
+def test_what_fails_for_good_leaves_nothing(server: MediaServer, spec: BatchSpec) -> None:
+    outcome = attempt(spec, download(server, "/gone.ogg"))
+    assert outcome.failure is not None
+    assert outcome.failure.code == "gone"
+    assert not list(Path(spec.output_dir, ".trax", "media").iterdir())

@@ -1,0 +1,156 @@
+"""DOWNLOAD: the media of a recording of the web, by yt-dlp, in a process that reaches public addresses only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trax_ray.codes import FailureClass, FailureCode
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind
+from trax_ray.core.task import Failure, Outcome, ResourceRequest, TaskType
+from trax_ray.errors import NetworkError
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.kinds.base import Kind
+from trax_ray.kinds.codec import to_json
+from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder
+from trax_ray.store.artifacts import ArtifactStore, content_hash
+from trax_ray.store.files import bring_to_disk, ensure_folder
+from trax_ray.store.layout import Layout
+from trax_ray.store.outputs import Outputs
+
+__all__ = ["DOWNLOAD", "DownloadData", "make_download", "signal_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadData:
+    """What a DOWNLOAD task is given.
+
+    Args:
+        url: Where the recording is, or the page that shows it.
+        name: What people see; empty for the URL.
+        output: Path of the media below the output folder, without suffix. Empty for private media, which are there
+            until the input's transcript is.
+        size_bytes: What it weighs in the estimate of the time still to go.
+    """
+
+    url: str
+    name: str = ""
+    output: str = ""
+    size_bytes: int = 0
+
+
+def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
+    """Fetch one recording.
+
+    Yields:
+        Progress, then one Outcome whose metrics are a `Downloaded`, with what the host's answer means for the
+        requests after it.
+    """
+    yield Progress(0.0)
+    task, data, spec = assignment.task, DOWNLOAD.read(assignment.task), assignment.spec
+    layout = Layout(Path(spec.output_dir))
+    store = ArtifactStore(layout.artifacts)
+    delivery = _Delivery(layout, data, task.file_id)
+    key, known = known_download(store, data.url)
+    there = None if known is None else delivery.found(known)
+    if there is not None:
+        yield Outcome(artifact_key=key, metrics=to_json(there))
+        return
+    asked = False
+    try:
+        working = download(store, layout, spec, data.url, task.file_id, needed=bool(data.output))
+        while True:
+            try:
+                progress = next(working)
+            except StopIteration as end:
+                key, made = end.value
+                break
+            asked = True
+            yield progress
+    except NetworkError as error:
+        failure = Failure.of(error)
+        if failure.code == FailureCode.FORBIDDEN and assignment.attempt > 1:
+            # The page was read again, which helps where its addresses had run out.
+            failure = replace(failure, failure_class=FailureClass.PERMANENT)
+        if failure.failure_class is FailureClass.PERMANENT:
+            forget_media(layout, task.file_id)
+        yield Outcome(failure=failure, signal=signal_of(failure))
+        return
+    signal = ProviderSignal(kind=SignalKind.OK, status=200) if asked else None
+    yield Outcome(artifact_key=key, metrics=to_json(delivery.deliver(made, cached=not asked)), signal=signal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """Where media go that a user gets."""
+
+    layout: Layout
+    data: DownloadData
+    file_id: str
+
+    def found(self, known: Downloaded) -> Downloaded | None:
+        """What is known of the recording, where its media needn't be fetched; None where they have to be."""
+        wanted, name = self._place(known)
+        if not self.data.output or _holds(self.layout.output_dir / name, known.content):
+            return self._said(known, wanted, name, cached=True)
+        return None
+
+    def deliver(self, made: Downloaded, *, cached: bool) -> Downloaded:
+        """Bring what was fetched to where it belongs."""
+        wanted, name = self._place(made)
+        if self.data.output:
+            target = self.layout.output_dir / name
+            Outputs(self.layout, self.file_id).remember({name: made.content})
+            ensure_folder(target.parent)
+            (media_folder(self.layout, self.file_id) / made.file).replace(target)
+            bring_to_disk(target)
+            forget_media(self.layout, self.file_id)
+        return self._said(made, wanted, name, cached=cached)
+
+    def _place(self, made: Downloaded) -> tuple[str, str]:
+        """The path that is wanted, below the output folder, and the one that it gets."""
+        source = media_folder(self.layout, self.file_id) / made.file
+        if not self.data.output:
+            name = str(source.relative_to(self.layout.output_dir))
+            return name, name
+        wanted = f"{self.data.output}{source.suffix}"
+        place = Outputs(self.layout, self.file_id).place
+        return wanted, place(wanted, lambda path: _holds(path, made.content))
+
+    def _said(self, made: Downloaded, wanted: str, name: str, *, cached: bool) -> Downloaded:
+        outputs = (name,) if self.data.output else ()
+        kept = (wanted,) if name != wanted else ()
+        return replace(made, media=name, outputs=outputs, kept_outputs=kept, cached=cached)
+
+
+def _holds(path: Path, content: str) -> bool:
+    """Whether a file has this content."""
+    return path.is_file() and content_hash(path) == content
+
+
+_KINDS_OF_SIGNALS = {
+    FailureCode.RATE_LIMITED: SignalKind.RATE_LIMITED,
+    FailureCode.SERVER_ERROR: SignalKind.OVERLOADED,
+    FailureCode.CONNECTION: SignalKind.CONNECTION,
+    FailureCode.TIMEOUT: SignalKind.CONNECTION,
+    FailureCode.BOT_CHECK: SignalKind.REFUSED,
+}
+
+
+def signal_of(failure: Failure) -> ProviderSignal:
+    """What a failure says of the host; most speak of one recording only."""
+    kinds = {code.value: kind for code, kind in _KINDS_OF_SIGNALS.items()}
+    kind = kinds.get(failure.code, SignalKind.REJECTED)
+    return ProviderSignal(kind=kind, retry_after_s=failure.retry_after_s)
+
+
+DOWNLOAD = Kind(
+    name=KIND,
+    task_type=TaskType.DOWNLOAD,
+    data=DownloadData,
+    runs=make_download,
+    asks=True,
+    resources=ResourceRequest(num_cpus=0.25, memory_mb=256),
+    needs="url",
+)
