@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,10 @@ from statistics import median
 
 import psutil
 import pytest
-from batch_program import Command, until
+from batch_program import Command, own_ray, until
+
+from tests.conftest import ROOT
+from tests.support.gcs import serving
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -87,3 +93,30 @@ def test_kill_9_of_the_command_ends_the_batch(samples: Path, tmp_path: Path, rec
         assert done.returncode == 0, done.stderr
         assert not command.left()
     record(what="kill -9 of the command", runs=1, seeds="", found="the batch ends with it; the same command continues")
+
+
+def test_neither_python_files_among_recordings_nor_a_stale_note_of_a_head_disturb_it(
+    samples: Path, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    """Ray puts the driver's working folder in front of its workers' path, and joins whatever its note names."""
+    talks, executed = tmp_path / "talks", tmp_path / "executed"
+    talks.mkdir()
+    shutil.copy(samples / "first_test.wav", talks)
+    for name in ("av", "numpy", "psutil", "pyarrow", "pocketsphinx", "soundfile", "setproctitle", "typer"):
+        (talks / f"{name}.py").write_text(
+            f"open({str(executed)!r}, 'a').write(__name__)\nraise ImportError('planted')\n"
+        )
+    own = [sys.executable, "-m", "trax_ray", "batch", ".", "-o", str(tmp_path / "out"), "--lean"]
+    with own_ray(tmp_path) as environ, serving(b"-ERR unknown command\r\n") as address:
+        note = Path(environ["RAY_TMPDIR"], "ray", "ray_current_cluster")
+        note.parent.mkdir()
+        note.write_text(address)
+        environ["PYTHONPATH"] = f":{ROOT}"
+        done = subprocess.run(
+            [*own, "--model", "pocketsphinx"], capture_output=True, text=True, cwd=talks, env=environ, timeout=300
+        )
+    assert done.returncode == 0, done.stderr
+    assert not executed.exists()
+    assert f"{address} was noted as a head of Ray, but what answers there isn't Ray" in done.stderr
+    found = "nothing of it executed; the note is passed over, and said"
+    record(what="Python files beside recordings, a stale note of a head", runs=1, seeds="", found=found)
