@@ -114,8 +114,10 @@ def test_a_child_that_dies_after_its_last_word_has_ended_as_it_said() -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("group", [True, False])
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGTERM, False), (signal.SIGHUP, False)],
+)
 def test_a_signal_reaches_the_child_once(number: signal.Signals, group: bool) -> None:
     body = f"""
 seen = []
