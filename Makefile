@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-pip demo test test-unit test-ray chaos test-chaos lint samples constraints clean
+.PHONY: help install install-dev install-pip demo test test-unit test-ray chaos test-chaos live-servers test-live lint samples constraints clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,18 @@ test-chaos: chaos ## The same
 test-pip: ## The demo on a fresh environment made with venv and pip, as where uv isn't there
 	rm -rf .venv-pip
 	$(MAKE) UV= VENV=.venv-pip DEMO_OUT=demo_output/pip demo
+
+LIVE ?= .live
+
+live-servers: $(BIN)/python ## Install the foreign servers that test-live asks, into .live
+	for server in open-asr-server faster-whisper-server; do \
+		$(PYTHON) -m venv $(LIVE)/$$server && \
+		$(LIVE)/$$server/bin/python -m pip install --quiet --disable-pip-version-check $$server faster-whisper || exit 1; \
+	done
+	npm install --silent --prefix $(LIVE)/aimock @copilotkit/aimock
+
+test-live: $(DEV_STAMP) ## The samples through foreign servers; those that aren't installed are skipped
+	TRAX_RAY_LIVE=$(abspath $(LIVE)) $(BIN)/python -m pytest tests/live
 
 lint: $(DEV_STAMP) ## Types and style
 	$(BIN)/ruff check .

@@ -42,8 +42,9 @@ from trax_ray.media.encode import WAV_BYTES_PER_S, opus
 from trax_ray.media.speech import Span, Word
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.keys import Secret
-from trax_ray.providers.openai import OpenAISpeech, connect, said_in
+from trax_ray.providers.openai import OpenAISpeech, connect
 from trax_ray.providers.openai_models import SHUTDOWNS
+from trax_ray.providers.openai_refusals import said_in
 
 TEXT = "The train leaves at nine. Bring your coat."
 URL = "https://elsewhere.example/v1"
@@ -488,6 +489,12 @@ def test_a_body_that_can_not_be_unpacked_is_a_bad_answer(packing: str, body: byt
     assert code_of(reply) == "bad_answer"
     assert reply.failure is not None
     assert why in reply.failure.message
+
+
+def test_a_key_that_comes_back_as_the_name_of_the_request_is_in_no_signal() -> None:
+    head = HEAD.format(status="200 OK") + f"\nX-Request-Id: {KEY.encode().hex()}\nContent-Length: 16"
+    with raw_server(head, iter([b'{"text": "hello"}'[:16]])) as url:
+        assert ask(url).signal.request_id == "***"
 
 
 @pytest.mark.parametrize("wbits", [31, 15], ids=["gzip", "deflate"])

@@ -8,17 +8,14 @@ exceptions hold the key and don't cross processes, so none leaves this module.
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import json
 import re
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.limits.signals import ProviderSignal, SignalKind
+from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import ProcessingError
 from trax_ray.media.encode import WAV_BYTES_PER_S, wav
@@ -27,6 +24,7 @@ from trax_ray.providers.base import EngineOptions, Reply, ServiceProvider
 from trax_ray.providers.keys import Secret, scrub
 from trax_ray.providers.openai_answers import read_answer
 from trax_ray.providers.openai_models import COMPATIBLE, PRICES, SHUTDOWNS, model_of
+from trax_ray.providers.openai_refusals import is_unreached, judge, said_in, signal_of, was_never_sent, wrong_address
 
 if TYPE_CHECKING:
     import openai
@@ -52,13 +50,6 @@ _NO_OPUS = re.compile(
     re.IGNORECASE,
 )
 """What servers of one's own may say of an upload that they can't read."""
-
-_NO_MODEL = re.compile(r"\bmodels?\b.{0,120}\b(not (exist|found|available)|deprecated|retired)\b", re.IGNORECASE)
-"""What services say of a model that they don't have. DeepSeek says it with a 400: `Model Not Exist`."""
-
-
-_WANTS_HTTPS = re.compile(r"\bhttp request\b.{0,40}\bhttps\b|\bplain http\b.{0,40}\b(https|ssl|tls)\b", re.IGNORECASE)
-"""What servers answer who expect TLS: Go's library, nginx, Apache."""
 
 
 class OpenAIProvider(ServiceProvider):
@@ -234,7 +225,7 @@ class OpenAISpeech:
             language=answer.language,
             made_up=answer.made_up,
             warnings=answer.warnings,
-            signal=_signal("ok", 200, headers, latency_s, price),
+            signal=self._signal("ok", 200, headers, latency_s, price),
         )
 
     def _unusable(self, why: str, code: str, headers: Mapping[str, str], duration_s: float, latency_s: float) -> Reply:
@@ -242,7 +233,7 @@ class OpenAISpeech:
         message = f"the server's answer can't be used: {self._clean(why)}"
         failure = Failure.of(ProcessingError(message, failure_class="transient", code=code))
         price = self._price({}, duration_s)
-        return Reply(failure=failure, signal=_signal("bad_answer", 200, headers, latency_s, price))
+        return Reply(failure=failure, signal=self._signal("bad_answer", 200, headers, latency_s, price))
 
     def _refused(self, error: openai.APIStatusError, latency_s: float) -> Reply:
         status, headers = error.status_code, error.response.headers
@@ -252,9 +243,9 @@ class OpenAISpeech:
             failure = Failure(
                 FailureClass.TRANSIENT, Category.PROCESSING, FailureCode.FORMAT_REFUSED, f"HTTP {status}: {message}"
             )
-            return Reply(failure=failure, signal=_signal("rejected", status, headers, latency_s, None))
-        failure, kind = judge(status, code, message, self.model, NAME)
-        signal = _signal(kind, status, headers, latency_s, None)
+            return Reply(failure=failure, signal=self._signal("rejected", status, headers, latency_s, None))
+        failure, kind = judge(status, code, message, self.model, NAME, PROVIDER.shutdown(self.model))
+        signal = self._signal(kind, status, headers, latency_s, None)
         if failure.failure_class is FailureClass.TRANSIENT and signal.retry_after_s:
             failure = replace(failure, retry_after_s=signal.retry_after_s)
         return Reply(failure=failure, signal=signal)
@@ -284,177 +275,24 @@ class OpenAISpeech:
         else:
             said = self._clean(cause) or type(cause).__name__
             where = self._base_url or "OpenAI"
-            lost = f"nobody answers at {where}" if _is_unreached(cause) else f"the request to {where} was lost"
+            lost = f"nobody answers at {where}" if is_unreached(cause) else f"the request to {where} was lost"
             failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"{lost}: {said}")
-        price = None if wrong or _never_sent(cause) else self._price({}, duration_s)
+        price = None if wrong or was_never_sent(cause) else self._price({}, duration_s)
         kind = "refused" if wrong else "connection"
-        signal = _signal(kind, 0, {}, time.monotonic() - began, price)
-        return Reply(failure=failure, signal=replace(signal, unreached=not wrong and _is_unreached(cause)))
+        signal = self._signal(kind, 0, {}, time.monotonic() - began, price)
+        return Reply(failure=failure, signal=replace(signal, unreached=not wrong and is_unreached(cause)))
+
+    def _signal(
+        self, kind: str, status: int, headers: Mapping[str, str], latency_s: float, price: float | None
+    ) -> ProviderSignal:
+        signal = signal_of(kind, status, headers, latency_s, price)
+        return replace(signal, request_id=self._clean(signal.request_id))
 
     def _price(self, usage: Mapping[str, Any], duration_s: float) -> float | None:
         return PROVIDER.cost_usd(self.model, usage, duration_s, time.time()) if self._priced else None
 
     def _clean(self, what: object) -> str:
         return scrub(" ".join(str(what)[:READ_CHARACTERS].split()), self._key)[:MESSAGE_CHARACTERS]
-
-
-def said_in(body: object) -> tuple[str, str]:
-    """The code and the message in the body of a refusal: OpenAI's form, FastAPI's, or whatever text is there."""
-    if not isinstance(body, dict):
-        return "", str(body or "")
-    code = str(body.get("code") or body.get("type") or "")
-    message = body.get("message") or body.get("detail") or body.get("error") or ""
-    return code, message if isinstance(message, str) else json.dumps(message, default=str)
-
-
-def wrong_address(cause: BaseException) -> str:
-    """Why trying again won't help against an error of the connection; empty where it may."""
-    import httpx2
-
-    if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
-        return "the address can't be asked"
-    seen: BaseException | None = cause
-    while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return "the server's certificate isn't trusted"
-        if isinstance(seen, ssl.SSLError) and seen.reason == "WRONG_VERSION_NUMBER":
-            return "the server doesn't speak https"
-        seen = seen.__cause__ or seen.__context__
-    return ""
-
-
-def _is_unreached(cause: BaseException) -> bool:
-    import httpx2
-
-    return isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
-
-
-def _never_sent(cause: BaseException) -> bool:
-    import httpx2
-
-    return _is_unreached(cause) or isinstance(cause, httpx2.PoolTimeout)
-
-
-def judge(status: int, code: str, message: str, model: str, provider: str) -> tuple[Failure, str]:
-    """What an answer that is no 200 means: for its task, and for the provider.
-
-    Args:
-        status: Of HTTP.
-        code: The server's word for it, such as `insufficient_quota`.
-        message: Its sentence, without secrets.
-        model: What was asked for.
-        provider: Who was asked.
-
-    Returns:
-        The failure, and the kind of signal.
-    """
-    said = f"HTTP {status}: {message}"
-
-    def failure(kind: FailureClass, category: Category, name: FailureCode, text: str = said) -> Failure:
-        return Failure(kind, category, name, text, parks=provider if kind is FailureClass.CONFIG else "")
-
-    if status == 402 or code == "insufficient_quota":
-        text = f"{said}: see to the account's money, and run the same command again"
-        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.NO_CREDIT, text), "refused"
-    if status in (401, 403):
-        text = f"{said}: set a valid key, or see to the account, and run the same command again"
-        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.KEY_REFUSED, text), "refused"
-    if code == "model_not_found" or (status in (400, 404) and _NO_MODEL.search(message)):
-        ended = PROVIDER.shutdown(model)
-        after = f"{model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
-        text = f"{said}: {after or 'take another --model'} with the same `trax-ray batch` command"
-        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.NO_SUCH_MODEL, text), "refused"
-    if status == 400 and _WANTS_HTTPS.search(message):
-        text = f"{said}: the server speaks https: correct --base-url"
-        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, text), "refused"
-    if status in (404, 405):
-        text = f"{said}: nothing is there: correct --base-url; most end in /v1"
-        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, text), "refused"
-    if 300 <= status < 400:
-        text = f"{said}: the server sends requests elsewhere, which aren't followed: correct --base-url"
-        return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.REDIRECTED, text), "refused"
-    if status == 429:
-        return failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.RATE_LIMITED), "rate_limited"
-    if status in (408, 409) or status >= 500:
-        return failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.SERVER_ERROR), "overloaded"
-    if status == 413:
-        text = f"{said}: give a smaller --chunk-size"
-        return failure(FailureClass.PERMANENT, Category.PROCESSING, FailureCode.TOO_LARGE, text), "rejected"
-    return failure(FailureClass.PERMANENT, Category.PROCESSING, FailureCode.REJECTED), "rejected"
-
-
-def _signal(
-    kind: str, status: int, headers: Mapping[str, str], latency_s: float, price: float | None
-) -> ProviderSignal:
-    return ProviderSignal(
-        kind=SignalKind(kind),
-        status=status,
-        retry_after_s=retry_after_s(headers, time.time()),
-        limit_requests=_whole(headers.get("x-ratelimit-limit-requests")),
-        remaining_requests=_whole(headers.get("x-ratelimit-remaining-requests")),
-        reset_requests_s=duration_s(headers.get("x-ratelimit-reset-requests")),
-        limit_tokens=_whole(headers.get("x-ratelimit-limit-tokens")),
-        remaining_tokens=_whole(headers.get("x-ratelimit-remaining-tokens")),
-        reset_tokens_s=duration_s(headers.get("x-ratelimit-reset-tokens")),
-        latency_s=round(latency_s, 4),
-        cost_usd=price,
-        request_id=_name(headers.get("x-request-id")),
-    )
-
-
-def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """What the server asks to wait: milliseconds, seconds, or a date. None where it says nothing that makes sense."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    given = headers.get("retry-after")
-    seconds = _number(given)
-    if seconds is not None or not given:
-        return seconds
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(given).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
-
-
-def duration_s(text: str | None) -> float | None:
-    """A duration as `x-ratelimit-reset-*` writes it: `6m0s`, `1.2s`, `20ms`, `1h2m`, or plain seconds."""
-    if not text:
-        return None
-    plain = _number(text)
-    if plain is not None:
-        return plain
-    total, number = 0.0, ""
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    rest = text.strip()
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        number, rest = rest[:digits], rest[digits:]
-        unit = next((unit for unit in units if rest.startswith(unit)), None)
-        value = _number(number)
-        if unit is None or value is None:
-            return None
-        total += value * units[unit]
-        rest = rest[len(unit) :]
-    return total
-
-
-def _name(text: str | None) -> str:
-    """A server's name for a request; what doesn't look like one is none: the key may be in it."""
-    return text if text and re.fullmatch(r"(req[_-])?[0-9A-Za-z][0-9A-Fa-f-]{7,63}", text) else ""
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value < 1e9 else None
-
-
-def _whole(text: str | None) -> int | None:
-    value = _number(text)
-    return None if value is None else int(value)
 
 
 def _keywords(prompt: str) -> list[str]:
