@@ -596,3 +596,13 @@ class TestNotices:
         assert notices.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
         assert notices.of(replace(running, phase=Phase.PAUSED)) == notices.of(running) == []
         assert notices.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
+
+
+def test_a_batch_that_is_parked_as_a_whole_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    parked = {"*": "/mnt/talks isn't there any more", "openai": "the key is refused"}
+    command.say_the_way_out(BatchResult(parked=parked, reason="parked"), "trax-ray batch x")
+    assert capsys.readouterr().err.splitlines() == [
+        "trax-ray: the batch is parked: /mnt/talks isn't there any more",
+        "trax-ray: openai is parked: the key is refused",
+        "trax-ray: this continues: trax-ray batch x",
+    ]

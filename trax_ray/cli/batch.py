@@ -22,6 +22,7 @@ from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.state.waiting import EVERYTHING
 from trax_ray.errors import BusyError, SetupError, TraxRayError, UsageError
 from trax_ray.plan.inputs import STDIN
 from trax_ray.plan.manifest import read_bytes_of
@@ -388,7 +389,7 @@ def _resume(output_dir: Path) -> str:
 def say_the_way_out(result: BatchResult, again: str) -> None:
     """On stderr: what is parked and why, what is missing, and the command that continues where there is more to do."""
     for provider, reason in result.parked.items():
-        print(f"trax-ray: {provider} is parked: {reason}", file=sys.stderr)
+        print(f"trax-ray: {'the batch' if provider == EVERYTHING else provider} is parked: {reason}", file=sys.stderr)
     if result.report_error:
         print(f"trax-ray: the report couldn't be written: {result.report_error}", file=sys.stderr)
     if result.reason != "complete" or result.report_error:
