@@ -390,3 +390,15 @@ def test_processes_race_for_names(tmp_path: Path) -> None:
         for name in each:
             assert (tmp_path / f"{name:03d}").read_bytes() == b"%d" % number * 1000
     assert len(names(tmp_path)) == count
+
+
+def test_a_path_with_dots_is_shown_as_what_it_is_unless_a_link_makes_it_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert files.absolute("../x") == tmp_path / "a" / "x"
+    assert files.absolute("./x/") == tmp_path / "a" / "b" / "x"
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    through = files.absolute(tmp_path / "link" / ".." / "x")
+    assert os.path.realpath(through) == str(tmp_path / "a" / "x"), "not what lies beside the link"

@@ -213,6 +213,7 @@ def test_accuracy_is_measured_against_a_reference(engine: Echo, spec: BatchSpec,
     reference.write_text(f"{text} and more")
     metrics = attempt(spec, task(samples / "first_test.wav", reference=str(reference))).metrics
     assert (metrics["wer_errors"], metrics["wer_words"]) == (2, len(text.split()) + 2)
+    assert metrics["accuracy_unit"] == "words"
     with pytest.raises(FileError, match="nowhere"):
         attempt(spec, task(samples / "first_test.wav", reference=str(tmp_path / "nowhere.txt")))
 

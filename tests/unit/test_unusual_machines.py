@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.unit.conftest import Journal
 from trax_ray.cli.app import app
+from trax_ray.errors import SetupError
 from trax_ray.heads import LONGEST_SOCKET, ray_folder, too_long_for_ray
 from trax_ray.store import inbox
 from trax_ray.store.layout import Layout
@@ -140,3 +141,19 @@ def test_names_that_the_terminal_can_not_write_are_shown_with_escapes(
         done = trax_ray(*arguments, **encoding)
         assert done.returncode == 0, done.stderr
         assert r"\u4e2d" in done.stdout
+
+
+def test_a_ray_whose_daemons_do_not_come_up_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine; Ray raises a plain Exception then."""
+    from trax_ray.cluster import connect
+
+    def fails(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(connect, "live_head", lambda: None)
+    for name in ("unfit_heads", "reap_orphans", "make_token_private"):
+        monkeypatch.setattr(connect, name, tuple)
+    monkeypatch.setattr(connect, "_start_local_head", fails)
+    with pytest.raises(SetupError, match=r"can't start Ray on this machine: The current node timed out.*doctor"):
+        connect._connect("a test", None, lean=True, memory_limit_mb=None)

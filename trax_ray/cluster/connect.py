@@ -22,7 +22,7 @@ import ray
 from trax_ray import NOT_INSTALLED, __version__
 from trax_ray.cluster.thread import in_ray
 from trax_ray.core.spec import SECRET_VARIABLES
-from trax_ray.errors import SetupError
+from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.gcs import ask, problem_of
 from trax_ray.heads import (
     LOOPBACK,
@@ -125,7 +125,9 @@ def _connect(name: str, address: str | None, lean: bool, memory_limit_mb: int | 
                 reap_orphans()
                 make_token_private()
                 context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+    except TraxRayError:
+        raise
+    except Exception as error:  # Ray raises plain ones too, as where its daemons don't come up in time
         reason = " ".join(str(error).split())[:300]
         raise SetupError(
             f"can't connect to Ray at {address}: {reason}: is the cluster up, and RAY_ADDRESS right?"
