@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientError, ClientSession, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from tests.support.speech_server import hearing
 from tests.support.speech_server.wire import parse_form
@@ -133,7 +133,7 @@ class Line:
         self.most = max(self.most, self._now)
         try:
             async with (
-                ClientSession(auto_decompress=False) as session,
+                ClientSession(auto_decompress=False, timeout=ClientTimeout(total=None)) as session,
                 session.post(
                     self.target + request.path,
                     data=body,
