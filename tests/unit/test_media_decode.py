@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from trax_ray.errors import FileError, MediaError, ProcessingError, TraxRayError
-from trax_ray.media import decode, source
+from trax_ray.media import decode, decoder, source
 
 BROKEN = Path(os.environ.get("TRAX_RAY_SPEECH_DIR", Path(__file__).parents[3] / "shared" / "speech")) / "broken"
 
@@ -90,13 +90,13 @@ class TestChunks:
     ) -> None:
         path = write(folder / f"late.{suffix}", sweep(40.0, 16_000), 16_000)
         counts: list[int] = []
-        original = decode._Decoder._decoded
+        original = decoder.Decoder._decoded
 
-        def counted(self: decode._Decoder, packet: object, *, count: bool) -> list:
+        def counted(self: decoder.Decoder, packet: object, *, count: bool) -> list:
             counts.append(1)
             return original(self, packet, count=count)
 
-        monkeypatch.setattr(decode._Decoder, "_decoded", counted)
+        monkeypatch.setattr(decoder.Decoder, "_decoded", counted)
         decode.read(path)
         whole = len(counts)
         counts.clear()
@@ -201,7 +201,7 @@ class TestProbe:
         def never(*_: object, **__: object) -> list:
             raise AssertionError("decoded")
 
-        monkeypatch.setattr(decode._Decoder, "_decoded", never)
+        monkeypatch.setattr(decoder.Decoder, "_decoded", never)
         assert decode.probe(path).codec == "flac"
 
 
@@ -347,7 +347,7 @@ class TestErrors:
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(decode._Decoder, "_decoded", fail)
+        monkeypatch.setattr(decoder.Decoder, "_decoded", fail)
         assert self.code(path) == (ProcessingError, "decoder_bug", "transient")
 
     def test_sample_rates_beyond_reason(self, tmp_path: Path) -> None:

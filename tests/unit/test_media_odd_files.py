@@ -452,6 +452,23 @@ def with_serial(data: bytes, serial: int) -> bytes:
 
 
 class TestAnyBytes:
+    def test_a_stream_that_appears_in_the_middle_ends_nothing(self, tmp_path: Path) -> None:
+        """PyAV says IndexError. Source: Adobe's Video File Format 10.1, "FLV tags"."""
+        _, packets = packets_of(np.resize(speech(), 6 * 44_100), "libmp3lame", 44_100)
+        path = mux(tmp_path / "talk.flv", packets, "libmp3lame", 44_100)
+        whole = decode.read(path)
+        data = bytearray(path.read_bytes())
+        at, tags = 13, []
+        while at + 11 < len(data):
+            tags.append(at)
+            at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+        middle = tags[len(tags) // 2]
+        data[middle], data[middle + 11] = 9, 0x12  # a picture, where sound was
+        path.write_bytes(data)
+        audio, warnings = decoded(path)
+        assert abs(len(audio) - len(whole)) < 1_600
+        assert warnings <= {"damaged_frames"}
+
     @pytest.mark.parametrize("suffix", ["wav", "ogg", "opus", "m4a", "aiff", "mka", "mp3", "flac"])
     def test_headers_that_were_altered_give_audio_or_one_of_our_errors(self, tmp_path: Path, suffix: str) -> None:
         made = write(tmp_path / f"made.{suffix}", sweep(8.0, 48_000), 48_000).read_bytes()

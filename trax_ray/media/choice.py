@@ -245,7 +245,7 @@ def _heard(container: Any, tracks: Sequence[Any], length_s: float) -> dict[int, 
             passed = [each.passed_s for each in heard.values()]
             if min(passed) >= length_s or max(passed) >= _PATIENCE * length_s:
                 break
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, IndexError) as error:
         logger.debug("listened up to a read error: %s", error)
     return heard
 
