@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.live.servers import Line, asked_of, free_port, hub_cache, node, program, running, weights
+from tests.live.servers import USD_A_MINUTE, Line, asked_of, free_port, hub_cache, node, program, running, weights
 from tests.ray.batches import command_line
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("head")]
@@ -86,7 +86,8 @@ def test_faster_whisper_server_and_what_it_would_cost(samples: Path, tmp_path: P
     ):
         ran = batch(samples, tmp_path, line, "whisper-1", "--max-cost", "1")
     expect_right(ran, line)
-    assert ran.run["cost_usd"] == pytest.approx(line.usd, rel=0.02, abs=0.001)
+    begun_seconds_usd = SPOKEN * USD_A_MINUTE / 60
+    assert ran.run["cost_usd"] == pytest.approx(line.usd, abs=begun_seconds_usd)
 
 
 def test_aimock_with_faults_of_its_own(samples: Path, tmp_path: Path) -> None:
