@@ -64,24 +64,25 @@ Answers = Mapping[str, "Answer | Callable[[Asked], Answer]"]
 
 
 class MediaServer:
-    """Serves on 127.0.0.1, in a thread.
+    """Serves in a thread.
 
     Args:
         answers: By path; what isn't there is a 404. A function may look at the request, and at `asked`.
         port: 0 for any.
+        host: Address on which it listens.
     """
 
-    def __init__(self, answers: Answers | None = None, *, port: int = 0) -> None:
+    def __init__(self, answers: Answers | None = None, *, port: int = 0, host: str = "127.0.0.1") -> None:
         self.answers: dict[str, Answer | Callable[[Asked], Answer]] = dict(answers or {})
         self.asked: list[Asked] = []
-        self._port = port
+        self._port, self._host = port, host
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._end: asyncio.Event | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     def bytes_sent(self, path: str) -> int:
         """Of all bodies of answers at that path."""
@@ -107,7 +108,7 @@ class MediaServer:
         application.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self._port)
+        site = web.TCPSite(runner, self._host, self._port)
         await site.start()
         self._port = runner.addresses[0][1]
         ready.set()

@@ -74,6 +74,8 @@ def test_what_a_status_means(status: int, code: str, failure_class: str) -> None
         ("[x] a: This video is DRM protected", "protected", "permanent"),
         ("ERROR: \r[download] Got error: 10 bytes read, 13538 more expected", "incomplete", "transient"),
         ("[download] Got error: HTTP Error 404: Not Found. Giving up after 2 retries", "gone", "permanent"),
+        ("No connection adapters were found for 'file:///etc/passwd'", "address_refused", "permanent"),
+        ('RTMP download detected but "rtmpdump" could not be run', "protected", "permanent"),
         ("Read timed out.", "timeout", "transient"),
         ("something that nobody has seen", "fetch_failed", "transient"),
     ],
