@@ -64,6 +64,7 @@ class Money:
     @contextmanager
     def running(self) -> Iterator[psutil.Popen]:
         """The command, with a Ray of its own; nothing is left of it."""
+        until(lambda: self._server.ledger.in_flight == 0, what="the end of what an earlier run asked for")
         with own_ray(self._folder) as environ, (self._folder / "stderr").open("a") as stderr:
             environ = environ | {"OPENAI_API_KEY": KEY}
             process = psutil.Popen(self._command, stdout=subprocess.DEVNULL, stderr=stderr, env=environ)
@@ -97,7 +98,7 @@ class Money:
         said = json.loads((self.out / "report" / "run.json").read_text())["cost_usd"]
         assert paid <= said + SMALL_USD, "all that was paid is in the report"
         assert said <= CAP_USD + SMALL_USD, "and that keeps to the cap"
-        assert not check(self.out).problems
+        assert not check(self.out, ended=False).problems
         assert len(list(self.out.glob("*.txt"))) < CLIPS, "the money sufficed for some"
         sums = f"{paid:.4f} $ in the server's ledger, {said:.4f} $ in the report, cap {CAP_USD} $"
         return f"{len(self.requests)} requests; {sums}"
