@@ -326,8 +326,8 @@ class Command:
 
     def driver(self) -> psutil.Process:
         """The process that is connected to Ray: the command's child."""
-        (child,) = psutil.Process(self.process.pid).children()
-        return child
+        # Others become its children when their parents have ended.
+        return min(psutil.Process(self.process.pid).children(), key=lambda child: child.pid)
 
     def signalled(self, number: signal.Signals, *, group: bool = False) -> float:
         """Send a signal and wait until no process of the run is left; how long that took, seconds.

@@ -18,7 +18,7 @@ from typing import Any
 
 from trax_ray import heads
 from trax_ray.cli import display, parent, recorded
-from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error
+from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error, write_report_anyway
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
@@ -140,6 +140,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
         raise
     except TraxRayError as error:
         say_error(error)
+        write_report_anyway(str(layout.output_dir))
         _say_what_continues(command.again)
         return EXIT_SETUP
     show(result)

@@ -1,4 +1,4 @@
-"""Exit codes of `trax-ray`, and how an error is said."""
+"""Exit codes of `trax-ray`, how an error is said, and what is left to do after one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trax_ray.errors import TraxRayError
 
-__all__ = ["EXIT_DEFECT", "EXIT_FAILED", "EXIT_SETUP", "EXIT_STOPPED", "EXIT_USAGE", "say_error"]
+__all__ = ["EXIT_DEFECT", "EXIT_FAILED", "EXIT_SETUP", "EXIT_STOPPED", "EXIT_USAGE", "say_error", "write_report_anyway"]
 
 EXIT_FAILED = 1
 """Some input failed for good."""
@@ -32,3 +32,19 @@ def say_error(error: TraxRayError) -> None:
 
     # Messages hold names, and names may hold line ends and what moves a terminal's cursor.
     print(f"trax-ray: {one_line(error.message)}", file=sys.stderr, flush=True)
+
+
+def write_report_anyway(output_dir: str) -> None:
+    """Write the report of a batch that has come to a bad end, from its journal, which holds all that had happened."""
+    from pathlib import Path
+
+    from trax_ray.errors import TraxRayError
+    from trax_ray.report.write import write_report
+    from trax_ray.store.layout import Layout
+
+    if not Layout(Path(output_dir)).journal.exists():
+        return
+    try:
+        write_report(output_dir, final=True)
+    except TraxRayError as error:
+        print(f"trax-ray: the report couldn't be written: {error.message}", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from trax_ray.cli.exits import EXIT_SETUP, EXIT_STOPPED
+from trax_ray.cli.exits import EXIT_SETUP, EXIT_STOPPED, write_report_anyway
 
 __all__ = ["SIGNALS", "leave", "present", "run", "tell"]
 
@@ -168,7 +168,7 @@ class _Parent:
         if not self._signals:
             _say(f"the batch's process was ended {how}, by Ray, which may have lost its head, or by somebody else")
         if "output_dir" in said:
-            _write_report(said["output_dir"])
+            write_report_anyway(said["output_dir"])
         _say(f"this continues: {said.get('again') or _own_command()}")
         return EXIT_STOPPED if self._signals else EXIT_SETUP
 
@@ -184,17 +184,6 @@ def _own_command() -> str:
 def _heeded() -> list[signal.Signals]:
     """Those of the signals that nobody has had ignored, as `nohup` does."""
     return [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-
-
-def _write_report(output_dir: str) -> None:
-    """From the journal, which holds all that had happened."""
-    from trax_ray.errors import TraxRayError
-    from trax_ray.report.write import write_report
-
-    try:
-        write_report(output_dir, final=True)
-    except TraxRayError as error:
-        _say(f"the report couldn't be written: {error.message}")
 
 
 def _end_descendants() -> None:
