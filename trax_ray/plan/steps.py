@@ -1,0 +1,126 @@
+"""The steps of a recording: which tasks they are, who does them, and in which order recordings are begun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+
+from trax_ray.core.spec import BatchSpec
+from trax_ray.core.task import BatchTask, ResourceRequest
+from trax_ray.errors import SetupError, UsageError
+from trax_ray.kinds.preprocess import PREPROCESS
+from trax_ray.plan.inputs import Found
+from trax_ray.plan.models import provider_for
+from trax_ray.plan.tasks import InputFile, plan_chain, plan_download, plan_file
+from trax_ray.providers.registry import provider_of
+from trax_ray.store.layout import plan_names
+
+__all__ = ["audio_outputs", "in_order", "served_by", "shutdowns", "steps_of", "unused_variables"]
+
+
+def audio_outputs(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]) -> dict[str, str]:
+    """Where converted audio that is kept goes: paths below the output folder, without suffix, by file id.
+
+    Args:
+        outputs: The names of the transcripts, by file id.
+        spec: The batch; where nothing is converted, or kept, there are none.
+        taken: The names that outputs had before, as of `Past.outputs`.
+    """
+    if not spec.preprocess or not spec.keep_audio:
+        return {}
+    # By the id of the task that makes it: audio that was asked for from Python keeps its name and isn't overwritten.
+    makers = {each: f"{PREPROCESS.name}-{each}" for each in outputs}
+    wanted = [(makers[each], PurePath("audio", f"{output}.flac")) for each, output in outputs.items()]
+    names = plan_names(wanted, taken)
+    return {each: names[maker] for each, maker in makers.items()}
+
+
+_Served = tuple[str, ResourceRequest]
+"""Name of the provider of a model, and what an attempt asks of a node."""
+
+
+def in_order(
+    found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec, audio: Mapping[str, str]
+) -> list[BatchTask]:
+    """The tasks of the recordings, those that run first first: the queue in memory is bounded.
+
+    Within a priority those of one model follow each other, so that it is loaded seldom.
+
+    Raises:
+        UsageError: A model that nobody has, or a language that it doesn't speak; names the manifest's row.
+        SetupError: A model whose key is missing.
+    """
+    known: dict[tuple[str, str | None, bool], _Served] = {}
+    models: dict[str, int] = {}
+    ranked: list[tuple[int, int, tuple[BatchTask, ...]]] = []
+    for given, entry in zip(found, entries, strict=True):
+        model = entry.model or spec.model
+        asked = model, entry.language or spec.language, bool(entry.prompt or spec.initial_prompt)
+        if asked not in known:
+            blamed = given.row if entry.model or entry.language or entry.prompt else None
+            known[asked] = served_by(entry, spec, blamed.where if blamed else "")
+        rank = models.setdefault(model, len(models))
+        steps = steps_of(entry, spec, known[asked], audio.get(entry.file_id, ""))
+        ranked.append((entry.priority, rank, steps))
+    ranked.sort(key=lambda each: each[:2])
+    return [task for _, _, steps in ranked for task in steps]
+
+
+def served_by(entry: InputFile, spec: BatchSpec, where: str = "") -> _Served:
+    """Who transcribes a recording; `where` is what is blamed where nobody can."""
+    model = entry.model or spec.model
+    try:
+        provider = provider_for(model, spec, language=entry.language, prompt=entry.prompt)
+    except (UsageError, SetupError) as error:
+        if not where:
+            raise
+        raise type(error)(f"{where}: {error.message}", code=error.code) from error
+    return provider.name, provider.resources(model)
+
+
+def steps_of(
+    entry: InputFile,
+    spec: BatchSpec,
+    served: _Served,
+    audio: str,
+    *,
+    depends_on: tuple[str, ...] = (),
+    repeat: int = 0,
+    fetched: bool = False,
+) -> tuple[BatchTask, ...]:
+    """The tasks of one recording, in the order in which they run.
+
+    Args:
+        entry: The recording.
+        spec: The batch.
+        served: Who transcribes it.
+        audio: Where converted audio goes.
+        depends_on: Ids of tasks that must succeed first.
+        repeat: How often the same recording was added before.
+        fetched: Whether one of those fetches it.
+    """
+    before: tuple[BatchTask, ...] = ()
+    if entry.url and not fetched:
+        media = f"media/{entry.output}" if spec.keep_media else ""
+        before = (plan_download(entry, spec, media, depends_on=depends_on, repeat=repeat),)
+        depends_on = (before[0].id,)
+    if not spec.preprocess:
+        return (*before, plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat))
+    return *before, *plan_chain(entry, spec, *served, audio=audio, depends_on=depends_on, repeat=repeat)
+
+
+def shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
+    """What to know of models whose days are numbered. On a server of one's own names are only names."""
+    for model in dict.fromkeys(task.data.get("model") or spec.model for task in tasks):
+        shutdown = provider_of(model, base_url=spec.base_url).shutdown(model, base_url=spec.base_url)
+        if shutdown is not None:
+            yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
+
+
+def unused_variables(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
+    """Variables of the environment that other programs obey and this one doesn't."""
+    asked = {provider_of(task.data.get("model") or spec.model, base_url=spec.base_url) for task in tasks}
+    found = sorted({name for provider in asked for name in provider.unused_variables if os.environ.get(name)})
+    if found:
+        yield f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} set and not sent: the key decides who pays"
