@@ -51,6 +51,22 @@ class TestWhatRunsTheBatch:
         (check,) = doctor.check_packages(["yt-dlp>=2026.6"], {"yt-dlp": "2026.10.26"}.get)
         assert check.verdict is OK
 
+    @pytest.mark.parametrize(
+        ("version", "verdict", "text"),
+        [
+            ("2026.10.26", OK, "version 2026.10.26, 25 days old"),
+            ("2026.7.4", NOTE, "version 2026.7.4, 139 days old"),
+            ("2026.12.1.232800.dev0", OK, "0 days old"),
+            ("master", OK, "version master"),
+            (None, NOTE, "not installed; only URLs need it"),
+        ],
+    )
+    def test_what_fetches_is_kept_new(self, version: str | None, verdict: Verdict, text: str) -> None:
+        check = doctor.check_yt_dlp(version, TODAY)
+        assert check.verdict is verdict
+        assert text in check.text
+        assert (verdict is OK) is not bool(check.way_out)
+
     def test_the_requirements_are_those_of_the_package(self) -> None:
         checks = list(doctor.check_packages(doctor._requirements(), doctor._version))
         assert [check.verdict for check in checks] == [OK, OK]

@@ -62,6 +62,7 @@ DASHBOARD_PORT = 8265
 LOW_DISK_BYTES = 2**30
 HIGH_LOAD_PER_CORE = 2.0
 SHUTDOWN_NOTICE_DAYS = 180
+OLD_YT_DLP_DAYS = 90
 CONNECT_TIMEOUT_S = 2.0
 
 
@@ -142,6 +143,7 @@ def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], t
     yield check_default_model(chosen, problem)
     yield from (check_shutdown(each, today) for provider in providers() for each in provider.shutdowns)
     yield from map(check_plugin, plugins())
+    yield check_yt_dlp(_version("yt-dlp"), today)
     yield check_memory(_memory_mb())
     at_hand = [*weights, *([ENGLISH_DEFAULT] if embedded else []), *(["pocketsphinx"] if _pocketsphinx_files() else [])]
     requests = {model: provider_of(model).resources(model) for model in at_hand}
@@ -255,6 +257,21 @@ def _check_key_file(name: str) -> Check:
     if found is None:
         return Check(Verdict.NOTE, "key", f"the file of {name}_FILE is empty", f"write the key into it, or set {name}")
     return Check(Verdict.OK, "key", f"{name}_FILE is set, and its file holds a key")
+
+
+def check_yt_dlp(version: str | None, today: date) -> Check:
+    """What fetches recordings of the web. Sites change, and it follows them: its version is the day of its release."""
+    if version is None:
+        return Check(Verdict.NOTE, "yt-dlp", "not installed; only URLs need it", "pip install --upgrade yt-dlp")
+    try:
+        released = date(*_numbers(version)[:3])
+    except (TypeError, ValueError):
+        return Check(Verdict.OK, "yt-dlp", f"version {version}")
+    age_days = (today - released).days
+    text = f"version {version}, {max(0, age_days)} days old; without a JavaScript runtime"
+    if age_days > OLD_YT_DLP_DAYS:
+        return Check(Verdict.NOTE, "yt-dlp", text, "pip install --upgrade yt-dlp, where a site can't be fetched")
+    return Check(Verdict.OK, "yt-dlp", text)
 
 
 def check_embedded(found: bool, damage: str, *, others: bool) -> Check:
