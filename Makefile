@@ -52,7 +52,7 @@ test: $(DEV_STAMP) ## Check types and style, run the unit tests and the tests on
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto tests/unit
+	$(BIN)/python -m pytest -n auto -m "not long" tests/unit
 	$(BIN)/python -m pytest -m "not long" tests/ray tests/test_batch_processor.py
 
 test-unit: $(DEV_STAMP) ## The unit tests alone: no Ray, seconds
@@ -63,7 +63,7 @@ test-ray: $(DEV_STAMP) ## The tests on a local Ray cluster
 
 chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; about 25 minutes
 	TRAX_RAY_CHAOS_RECORD=docs/reliability.md $(BIN)/python -m pytest tests/chaos
-	$(BIN)/python -m pytest -m long tests/ray
+	$(BIN)/python -m pytest -m long tests/unit tests/ray
 
 test-chaos: chaos ## The same
 

@@ -80,8 +80,8 @@ class TestPoolAndConfiguration:
             processor(tmp_path, **options)
 
     async def test_a_model_that_fits_no_limit_says_what_it_needs(self, tmp_path: Path, samples: Path) -> None:
-        batch = processor(tmp_path, memory_limit_mb=256)
-        with pytest.raises(SetupError, match="512 MB"):
+        batch = processor(tmp_path, memory_limit_mb=128)
+        with pytest.raises(SetupError, match="256 MB"):
             await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(samples / "first_test.wav")})
 
 

@@ -69,6 +69,7 @@ def test_one_of_a_manifest_has_nothing_to_do(head: Connection, samples: Path) ->
         expect_same_report(folder)
 
 
+@pytest.mark.long
 def test_a_half_finished_one_does_the_chunks_that_are_missing(head: Connection, samples: Path) -> None:
     with restored("half_finished") as folder:
         folder.put(samples / "stories" / "the_river.ogg")

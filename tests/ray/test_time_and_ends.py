@@ -77,6 +77,7 @@ async def test_after_a_signal_what_runs_has_a_while_to_end_and_nothing_starts(ba
     assert len(attempts_in(log)) == 2
 
 
+@pytest.mark.long
 async def test_after_the_grace_period_what_runs_is_cancelled_and_the_next_run_does_it(
     batch: Start, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_killed_process_goes_on_where_it_was(server: MediaServer, talk: bytes,
     assert max(asked.start for asked in server.asked) >= 100_000
 
 
+@pytest.mark.long
 def test_what_is_there_whole_is_not_fetched_again(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
     server.answers["/talk.ogg"] = Answer(talk, TALK)
     fetched(job(server, "/talk.ogg", tmp_path))
@@ -127,6 +128,7 @@ def test_a_page_that_shows_a_recording(server: MediaServer, talk: bytes, tmp_pat
     assert (tmp_path / item.file).read_bytes() == talk
 
 
+@pytest.mark.long
 def test_a_page_that_shows_none(server: MediaServer, tmp_path: Path) -> None:
     server.answers["/page"] = Answer(b"<html><title>Text</title><p>Only text.</html>", "text/html")
     error = failed(job(server, "/page", tmp_path))
@@ -172,6 +174,7 @@ def test_a_stream_of_segments(server: MediaServer, samples: Path, tmp_path: Path
     )
 
 
+@pytest.mark.long
 def test_a_segment_that_is_lost_is_no_recording(server: MediaServer, samples: Path, tmp_path: Path) -> None:
     server.answers |= stream(samples, tmp_path / "made", hls_list_size="0", hls_playlist_type="vod")
     del server.answers["/hls/list2.ts"]
@@ -185,6 +188,7 @@ def test_a_live_stream_is_refused(server: MediaServer, samples: Path, tmp_path: 
     assert (error.code, error.failure_class) == ("live_stream", "permanent")
 
 
+@pytest.mark.long
 def test_a_protected_stream_starts_no_other_program(server: MediaServer, samples: Path, tmp_path: Path) -> None:
     answers = stream(samples, tmp_path / "made", hls_list_size="0", hls_playlist_type="vod")
     text = answers["/hls/list.m3u8"].body.decode()
@@ -203,12 +207,14 @@ def test_what_is_not_public_is_refused(server: MediaServer, talk: bytes, tmp_pat
     assert server.asked == []
 
 
+@pytest.mark.long
 def test_nobody_listening_is_no_reason_to_give_up(tmp_path: Path) -> None:
     wanted = Job("http://127.0.0.1:9/talk.ogg", "fetch", str(tmp_path), allow_private_network=True)
     error = failed(wanted)
     assert (error.code, error.failure_class) == ("connection", "transient")
 
 
+@pytest.mark.long
 def test_no_proxy_is_asked(server: MediaServer, talk: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -245,6 +251,7 @@ def test_only_the_web_is_asked(tmp_path: Path, url: str) -> None:
         fetched(Job(url, "fetch", str(tmp_path), allow_private_network=True))
 
 
+@pytest.mark.long
 def test_to_look_fetches_no_media(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
     data = talk * 50
     server.answers["/talk.ogg"] = Answer(data, TALK)
@@ -260,6 +267,7 @@ def test_to_look_fetches_no_media(server: MediaServer, talk: bytes, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_feed_lists_its_episodes(server: MediaServer, tmp_path: Path) -> None:
     episodes = "".join(
         f"<item><title>Episode {number}</title><link>{server.url}/{number}.ogg</link>"
