@@ -166,3 +166,18 @@ def test_a_configuration_error_of_a_suspect_parks_its_provider() -> None:
     answered(batch, batch.start(1)[0], ProviderSignal(SignalKind.REFUSED, 401), refused)
     assert "openai" in batch.state.parked
     assert batch.start(2) == []
+
+
+def test_after_a_signal_a_batch_whose_money_runs_out_has_been_stopped_and_not_parked() -> None:
+    """What continues it is the same command, and the exit code says that a person stopped it."""
+    batch = capped(2 * PRICE)
+    batch.add(*requests(5))
+    batch.do(InputsClosed())
+    first = batch.start(2)
+    batch.do(Draining())
+    for dispatch in first:
+        answered(batch, dispatch, ProviderSignal(cost_usd=PRICE))
+    assert batch.state.parked
+    assert not batch.state.finished
+    batch.do(Stopped("signal"))
+    assert batch.state.finished == "stopped"

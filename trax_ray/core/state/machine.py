@@ -217,7 +217,8 @@ class BatchState:
             return ""
         if not self.ledger.open_count:
             return "complete"
-        return "parked" if self._waiting.all_parked() else ""
+        # After a signal the stop that follows is the reason, and not what else would have come in its way.
+        return "parked" if self._waiting.all_parked() and not self.draining else ""
 
     def _on_coordinator_started(self, event: CoordinatorStarted) -> None:
         spec = BatchSpec.from_dict(event.spec)
