@@ -22,6 +22,9 @@ DRY = ("batch", str(ROOT / "samples"), "--model", "pocketsphinx", "--dry-run")
 PARENT = """
 import os, signal, subprocess, sys, time
 sys.argv = ["trax-ray", "batch", "talks"]
+# Tests that run in the background, or under nohup, ignore these, and their programs would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from trax_ray.cli import parent
 
 def command():
