@@ -63,7 +63,7 @@ test-ray: $(DEV_STAMP) ## The tests on a local Ray cluster
 
 chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; about 25 minutes
 	TRAX_RAY_CHAOS_RECORD=docs/reliability.md $(BIN)/python -m pytest tests/chaos
-	$(BIN)/python -m pytest -m long tests/unit tests/ray
+	$(BIN)/python -m pytest -m long tests/unit tests/ray tests/test_batch_processor.py
 
 test-chaos: chaos ## The same
 

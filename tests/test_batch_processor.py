@@ -245,6 +245,7 @@ class TestQualityMetrics:
 
 
 class TestQueue:
+    @pytest.mark.long
     async def test_a_thousand_tasks_through_a_queue_of_a_hundred(
         self, head: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -34,6 +34,7 @@ def counted(log: Path) -> Counter[str]:
     return Counter(task_id for task_id, _, _ in attempts_in(log))
 
 
+@pytest.mark.long
 async def test_every_failure_class_goes_its_way(batch: Start, log: Path) -> None:
     tasks = [
         make_task("fine", log=str(log)),

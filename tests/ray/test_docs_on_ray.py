@@ -152,6 +152,7 @@ async def main():
 """
 
 
+@pytest.mark.long
 def test_debug_mode_shows_what_workers_say(head: Connection, here: Path) -> None:
     """In a process of its own: what workers say is asked for when Ray is connected to."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
@@ -195,6 +196,7 @@ def test_the_commands_of_troubleshooting(here: Path, samples: Path) -> None:
     assert files["cached"].all(), "the journal was put away, the artifacts were found"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("head")
 def test_what_failed_for_good_is_tried_again_when_it_is_touched(here: Path, samples: Path) -> None:
     (here / "talks").mkdir()

@@ -65,6 +65,7 @@ def copy(samples: Path, source: str, target: Path) -> None:
     shutil.copyfile(samples / source, target)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
 def test_names_that_break_programs(head: Connection, samples: Path, tmp_path: Path) -> None:
     made: dict[str, str] = {}

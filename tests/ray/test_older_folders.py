@@ -84,6 +84,7 @@ def test_a_half_finished_one_does_the_chunks_that_are_missing(head: Connection, 
         assert "river" in (folder.out / "the_river.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_parked_one_pays_only_for_what_is_missing(head: Connection, samples: Path) -> None:
     with restored("parked") as folder:
         folder.put(samples / "stories" / "the_river.ogg")

@@ -33,6 +33,7 @@ def tone_and_silence(samples: Path) -> Audio:
     return np.concatenate([0.5 * np.sin(2 * np.pi * 1000 * times), np.zeros(SAMPLE_RATE_HZ)]).astype(np.float32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [speech, noise, tone_and_silence])
 def test_levels_and_rolloff_are_librosas(make: object, samples: Path) -> None:
     """Levels to a ten-thousandth; the roll-off to one bin of 15.6 Hz, and to the bin in 99 of 100 frames."""

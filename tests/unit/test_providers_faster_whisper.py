@@ -584,6 +584,7 @@ class TestLoading:
                 list(engine.transcribe(river, [Span(0, 2)], EngineOptions(language)))
             assert caught.value.failure_class == failure_class
 
+    @pytest.mark.long
     def test_the_128_band_shape_of_large_models_works(self, tmp_path: Path, river: np.ndarray) -> None:
         folder = make_tiny_whisper(tmp_path, n_mels=128, n_layers=2, n_decoder_layers=1)
         assert list(load(str(folder), ResourceRequest()).transcribe(river, [Span(0, 25)], EngineOptions("en")))
