@@ -213,6 +213,9 @@ class FailureCode(_Code):
     NOTHING_TO_FETCH = ("nothing_to_fetch", _PERMANENT, _IN_NETWORK,
         "no recording is found at the URL",
         "name the recording itself, or a newer yt-dlp may know the site")
+    SEVERAL_RECORDINGS = ("several_recordings", _PERMANENT, _IN_NETWORK,
+        "a playlist, a channel, a feed or a page with more than one recording, which this version doesn't take apart",
+        "name each of its recordings")
     PROTECTED = ("protected", _PERMANENT, _IN_NETWORK,
         "the recording is encrypted, or can only be fetched by another program",
         "leave it out")

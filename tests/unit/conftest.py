@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.media_server import MediaServer
 from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Event, Started, TasksAdded
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
 from trax_ray.store.batch_journal import BatchJournal
@@ -111,3 +112,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.chdir(path)
     return path
+
+
+@pytest.fixture
+def web() -> Iterator[MediaServer]:
+    """A web server on loopback, with nothing on it yet."""
+    with MediaServer() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def weather(samples: Path) -> bytes:
+    """A short recording, as a file's bytes."""
+    return (samples / "talks" / "weather.ogg").read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,23 +20,12 @@ FILE_ID = "0123456789abcdef"
 
 
 @pytest.fixture
-def server() -> Iterator[MediaServer]:
-    with MediaServer() as serving:
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def talk(samples: Path) -> bytes:
-    return (samples / "talks" / "weather.ogg").read_bytes()
-
-
-@pytest.fixture
 def spec(tmp_path: Path) -> BatchSpec:
     return BatchSpec(output_dir=str(tmp_path / "out"), model="tiny.en", formats=("txt",), allow_private_network=True)
 
 
-def download(server: MediaServer, path: str, output: str = "") -> BatchTask:
-    return DOWNLOAD.task(DownloadData(f"{server.url}{path}", output=output), id="download", file_id=FILE_ID)
+def download(web: MediaServer, path: str, output: str = "") -> BatchTask:
+    return DOWNLOAD.task(DownloadData(f"{web.url}{path}", output=output), id="download", file_id=FILE_ID)
 
 
 def attempt(spec: BatchSpec, task: BatchTask, *needed: tuple[BatchTask, Outcome], number: int = 1) -> Outcome:
@@ -53,9 +41,9 @@ def media(spec: BatchSpec) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_chain_hands_on_what_it_made(server: MediaServer, talk: bytes, spec: BatchSpec) -> None:
-    server.answers["/weather.ogg"] = Answer(talk, "audio/ogg")
-    first = download(server, "/weather.ogg")
+def test_a_chain_hands_on_what_it_made(web: MediaServer, weather: bytes, spec: BatchSpec) -> None:
+    web.answers["/weather.ogg"] = Answer(weather, "audio/ogg")
+    first = download(web, "/weather.ogg")
     fetched = attempt(spec, first)
     assert fetched.signal is not None
     assert fetched.signal.kind is SignalKind.OK
@@ -71,14 +59,14 @@ def test_a_chain_hands_on_what_it_made(server: MediaServer, talk: bytes, spec: B
     assert media(spec) == [], "they go with the transcript"
 
     # What is known isn't fetched again, and what lost its media fetches them where it needs them.
-    asked = len(server.asked)
+    asked = len(web.asked)
     assert attempt(spec, first).metrics["cached"] is True
     assert attempt(spec, third, (first, fetched), (second, converted)).metrics["cached"] is True
-    assert len(server.asked) == asked
+    assert len(web.asked) == asked
     other = BatchSpec(**{**spec.to_dict(), "chunk_size_s": 600, "vad": "high", "formats": ("txt",)} | _parts(spec))
     again = attempt(other, third, (first, fetched))
     assert (again.failure, again.metrics["cached"]) == (None, False)
-    assert len(server.asked) > asked
+    assert len(web.asked) > asked
     assert media(spec) == []
 
 
@@ -87,13 +75,13 @@ def _parts(spec: BatchSpec) -> dict[str, object]:
 
 
 def test_what_is_at_the_url_now_is_not_taken_for_what_was_there(
-    server: MediaServer, talk: bytes, spec: BatchSpec, samples: Path
+    web: MediaServer, weather: bytes, spec: BatchSpec, samples: Path
 ) -> None:
-    server.answers["/weather.ogg"] = Answer(talk, "audio/ogg")
-    first = download(server, "/weather.ogg")
+    web.answers["/weather.ogg"] = Answer(weather, "audio/ogg")
+    first = download(web, "/weather.ogg")
     fetched = attempt(spec, first)
     Path(spec.output_dir, fetched.metrics["media"]).unlink()
-    server.answers["/weather.ogg"] = Answer((samples / "stories" / "the_letter.ogg").read_bytes(), "audio/ogg")
+    web.answers["/weather.ogg"] = Answer((samples / "stories" / "the_letter.ogg").read_bytes(), "audio/ogg")
     task = TRANSCRIBE.task(TranscribeData("", output="weather"), id="transcribe", file_id=FILE_ID)
     outcome = attempt(spec, task, (first, fetched))
     assert outcome.failure is not None
@@ -102,26 +90,26 @@ def test_what_is_at_the_url_now_is_not_taken_for_what_was_there(
 
 
 def test_media_that_are_wanted_are_kept_and_nothing_of_the_users_is_replaced(
-    server: MediaServer, talk: bytes, spec: BatchSpec
+    web: MediaServer, weather: bytes, spec: BatchSpec
 ) -> None:
-    server.answers["/weather.ogg"] = Answer(talk, "audio/ogg")
+    web.answers["/weather.ogg"] = Answer(weather, "audio/ogg")
     mine = Path(spec.output_dir, "media", "weather.ogg")
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    task = download(server, "/weather.ogg", "media/weather")
+    task = download(web, "/weather.ogg", "media/weather")
     outcome = attempt(spec, task)
     assert mine.read_bytes() == b"mine"
     assert outcome.metrics["outputs"] == ["media/weather.new.ogg"]
     assert outcome.metrics["kept_outputs"] == ["media/weather.ogg"]
-    assert mine.with_name("weather.new.ogg").read_bytes() == talk
-    asked = len(server.asked)
+    assert mine.with_name("weather.new.ogg").read_bytes() == weather
+    asked = len(web.asked)
     assert attempt(spec, task).metrics["outputs"] == ["media/weather.new.ogg"]
-    assert len(server.asked) == asked, "it is there"
+    assert len(web.asked) == asked, "it is there"
 
 
-def test_a_refusal_is_looked_at_once_more(server: MediaServer, spec: BatchSpec) -> None:
-    server.answers["/talk.ogg"] = Answer(b"no", "text/plain", status=403)
-    task = download(server, "/talk.ogg")
+def test_a_refusal_is_looked_at_once_more(web: MediaServer, spec: BatchSpec) -> None:
+    web.answers["/talk.ogg"] = Answer(b"no", "text/plain", status=403)
+    task = download(web, "/talk.ogg")
     for number, expected in ((1, FailureClass.TRANSIENT), (2, FailureClass.PERMANENT)):
         outcome = attempt(spec, task, number=number)
         assert outcome.failure is not None
@@ -130,17 +118,17 @@ def test_a_refusal_is_looked_at_once_more(server: MediaServer, spec: BatchSpec) 
         assert outcome.signal.kind is SignalKind.REJECTED, "it says nothing of other recordings of that host"
 
 
-def test_a_host_that_wants_fewer_requests_says_so_of_all(server: MediaServer, spec: BatchSpec) -> None:
-    server.answers["/talk.ogg"] = Answer(b"", "text/plain", status=429, headers={"Retry-After": "9"})
-    outcome = attempt(spec, download(server, "/talk.ogg"))
+def test_a_host_that_wants_fewer_requests_says_so_of_all(web: MediaServer, spec: BatchSpec) -> None:
+    web.answers["/talk.ogg"] = Answer(b"", "text/plain", status=429, headers={"Retry-After": "9"})
+    outcome = attempt(spec, download(web, "/talk.ogg"))
     assert outcome.signal is not None
     assert (outcome.signal.kind, outcome.signal.retry_after_s) == (SignalKind.RATE_LIMITED, 9.0)
     assert outcome.failure is not None
     assert outcome.failure.retry_after_s == 9.0
 
 
-def test_what_fails_for_good_leaves_nothing(server: MediaServer, spec: BatchSpec) -> None:
-    outcome = attempt(spec, download(server, "/gone.ogg"))
+def test_what_fails_for_good_leaves_nothing(web: MediaServer, spec: BatchSpec) -> None:
+    outcome = attempt(spec, download(web, "/gone.ogg"))
     assert outcome.failure is not None
     assert outcome.failure.code == "gone"
     assert not list(Path(spec.output_dir, ".trax", "media").iterdir())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trax_ray.web.errors import Live, Nothing, described
+from trax_ray.web.errors import Live, Nothing, Several, described
 from trax_ray.web.job import Job
 
 JOB = Job("https://example.org/talk?token=sesame", "fetch", "/nowhere")
@@ -89,6 +89,7 @@ def test_what_sites_say(words: str, code: str, failure_class: str) -> None:
     [
         (Live("a", "is_live"), "live_stream", "permanent"),
         (Nothing(), "nothing_to_fetch", "permanent"),
+        (Several("Talks"), "several_recordings", "permanent"),
         (ConnectionResetError(), "connection", "transient"),
         (TimeoutError(), "timeout", "transient"),
         (MemoryError(), "out_of_memory", "resource"),

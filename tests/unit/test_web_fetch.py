@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,8 @@ from trax_ray.web.job import Item, Job, Told
 TALK = "audio/ogg"
 
 
-@pytest.fixture
-def server() -> Iterator[MediaServer]:
-    with MediaServer() as serving:
-        yield serving
-
-
-@pytest.fixture(scope="module")
-def talk(samples: Path) -> bytes:
-    return (samples / "talks" / "weather.ogg").read_bytes()
-
-
-def job(server: MediaServer, path: str, folder: Path, **fields: Any) -> Job:
-    return Job(f"{server.url}{path}", "fetch", str(folder), **{"allow_private_network": True, **fields})
+def job(web: MediaServer, path: str, folder: Path, **fields: Any) -> Job:
+    return Job(f"{web.url}{path}", "fetch", str(folder), **{"allow_private_network": True, **fields})
 
 
 def fetched(job: Job) -> Item:
@@ -53,57 +41,57 @@ def failed(job: Job) -> NetworkError:
     return caught.value
 
 
-def test_a_file(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
-    server.answers["/2024/talk one.ogg"] = Answer(talk, TALK)
-    item = fetched(job(server, "/2024/talk%20one.ogg", tmp_path / "own"))
-    assert (tmp_path / "own" / item.file).read_bytes() == talk
+def test_a_file(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    web.answers["/2024/talk one.ogg"] = Answer(weather, TALK)
+    item = fetched(job(web, "/2024/talk%20one.ogg", tmp_path / "own"))
+    assert (tmp_path / "own" / item.file).read_bytes() == weather
     assert item.title == "talk one"
     assert os.listdir(tmp_path / "own") == [item.file], "nothing else is left"
 
 
 def test_what_came_before_the_connection_was_lost_is_not_fetched_again(
-    server: MediaServer, talk: bytes, tmp_path: Path
+    web: MediaServer, weather: bytes, tmp_path: Path
 ) -> None:
-    server.answers["/talk.ogg"] = Answer(talk, TALK, cut_after=10_000, cuts=2)
-    wanted = job(server, "/talk.ogg", tmp_path)
+    web.answers["/talk.ogg"] = Answer(weather, TALK, cut_after=10_000, cuts=2)
+    wanted = job(web, "/talk.ogg", tmp_path)
     error = failed(wanted)  # yt-dlp has read a piece of the file to see what it is, and that was cut too
     assert (error.code, error.failure_class) == ("incomplete", "transient")
     item = fetched(wanted)
-    assert (tmp_path / item.file).read_bytes() == talk
-    assert max(asked.start for asked in server.asked) >= 1_000, "it went on where it had ended"
+    assert (tmp_path / item.file).read_bytes() == weather
+    assert max(asked.start for asked in web.asked) >= 1_000, "it went on where it had ended"
 
 
-def test_a_killed_process_goes_on_where_it_was(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
-    data = talk * 20
-    server.answers["/talk.ogg"] = Answer(data, TALK, bytes_per_s=200_000)
-    wanted = job(server, "/talk.ogg", tmp_path)
+def test_a_killed_process_goes_on_where_it_was(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    data = weather * 20
+    web.answers["/talk.ogg"] = Answer(data, TALK, bytes_per_s=200_000)
+    wanted = job(web, "/talk.ogg", tmp_path)
     working = fetch(wanted)
     while next(working).bytes < 100_000:
         pass
     working.close()
     had = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert had >= 100_000
-    server.answers["/talk.ogg"] = Answer(data, TALK)
+    web.answers["/talk.ogg"] = Answer(data, TALK)
     item = fetched(wanted)
     assert (tmp_path / item.file).read_bytes() == data
-    assert max(asked.start for asked in server.asked) >= 100_000
+    assert max(asked.start for asked in web.asked) >= 100_000
 
 
 @pytest.mark.long
-def test_what_is_there_whole_is_not_fetched_again(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
-    server.answers["/talk.ogg"] = Answer(talk, TALK)
-    fetched(job(server, "/talk.ogg", tmp_path))
-    before = len([each for each in server.asked if each.method == "GET"])
-    item = fetched(job(server, "/talk.ogg", tmp_path))
-    assert (tmp_path / item.file).read_bytes() == talk
-    assert len([each for each in server.asked if each.method == "GET"]) <= before + 1, "only what says what it is"
+def test_what_is_there_whole_is_not_fetched_again(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    web.answers["/talk.ogg"] = Answer(weather, TALK)
+    fetched(job(web, "/talk.ogg", tmp_path))
+    before = len([each for each in web.asked if each.method == "GET"])
+    item = fetched(job(web, "/talk.ogg", tmp_path))
+    assert (tmp_path / item.file).read_bytes() == weather
+    assert len([each for each in web.asked if each.method == "GET"]) <= before + 1, "only what says what it is"
 
 
 def test_fewer_bytes_than_the_server_had_said_are_no_recording(
-    server: MediaServer, talk: bytes, tmp_path: Path
+    web: MediaServer, weather: bytes, tmp_path: Path
 ) -> None:
-    server.answers["/talk.ogg"] = Answer(talk, TALK, said_length=len(talk) + 5_000, ranges=False)
-    error = failed(job(server, "/talk.ogg", tmp_path))
+    web.answers["/talk.ogg"] = Answer(weather, TALK, said_length=len(weather) + 5_000, ranges=False)
+    error = failed(job(web, "/talk.ogg", tmp_path))
     assert (error.code, error.failure_class) == ("incomplete", "transient")
     assert not list(tmp_path.glob("media.ogg"))
 
@@ -112,26 +100,26 @@ def test_fewer_bytes_than_the_server_had_said_are_no_recording(
     ("status", "code", "failure_class"),
     [(404, "gone", "permanent"), (429, "rate_limited", "transient"), (503, "server_error", "transient")],
 )
-def test_what_a_status_means(server: MediaServer, tmp_path: Path, status: int, code: str, failure_class: str) -> None:
-    server.answers["/talk.ogg"] = Answer(b"no", "text/plain", status=status, headers={"Retry-After": "7"})
-    error = failed(job(server, "/talk.ogg?token=sesame", tmp_path))
+def test_what_a_status_means(web: MediaServer, tmp_path: Path, status: int, code: str, failure_class: str) -> None:
+    web.answers["/talk.ogg"] = Answer(b"no", "text/plain", status=status, headers={"Retry-After": "7"})
+    error = failed(job(web, "/talk.ogg?token=sesame", tmp_path))
     assert (error.code, error.failure_class) == (code, failure_class)
     assert error.retry_after_s == (7.0 if status == 429 else None)
     assert str(error).startswith(f"127.0.0.1: HTTP {status}: ")
     assert "sesame" not in str(error)
 
 
-def test_a_page_that_shows_a_recording(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
+def test_a_page_that_shows_a_recording(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
     page = b"<html><title>A talk</title><body><video src='talk.ogg'></video></body></html>"
-    server.answers |= {"/page": Answer(page, "text/html"), "/talk.ogg": Answer(talk, TALK)}
-    item = fetched(job(server, "/page", tmp_path))
-    assert (tmp_path / item.file).read_bytes() == talk
+    web.answers |= {"/page": Answer(page, "text/html"), "/talk.ogg": Answer(weather, TALK)}
+    item = fetched(job(web, "/page", tmp_path))
+    assert (tmp_path / item.file).read_bytes() == weather
 
 
 @pytest.mark.long
-def test_a_page_that_shows_none(server: MediaServer, tmp_path: Path) -> None:
-    server.answers["/page"] = Answer(b"<html><title>Text</title><p>Only text.</html>", "text/html")
-    error = failed(job(server, "/page", tmp_path))
+def test_a_page_that_shows_none(web: MediaServer, tmp_path: Path) -> None:
+    web.answers["/page"] = Answer(b"<html><title>Text</title><p>Only text.</html>", "text/html")
+    error = failed(job(web, "/page", tmp_path))
     assert (error.code, error.failure_class) == ("nothing_to_fetch", "permanent")
 
 
@@ -161,50 +149,50 @@ def length_s(path: Path) -> float:
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_stream_of_segments(server: MediaServer, samples: Path, tmp_path: Path, encrypted: bool) -> None:
+def test_a_stream_of_segments(web: MediaServer, samples: Path, tmp_path: Path, encrypted: bool) -> None:
     options = {"hls_list_size": "0", "hls_playlist_type": "vod"}
     if encrypted:
         options |= {"hls_enc": "1", "hls_enc_key": "0123456789abcdef", "hls_enc_key_url": "key.bin"}
-    server.answers |= stream(samples, tmp_path / "made", **options)
+    web.answers |= stream(samples, tmp_path / "made", **options)
     if encrypted:
-        server.answers["/hls/key.bin"] = Answer(b"0123456789abcdef")
-    item = fetched(job(server, "/hls/list.m3u8", tmp_path / "own"))
+        web.answers["/hls/key.bin"] = Answer(b"0123456789abcdef")
+    item = fetched(job(web, "/hls/list.m3u8", tmp_path / "own"))
     assert length_s(tmp_path / "own" / item.file) == pytest.approx(
         length_s(samples / "stories" / "the_letter.ogg"), abs=0.3
     )
 
 
 @pytest.mark.long
-def test_a_segment_that_is_lost_is_no_recording(server: MediaServer, samples: Path, tmp_path: Path) -> None:
-    server.answers |= stream(samples, tmp_path / "made", hls_list_size="0", hls_playlist_type="vod")
-    del server.answers["/hls/list2.ts"]
-    error = failed(job(server, "/hls/list.m3u8", tmp_path / "own"))
+def test_a_segment_that_is_lost_is_no_recording(web: MediaServer, samples: Path, tmp_path: Path) -> None:
+    web.answers |= stream(samples, tmp_path / "made", hls_list_size="0", hls_playlist_type="vod")
+    del web.answers["/hls/list2.ts"]
+    error = failed(job(web, "/hls/list.m3u8", tmp_path / "own"))
     assert error.code == "gone"
 
 
-def test_a_live_stream_is_refused(server: MediaServer, samples: Path, tmp_path: Path) -> None:
-    server.answers |= stream(samples, tmp_path / "made", hls_list_size="3", hls_flags="omit_endlist")
-    error = failed(job(server, "/hls/list.m3u8", tmp_path / "own"))
+def test_a_live_stream_is_refused(web: MediaServer, samples: Path, tmp_path: Path) -> None:
+    web.answers |= stream(samples, tmp_path / "made", hls_list_size="3", hls_flags="omit_endlist")
+    error = failed(job(web, "/hls/list.m3u8", tmp_path / "own"))
     assert (error.code, error.failure_class) == ("live_stream", "permanent")
 
 
 @pytest.mark.long
-def test_a_protected_stream_starts_no_other_program(server: MediaServer, samples: Path, tmp_path: Path) -> None:
+def test_a_protected_stream_starts_no_other_program(web: MediaServer, samples: Path, tmp_path: Path) -> None:
     answers = stream(samples, tmp_path / "made", hls_list_size="0", hls_playlist_type="vod")
     text = answers["/hls/list.m3u8"].body.decode()
     text = text.replace("#EXTINF", '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="key.bin"\n#EXTINF', 1)
-    server.answers |= {**answers, "/hls/list.m3u8": Answer(text.encode(), "application/vnd.apple.mpegurl")}
-    error = failed(job(server, "/hls/list.m3u8", tmp_path / "own"))
+    web.answers |= {**answers, "/hls/list.m3u8": Answer(text.encode(), "application/vnd.apple.mpegurl")}
+    error = failed(job(web, "/hls/list.m3u8", tmp_path / "own"))
     assert (error.code, error.failure_class) == ("protected", "permanent")
 
 
-def test_what_is_not_public_is_refused(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
-    server.answers["/talk.ogg"] = Answer(talk, TALK)
-    error = failed(job(server, "/talk.ogg", tmp_path, allow_private_network=False))
+def test_what_is_not_public_is_refused(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    web.answers["/talk.ogg"] = Answer(weather, TALK)
+    error = failed(job(web, "/talk.ogg", tmp_path, allow_private_network=False))
     assert (error.code, error.failure_class) == ("address_refused", "permanent")
     assert "127.0.0.1 (loopback)" in str(error)
     assert "--allow-private-network" in str(error)
-    assert server.asked == []
+    assert web.asked == []
 
 
 @pytest.mark.long
@@ -215,30 +203,31 @@ def test_nobody_listening_is_no_reason_to_give_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_no_proxy_is_asked(server: MediaServer, talk: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_asked(web: MediaServer, weather: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    server.answers["/talk.ogg"] = Answer(talk, TALK)
-    assert fetched(job(server, "/talk.ogg", tmp_path)).file
+    web.answers["/talk.ogg"] = Answer(weather, TALK)
+    assert fetched(job(web, "/talk.ogg", tmp_path)).file
 
 
-def test_cookies_go_to_their_host_and_stay_as_they_are(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
+def test_cookies_go_to_their_host_and_stay_as_they_are(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
     seen: list[str] = []
 
     def answer(asked: Asked) -> Answer:
         seen.append(asked.headers.get("Cookie", ""))
-        return Answer(talk, TALK, headers={"Set-Cookie": "other=1; Max-Age=3600"})
+        return Answer(weather, TALK, headers={"Set-Cookie": "other=1; Max-Age=3600"})
 
-    server.answers["/talk.ogg"] = answer
+    web.answers["/talk.ogg"] = answer
     cookies = tmp_path / "cookies.txt"
     cookies.write_text(
         "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tsesame\n"
         "example.org\tFALSE\t/\tFALSE\t0\tforeign\tsecret\n"
     )
     before = cookies.read_text()
-    working = fetch(job(server, "/talk.ogg", tmp_path / "own"), str(cookies))
+    working = fetch(job(web, "/talk.ogg", tmp_path / "own"), str(cookies))
     for _ in working:
-        pass
+        kept = [path.read_bytes() for path in (tmp_path / "own").iterdir()]
+        assert not any(b"sesame" in each for each in kept), "whoever is killed leaves none behind"
     assert any("session=sesame" in each for each in seen)
     assert not any("secret" in each for each in seen)
     assert cookies.read_text() == before
@@ -252,10 +241,10 @@ def test_only_the_web_is_asked(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.long
-def test_to_look_fetches_no_media(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
-    data = talk * 50
-    server.answers["/talk.ogg"] = Answer(data, TALK)
-    working = look(job(server, "/talk.ogg", tmp_path))
+def test_to_look_fetches_no_media(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    data = weather * 50
+    web.answers["/talk.ogg"] = Answer(data, TALK)
+    working = look(job(web, "/talk.ogg", tmp_path))
     while True:
         try:
             next(working)
@@ -267,19 +256,29 @@ def test_to_look_fetches_no_media(server: MediaServer, talk: bytes, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_several_recordings_none_is_taken_for_all(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    items = "".join(f"<item><enclosure url='{web.url}/{name}.ogg' type='audio/ogg'/></item>" for name in "ab")
+    feed = f"<?xml version='1.0'?><rss version='2.0'><channel><title>Talks</title>{items}</channel></rss>"
+    web.answers |= {"/feed.xml": Answer(feed.encode(), "application/rss+xml"), "/a.ogg": Answer(weather, TALK)}
+    error = failed(job(web, "/feed.xml", tmp_path))
+    assert (error.code, error.failure_class) == ("several_recordings", "permanent")
+    assert "'Talks' holds more than one recording: name each of its recordings" in str(error)
+    assert web.bytes_sent("/a.ogg") == 0
+
+
 @pytest.mark.long
-def test_a_feed_lists_its_episodes(server: MediaServer, tmp_path: Path) -> None:
+def test_a_feed_lists_its_episodes(web: MediaServer, tmp_path: Path) -> None:
     episodes = "".join(
-        f"<item><title>Episode {number}</title><link>{server.url}/{number}.ogg</link>"
-        f"<enclosure url='{server.url}/{number}.ogg' type='audio/ogg' length='1'/></item>"
+        f"<item><title>Episode {number}</title><link>{web.url}/{number}.ogg</link>"
+        f"<enclosure url='{web.url}/{number}.ogg' type='audio/ogg' length='1'/></item>"
         for number in range(1, 31)
     )
     feed = f"<?xml version='1.0'?><rss version='2.0'><channel><title>Talks</title>{episodes}</channel></rss>"
-    server.answers["/feed.xml"] = Answer(feed.encode(), "application/rss+xml")
-    found = list(list_entries(job(server, "/feed.xml", tmp_path)))
+    web.answers["/feed.xml"] = Answer(feed.encode(), "application/rss+xml")
+    found = list(list_entries(job(web, "/feed.xml", tmp_path)))
     assert [entry.title for entry in found] == [f"Episode {number}" for number in range(1, 31)]
-    assert found[4].url == f"{server.url}/5.ogg"
-    assert len(list(list_entries(job(server, "/feed.xml", tmp_path, max_items=7)))) == 7
+    assert found[4].url == f"{web.url}/5.ogg"
+    assert len(list(list_entries(job(web, "/feed.xml", tmp_path, max_items=7)))) == 7
 
 
 RUNS = """
@@ -291,9 +290,9 @@ for told in fetch(Job(sys.argv[1], "fetch", sys.argv[2], allow_private_network=T
 """
 
 
-def test_the_process_ends_with_the_one_that_started_it(server: MediaServer, talk: bytes, tmp_path: Path) -> None:
-    server.answers["/talk.ogg"] = Answer(talk * 50, TALK, bytes_per_s=50_000)
-    own = [sys.executable, "-c", RUNS, f"{server.url}/talk.ogg", str(tmp_path)]
+def test_the_process_ends_with_the_one_that_started_it(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    web.answers["/talk.ogg"] = Answer(weather * 50, TALK, bytes_per_s=50_000)
+    own = [sys.executable, "-c", RUNS, f"{web.url}/talk.ogg", str(tmp_path)]
     with subprocess.Popen(own, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while int(process.stdout.readline() or -1) == 0:

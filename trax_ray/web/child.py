@@ -6,6 +6,7 @@ standard input does: whoever started it is gone then.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trax_ray.web.guard import Guard
-from trax_ray.web.job import Entry, Item, Job, Told
+from trax_ray.web.job import MEDIA, Entry, Item, Job, Told
 
 __all__ = ["main"]
 
@@ -113,14 +114,21 @@ def _do(job: Job, told: TextIO) -> dict[str, Any]:
 
 
 def _single(ydl: Any, info: Any) -> Any:
-    """The one recording that a page holds; of several, the first: to list them is another job."""
-    while info.get("_type") in ("playlist", "multi_video"):
-        entries = iter(info.get("entries") or ())
-        first = next((entry for entry in entries if entry), None)
-        if first is None:
-            from trax_ray.web.errors import Nothing
+    """The one recording that a page holds.
 
-            raise Nothing(info.get("webpage_url") or "")
+    Raises:
+        Nothing: It holds none.
+        Several: It holds more than one: all but the first would be lost without a word.
+    """
+    from trax_ray.web.errors import Nothing, Several
+
+    while info.get("_type") in ("playlist", "multi_video"):
+        entries = (entry for entry in info.get("entries") or () if entry)
+        first, second = next(entries, None), next(entries, None)
+        if first is None:
+            raise Nothing
+        if second is not None:
+            raise Several(str(info.get("title") or ""))
         info = ydl.process_ie_result(first, download=False)
     return info
 
@@ -176,7 +184,7 @@ def _yt_dlp(job: Job, told: TextIO) -> Any:
         "logger": _Quiet(),
         "progress_hooks": [progress],
         "format": "bestaudio/best",
-        "outtmpl": {"default": "media.%(ext)s"},
+        "outtmpl": {"default": f"{MEDIA}.%(ext)s"},
         "noplaylist": True,
         "extract_flat": "in_playlist",
         "lazy_playlist": True,
@@ -204,7 +212,7 @@ def _yt_dlp(job: Job, told: TextIO) -> Any:
         "geo_bypass": False,
     }
     if job.cookies:
-        options["cookiefile"] = job.cookies
+        options["cookiefile"] = io.StringIO(job.cookies)
     return yt_dlp.YoutubeDL(options)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from trax_ray.codes import FailureClass, FailureCode
 from trax_ray.web.job import Job
 
-__all__ = ["Live", "Nothing", "described"]
+__all__ = ["Live", "Nothing", "Several", "described"]
 
 _Said = tuple[FailureCode, str]
 """A code and what happened."""
@@ -30,6 +30,13 @@ class Live(Exception):
 
 class Nothing(Exception):
     """A page without a recording."""
+
+
+class Several(Exception):
+    """A playlist, a channel, a feed, or a page with more than one recording."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(f"{title!r} holds more than one recording" if title else "it holds more than one recording")
 
 
 _BY_STATUS = {
@@ -131,6 +138,8 @@ def _of_one(error: BaseException) -> _Said | None:
     """What an exception says by its kind; None where only its words do."""
     if isinstance(error, Live):
         return FailureCode.LIVE_STREAM, str(error)
+    if isinstance(error, Several):
+        return FailureCode.SEVERAL_RECORDINGS, str(error)
     if isinstance(error, Nothing):
         return FailureCode.NOTHING_TO_FETCH, "no recording is found there"
     status = getattr(error, "status", None)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
@@ -21,10 +20,7 @@ from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceErr
 from trax_ray.web.addresses import checked_url
 from trax_ray.web.job import Entry, Item, Job, Told
 
-__all__ = ["MEDIA", "fetch", "list_entries", "look"]
-
-MEDIA = "media"
-"""Stem of the file that is fetched, in its folder."""
+__all__ = ["fetch", "list_entries", "look"]
 
 SILENCE_S = 120.0
 """How long nothing may come from the process that fetches. yt-dlp gives up on a silent host after 20 s."""
@@ -91,7 +87,9 @@ def _messages(
     checked_url(job.url)
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _own_cookies(folder, cookies) as own, tempfile.TemporaryFile() as complaints:
+    # By the pipe: yt-dlp writes cookies back, and a copy on the disk would outlive whoever is killed.
+    own = Path(cookies).read_text(errors="surrogateescape") if cookies else ""
+    with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START, json.dumps([part for part in sys.path if part])],
             stdin=subprocess.PIPE,
@@ -169,21 +167,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if pipe is not None:
             with suppress(OSError):
                 pipe.close()
-
-
-@contextmanager
-def _own_cookies(folder: Path, cookies: str) -> Iterator[str]:
-    """A copy of the cookies for the process alone: yt-dlp writes them back, and several would at once."""
-    if not cookies:
-        yield ""
-        return
-    descriptor, name = tempfile.mkstemp(prefix="cookies-", dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as target, Path(cookies).open("rb") as source:
-            shutil.copyfileobj(source, target)
-        yield str(Path(name).absolute())
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _error(data: dict[str, Any]) -> TraxRayError:

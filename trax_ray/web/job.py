@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Entry", "Item", "Job", "Told"]
+__all__ = ["MEDIA", "Entry", "Item", "Job", "Told"]
+
+MEDIA = "media"
+"""Stem of the file that is fetched, in its folder."""
 
 _LIVE = ("is_live", "is_upcoming", "post_live")
 
@@ -21,7 +24,7 @@ class Job:
         task: `look` for what is known of it, `fetch` for the media too, `list` for what a playlist holds.
         folder: The folder into which all goes; nothing is written outside of it.
         allow_private_network: Whether any address may be reached, and not only public ones.
-        cookies: Path of a cookies file inside of the folder; empty for none. It is written back.
+        cookies: All of a file with cookies; empty for none.
         max_items: How many entries to list; None for all.
     """
 
