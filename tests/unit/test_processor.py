@@ -602,3 +602,12 @@ def test_a_limit_of_costs_needs_a_price(
             provider_for(model, spec)
     else:
         provider_for(model, spec)
+
+
+async def test_what_a_download_fetches_may_be_transcribed_without_naming_a_file(tmp_path: Path) -> None:
+    batch = create_batch_processor(output_dir=tmp_path / "out", model="pocketsphinx")
+    with pytest.raises(UsageError, match="file_path"):
+        await batch.add_task(TaskType.TRANSCRIBE, {})
+    fetched = await batch.add_task(TaskType.DOWNLOAD, {"url": "https://example.org/talk.mp3"})
+    for kind in (TaskType.PREPROCESS, TaskType.TRANSCRIBE):
+        assert (await batch.add_task(kind, {}, depends_on=(fetched,))).startswith(kind.value)

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from tests.support.in_process import run_batch, run_tasks
+from tests.support.media_server import Answer, MediaServer
 from trax_ray.codes import FailureCode
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
@@ -447,3 +448,18 @@ async def test_a_call_for_a_recording_that_was_moved_is_the_same(talks: Path, sp
     planned = make_plan([str(moved / "a.wav")], spec)
     assert ids[0] == planned.tasks[0].id
     assert ids[1] != ids[0], "the same call again is another one"
+
+
+# What is on the web
+
+
+def test_what_was_fetched_once_is_known_in_the_next_run(web: MediaServer, weather: bytes, spec: BatchSpec) -> None:
+    web.answers["/weather.ogg"] = Answer(weather, "audio/ogg")
+    spec = replace(spec, allow_private_network=True)
+    url = f"{web.url}/weather.ogg"
+    first = run_batch([url], spec)
+    assert len(first.attempts) == 2, "it is fetched and transcribed"
+    asked = len(web.asked)
+    again = run_batch([url], spec)
+    assert (again.attempts, len(web.asked)) == ([], asked)
+    assert set(again.state.records) == set(first.state.records), "it is the same recording"

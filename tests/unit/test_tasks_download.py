@@ -106,6 +106,13 @@ def test_media_that_are_wanted_are_kept_and_nothing_of_the_users_is_replaced(
     assert attempt(spec, task).metrics["outputs"] == ["media/weather.new.ogg"]
     assert len(web.asked) == asked, "it is there"
 
+    mine.with_name("weather.new.ogg").unlink()
+    web.answers["/weather.ogg"] = Answer(weather[:-4_000], "audio/ogg")
+    failure = attempt(spec, task).failure
+    assert failure is not None
+    assert (failure.code, failure.failure_class) == ("changed", FailureClass.PERMANENT)
+    assert [path.name for path in mine.parent.iterdir()] == ["weather.ogg"]
+
 
 def test_a_refusal_is_looked_at_once_more(web: MediaServer, spec: BatchSpec) -> None:
     web.answers["/talk.ogg"] = Answer(b"no", "text/plain", status=403)

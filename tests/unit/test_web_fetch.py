@@ -290,14 +290,18 @@ for told in fetch(Job(sys.argv[1], "fetch", sys.argv[2], allow_private_network=T
 """
 
 
-def test_the_process_ends_with_the_one_that_started_it(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+def test_the_process_has_no_keys_and_ends_with_the_one_that_started_it(
+    web: MediaServer, weather: bytes, tmp_path: Path
+) -> None:
     web.answers["/talk.ogg"] = Answer(weather * 50, TALK, bytes_per_s=50_000)
     own = [sys.executable, "-c", RUNS, f"{web.url}/talk.ogg", str(tmp_path)]
-    with subprocess.Popen(own, stdout=subprocess.PIPE, text=True) as process:
+    environ = {**os.environ, "OPENAI_API_KEY": "sesame", "HTTP_PROXY": "http://127.0.0.1:9"}
+    with subprocess.Popen(own, stdout=subprocess.PIPE, text=True, env=environ) as process:
         assert process.stdout is not None
         while int(process.stdout.readline() or -1) == 0:
             pass
         (child,) = psutil.Process(process.pid).children()
+        assert not {"OPENAI_API_KEY", "HTTP_PROXY"} & set(child.environ())
         os.kill(process.pid, signal.SIGKILL)
     gone, alive = psutil.wait_procs([child], timeout=10)
     assert gone, alive
