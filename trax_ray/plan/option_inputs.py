@@ -1,0 +1,67 @@
+"""Options: what is transcribed, and what is known of it."""
+
+from __future__ import annotations
+
+import os
+
+from trax_ray.errors import UsageError
+from trax_ray.plan.option import Option, folder, refused
+from trax_ray.plan.tasks import MAX_PRIORITY
+from trax_ray.store.files import shown
+
+__all__ = ["INPUTS"]
+
+
+def _reference(given: str, label: str) -> str:
+    path = folder(given, label)
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+        raise UsageError(f"{label}: {shown(given)} is no folder")
+    return path
+
+
+def _priority(given: int, label: str) -> int:
+    if not 0 <= given <= MAX_PRIORITY:
+        raise refused(label, f"a number from 0 (first) to {MAX_PRIORITY}", given)
+    return given
+
+
+INPUTS: tuple[Option, ...] = (
+    Option(
+        "",
+        ("INPUT",),
+        list,
+        "Recordings, folders, quoted patterns such as 'talks/**/*.mp3', manifests (.csv, .jsonl or .parquet with a "
+        "column file_name; language, priority, model, prompt and reference hold for their row), or - for a list of "
+        "paths on standard input. Names that begin with a dash come after --.",
+        optional=True,
+        metavar="INPUT",
+        key="inputs",
+    ),
+    Option(
+        "",
+        ("--input-list", "-a"),
+        list,
+        "File with one path per line (or NUL between them), or a manifest; - is standard input; may be repeated. "
+        "Paths are relative to the list's folder.",
+        optional=True,
+        key="lists",
+    ),
+    Option(
+        "reference",
+        ("--reference",),
+        str,
+        "Folder of reference transcripts (NAME.txt) to measure accuracy against.",
+        "reference_dir",
+        optional=True,
+        read=_reference,
+    ),
+    Option(
+        "priority",
+        ("--priority",),
+        int,
+        "0 highest, 1-5 high, 6-10 normal, 11 and above low.",
+        "priority",
+        read=_priority,
+    ),
+)
+"""What is transcribed, and what is known of it."""

@@ -1,0 +1,47 @@
+"""Options: what is fetched from the web."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trax_ray.errors import UsageError
+from trax_ray.plan.option import Option, not_empty
+from trax_ray.store.files import shown
+
+__all__ = ["WEB"]
+
+
+def _cookies(given: str, label: str) -> str:
+    path = Path(not_empty(given, label)).absolute()
+    if not path.is_file():
+        raise UsageError(f"{label}: there is no file {shown(given)}: save the cookies of a browser that is logged in")
+    return str(path)
+
+
+WEB: tuple[Option, ...] = (
+    Option(
+        "cookies",
+        ("--cookies",),
+        str,
+        "File with cookies (Netscape format) for recordings that need a login.",
+        "cookies",
+        optional=True,
+        read=_cookies,
+        metavar="FILE",
+    ),
+    Option(
+        "keep_media",
+        ("--keep-media",),
+        bool,
+        "Keep what was fetched from the web, in OUT/media.",
+        "keep_media",
+    ),
+    Option(
+        "allow_private_network",
+        ("--allow-private-network",),
+        bool,
+        "Fetch from this machine and its network too, and not from public addresses only.",
+        "allow_private_network",
+    ),
+)
+"""What is fetched from the web."""
