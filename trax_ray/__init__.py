@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from trax_ray.core.task import BatchTask, TaskType
     from trax_ray.errors import FileError, NetworkError, ProcessingError, ResourceError, TraxRayError
-    from trax_ray.processor import BatchProcessor, create_batch_processor
+    from trax_ray.processor import BatchProcessor
     from trax_ray.report.result import BatchResult
 
 __all__ = [
@@ -68,7 +68,8 @@ _HOMES = {
     "trax_ray.core.task": ("BatchTask", "TaskType"),
     "trax_ray.errors": ("FileError", "NetworkError", "ProcessingError", "ResourceError", "TraxRayError"),
     "trax_ray.report.result": ("BatchResult",),
-    "trax_ray.processor": ("BatchProcessor", "create_batch_processor"),
+    "trax_ray.create": ("create_batch_processor",),
+    "trax_ray.processor": ("BatchProcessor",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

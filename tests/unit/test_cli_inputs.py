@@ -29,7 +29,7 @@ from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.transcribe import transcribe
 from trax_ray.media import vad
 from trax_ray.media.speech import Segment, Span
-from trax_ray.plan.plan import Plan
+from trax_ray.plan.plan import Plan, make_plan
 from trax_ray.plan.tasks import InputFile, plan_file
 from trax_ray.report.result import BatchResult
 from trax_ray.report.schemas import TABLES
@@ -71,6 +71,31 @@ def test_every_kind_of_input(folder: Path) -> None:
     assert planned(trax_ray("--input_list", "list")) == ["f.wav"]
     assert planned(trax_ray("-a", "-", stdin=b"a.mp3\0")) == ["a.mp3"]
     assert planned(trax_ray("--", "-d.wav")) == ["-d.wav"]
+
+
+@pytest.mark.parametrize(
+    ("task", "would_be", "target"),
+    [
+        ("preprocess", "converted", "audio/a.flac"),
+        ("download", "fetched", "media/a.*"),
+    ],
+)
+def test_a_task_on_its_own_needs_no_model(folder: Path, task: str, would_be: str, target: str) -> None:
+    touch(folder, "a.wav")
+    given = "a.wav" if task == "preprocess" else "https://e.org/a.mp3"
+    done = CliRunner().invoke(app, ["batch", given, "--task", task, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    first, second, *_ = done.stdout.splitlines()
+    assert first == f"1 recording would be {would_be}"
+    assert second.endswith(f"-> {folder}/trax_ray_output/{target}"), second
+
+
+def test_the_steps_before_a_task_come_by_themselves(tmp_path: Path) -> None:
+    plan = make_plan(["https://e.org/a.mp3"], BatchSpec(str(tmp_path), task="preprocess"))
+    assert [task.kind for task in plan.tasks] == ["download", "preprocess"]
+    assert plan.wanted == plan.tasks[1:]
+    assert plan.tasks[1].depends_on == (plan.tasks[0].id,)
+    assert not plan.tasks[0].data.get("output"), "the media go when they are converted"
 
 
 def test_a_dry_run_shows_what_a_manifest_says_and_writes_nothing(folder: Path) -> None:
@@ -129,6 +154,8 @@ def test_names_can_not_write_on_the_terminal(folder: Path) -> None:
         (["any", "--priority", "-1"], 2, r"priority \(--priority\): expected a number from 0 .first. to"),
         (["any", "--priority", "9999999999"], 2, r"priority \(--priority\): expected a number from 0 .first. to"),
         (["s3://bucket/a"], 3, "only http and https URLs are fetched"),
+        (["a", "--task", "download"], 2, "a is a file: task .--task. download fetches URLs"),
+        (["--task", "preprocess"], 2, "nothing to preprocess: give an INPUT"),
         (["url.csv"], 3, "url.csv, line 2: only http and https URLs are fetched"),
     ],
 )

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from trax_ray.core.ids import digest, file_id_of, fingerprint_of, is_same_work
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
-from trax_ray.plan.tasks import InputFile, plan_call, plan_chain, plan_file
+from trax_ray.plan.steps import steps_of
+from trax_ray.plan.tasks import InputFile, plan_call, plan_conversion, plan_file
 from trax_ray.testing.factories import make_parts, make_task
 
 quick = settings(max_examples=100, deadline=None)
@@ -148,6 +149,7 @@ OTHER_SPEC: dict[str, Any] = {
     "max_cost_usd": 1.0,
     "reference_dir": "/ref",
     "priority": 3,
+    "task": "download",
 }
 
 
@@ -304,7 +306,9 @@ def test_chunks_neither_overlap_nor_leave_gaps(cuts: list[tuple[float, float]]) 
 
 
 def chain(entry: InputFile = ENTRY, spec: BatchSpec = SPEC, audio: str = "") -> list[BatchTask]:
-    return list(plan_chain(entry, replace(spec, preprocess=True), "faster-whisper", ResourceRequest(2.0, 1024), audio))
+    steps = steps_of(entry, replace(spec, preprocess=True), ("faster-whisper", ResourceRequest(2.0, 1024)), audio)
+    assert steps[0] == plan_conversion(entry, spec, audio)
+    return list(steps)
 
 
 def test_a_recording_that_is_converted_first_is_one_input_of_two_tasks() -> None:
@@ -333,7 +337,7 @@ def test_what_matters_for_a_conversion() -> None:
     (first, _) = chain()
     for name, value in {"size_bytes": 1001, "mtime_ns": 2, "inode": 3}.items():
         assert chain(replace(ENTRY, **{name: value}))[0].fingerprint != first.fingerprint
-    assert chain(spec=replace(SPEC, keep_audio=True))[0].fingerprint != first.fingerprint
+    assert chain(audio="audio/talk")[0].fingerprint != first.fingerprint
     for name, value in CHANGED_SPEC.items():
         assert chain(spec=replace(SPEC, **{name: value}))[0].fingerprint == first.fingerprint
     for changed in ({"output": "talk.mp3"}, {"reference": "/other.txt"}, {"language": "de"}, {"model": "base"}):

@@ -29,6 +29,7 @@ ORDER = (
     "report",
     "cluster",
     "processor",
+    "create",
     "cli",
 )
 """Each may import those before it, but for what stands below."""

@@ -114,6 +114,7 @@ CASES: Mapping[str, Case] = {
     ),
     "preprocess": Case(("--preprocess",), True, True, (), (), ("yes", 1)),
     "keep_audio": Case(("--keep-audio",), True, True, (True,), (), ("yes", 1), ("--preprocess",)),
+    "task": Case(("--task", "Preprocess"), "preprocess", "preprocess", ("", "sing"), (), (5,)),
     "cookies": Case(("--cookies", __file__), __file__, __file__, ("", " ", "/not/there.txt"), (), (5,)),
     "keep_media": Case(("--keep-media",), True, True, (), (), ("yes", 1)),
     "allow_private_network": Case(("--allow-private-network",), True, True, (), (), ("yes", 1)),
@@ -128,6 +129,9 @@ CASES: Mapping[str, Case] = {
     ),
     "lean": Case(("--lean",), True, True, (), (), ("yes", 1)),
 }
+
+UNSETS = {"task": ("model",)}
+"""Options that take others their meaning: nothing is looked for that only they need."""
 
 NAMED = [each for each in OPTIONS if each.name]
 
@@ -177,7 +181,7 @@ def by_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Asked]:
 @pytest.fixture
 def by_python(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Asked]:
     """Gives `create_batch_processor` options."""
-    monkeypatch.setattr("trax_ray.processor.BatchProcessor", Asked)
+    monkeypatch.setattr("trax_ray.create.BatchProcessor", Asked)
 
     def give(**options: Any) -> Asked:
         made: Any = create_batch_processor(**options)
@@ -213,7 +217,7 @@ def test_from_the_command_line_it_arrives(each: Option, by_line: Callable[..., A
     assert arrived(after, each) == here(case.value)
     if case.line:
         assert arrived(before, each) != arrived(after, each), "or this says nothing"
-    others = [other for other in NAMED if other.name not in (each.name, "enhance")]
+    others = [other for other in NAMED if other.name not in (each.name, "enhance", *UNSETS.get(each.name, ()))]
     if each.name not in ("model", "base_url"):
         assert [arrived(after, other) for other in others] == [arrived(before, other) for other in others]
 

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from trax_ray.cli.app import app
+from trax_ray.create import create_batch_processor
 from trax_ray.errors import SetupError
 from trax_ray.plan.models import pin_model, resolve_model
-from trax_ray.processor import create_batch_processor
 from trax_ray.providers import choice
 
 KEY = "sk-0123456789"

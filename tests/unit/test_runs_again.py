@@ -19,13 +19,13 @@ from trax_ray.codes import FailureCode
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import TaskType
+from trax_ray.create import create_batch_processor
 from trax_ray.errors import FileError, UsageError
 from trax_ray.kinds import chunk as chunking
 from trax_ray.kinds.failures import failure_of_task
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
 from trax_ray.plan.plan import make_plan
-from trax_ray.processor import create_batch_processor
 from trax_ray.report.fold import read_history
 from trax_ray.report.write import run_facts, write_report
 from trax_ray.store.cleaning import clean_everything

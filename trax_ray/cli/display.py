@@ -176,9 +176,8 @@ def announce(plan: Plan, found: Capacity | None = None) -> None:
     if plan.notice:
         say(plan.notice)
     spec = plan.spec
-    say(
-        f"{count(len(plan.recordings), 'recording')}, model {spec.model}, output {shown(spec.output_dir)}{_notes(plan)}"
-    )
+    how = f"model {spec.model}" if plan.transcribes else f"to {spec.task}"
+    say(f"{count(len(plan.recordings), 'recording')}, {how}, output {shown(spec.output_dir)}{_notes(plan)}")
     for line in (*_limit(plan, found), _room(plan.room), *plan.warnings):
         say(line)
 
@@ -189,15 +188,26 @@ def show_plan(plan: Plan, found: Capacity | None = None) -> None:
 
     if plan.notice:
         print(plan.notice)
-    tasks, spec = plan.transcriptions, plan.spec
-    print(f"{count(len(tasks), 'recording')} would be transcribed with {spec.model}{_notes(plan)}")
+    tasks, spec = plan.wanted, plan.spec
+    print(f"{count(len(tasks), 'recording')} would be {_WOULD_BE[spec.task].format(spec.model)}{_notes(plan)}")
     layout = Layout(Path(spec.output_dir))
     for task in tasks[:MAX_ROWS]:
-        targets = ", ".join(str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats)
+        targets = ", ".join(_targets(task, layout, spec))
         print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, spec)])))
     if len(tasks) > MAX_ROWS:
         print(f"  and {len(tasks) - MAX_ROWS} more")
     print("\n".join([*_limit(plan, found), _room(plan.room), *plan.warnings]))
+
+
+_WOULD_BE = {"transcribe": "transcribed with {}", "preprocess": "converted", "download": "fetched"}
+
+
+def _targets(task: BatchTask, layout: Layout, spec: BatchSpec) -> list[str]:
+    """The files that a task would write."""
+    if spec.task == "transcribe":
+        return [str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats]
+    suffix = ".flac" if spec.task == "preprocess" else ".*"
+    return [f"{layout.output_dir / task.data['output']}{suffix}"]
 
 
 def _notes(plan: Plan) -> str:

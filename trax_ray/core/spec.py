@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_WORKERS",
     "OUTPUT_FORMATS",
     "SECRET_VARIABLES",
+    "TASKS",
     "VAD_LEVELS",
     "BatchSpec",
     "Limits",
@@ -35,6 +36,9 @@ DEFAULT_MAX_RETRIES = 3
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY")
 """Environment variables that hold keys. Ray's daemons never get to see them: children inherit, and dashboards show."""
+
+TASKS = ("transcribe", "preprocess", "download")
+"""What a batch can be asked for of each input; the steps before it come by themselves."""
 
 VAD_LEVELS = ("off", "low", "normal", "high")
 
@@ -151,6 +155,7 @@ class BatchSpec:
         allow_private_network: Fetch from any address, and not from public ones only.
         cookies: Absolute path of a file with cookies for what needs a login; empty for none.
         keep_media: Keep what was fetched after what needs it is committed, in `OUT/media`.
+        task: What is made of each input, of `TASKS`.
         priority: Of recordings whose manifest row says nothing else; lower runs first, 0 is the highest.
     """
 
@@ -184,6 +189,7 @@ class BatchSpec:
     cookies: str = ""
     keep_media: bool = False
     priority: int = 0
+    task: str = "transcribe"
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -212,6 +218,7 @@ class BatchSpec:
             self.grace_s is None or self.grace_s >= 0,
             f"grace (--grace): expected a grace period of 0 seconds or more, got {self.grace_s}",
         )
+        _require(self.task in TASKS, f"task (--task): expected {', '.join(TASKS)}, got {self.task}")
         _require(self.priority >= 0, f"priority (--priority): expected 0 (first) or more, got {self.priority}")
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(

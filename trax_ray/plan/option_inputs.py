@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from trax_ray.core.spec import TASKS
 from trax_ray.errors import UsageError
-from trax_ray.plan.option import Option, folder, refused
+from trax_ray.plan.option import Option, folder, not_empty, refused
 from trax_ray.plan.tasks import MAX_PRIORITY
 from trax_ray.store.files import shown
 
@@ -17,6 +18,10 @@ def _reference(given: str, label: str) -> str:
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         raise UsageError(f"{label}: {shown(given)} is no folder")
     return path
+
+
+def _task(given: str, label: str) -> str:
+    return not_empty(given, label).strip().lower()
 
 
 def _priority(given: int, label: str) -> int:
@@ -45,6 +50,15 @@ INPUTS: tuple[Option, ...] = (
         "Paths are relative to the list's folder.",
         optional=True,
         key="lists",
+    ),
+    Option(
+        "task",
+        ("--task",),
+        str,
+        f"What is made of each input: {' or '.join([', '.join(TASKS[:-1]), TASKS[-1]])}; the steps before it come by "
+        "themselves.",
+        "task",
+        read=_task,
     ),
     Option(
         "reference",

@@ -56,7 +56,7 @@ def make_spec(given: Mapping[str, Any]) -> BatchSpec:
         part, _, name = each.field.rpartition(".")
         if name:
             (parts[part] if part else values)[name] = value
-    if values["keep_audio"] and not values["preprocess"]:
+    if values["keep_audio"] and not (values["preprocess"] or values["task"] == "preprocess"):
         keeps, converts = option("keep_audio").label, option("preprocess").label
         raise UsageError(f"{keeps} keeps what {converts} converts: give both of them, or neither")
     return BatchSpec(**values, **{name: kind(**parts[name]) for name, kind in PARTS.items()})

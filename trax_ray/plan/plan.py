@@ -29,7 +29,7 @@ from trax_ray.providers.languages import read_language
 from trax_ray.providers.registry import is_service
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
-from trax_ray.web.addresses import checked_url, name_of_url
+from trax_ray.web.addresses import checked_url, is_url, name_of_url
 
 __all__ = ["Call", "Plan", "Planner", "make_plan", "with_model"]
 
@@ -67,7 +67,7 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What one should know of the inputs before the start; names in it as they are."""
-        notes = ["converted to 16 kHz mono FLAC first"] if self.spec.preprocess else []
+        notes = ["converted to 16 kHz mono FLAC first"] if self.spec.preprocess and self.transcribes else []
         if self.ignored:
             notes.append(_ignored(self.ignored, self.ignored_suffixes))
         if self.archived:
@@ -79,9 +79,14 @@ class Plan:
         return (*notes, *(f"can't read {path}: {reason}" for path, reason in self.unreadable.items()))
 
     @property
-    def transcriptions(self) -> tuple[BatchTask, ...]:
-        """Of the tasks, the one of each recording that transcribes it."""
-        return tuple(task for task in self.tasks if task.task_type is TaskType.TRANSCRIBE)
+    def transcribes(self) -> bool:
+        """Whether transcripts are what is made."""
+        return self.spec.task == TaskType.TRANSCRIBE.value
+
+    @property
+    def wanted(self) -> tuple[BatchTask, ...]:
+        """Of the tasks, the one of each recording that makes what was asked for."""
+        return tuple(task for task in self.tasks if task.task_type.value == self.spec.task)
 
     @cached_property
     def requests(self) -> frozenset[ResourceRequest]:
@@ -221,16 +226,21 @@ class Planner:
         """Plan inputs, as `make_plan` does. A recording that was planned before is the same one; see `take`."""
         if not inputs and not lists:
             raise UsageError(
-                "nothing to transcribe: give an INPUT (a file, a folder, a manifest, or - for a list on stdin)"
+                f"nothing to {spec.task}: give an INPUT (a file, a folder, a manifest, or - for a list on stdin)"
             )
-        named, spec = bool(spec.model), with_model(spec)
+        named = bool(spec.model) or spec.task != TaskType.TRANSCRIBE.value
+        if spec.task == TaskType.TRANSCRIBE.value:
+            spec = with_model(spec)
         output_dir = Path(spec.output_dir)
         reference = _reference_folder(spec)
         found = scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
         ids = self.past.ids((entry.path, str(entry.relative)) for entry in found.found)
         ended = {path for path, file_id in ids.items() if self.past.is_transcribed(file_id)}
         if not found.present and not ended:
-            raise UsageError(f"nothing to transcribe: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
+            raise UsageError(f"nothing to {spec.task}: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
+        files = [entry.path for entry in found.found if not is_url(entry.path)]
+        if spec.task == TaskType.DOWNLOAD.value and files:
+            raise UsageError(f"{shown(files[0])} is a file: task (--task) download fetches URLs, leave it out")
         taken = self._taken()
         entries = describe(found.found, taken=taken, ids=ids, reference_dir=reference, priority=spec.priority)
         audio = audio_outputs({entry.file_id: entry.output for entry in entries}, spec, taken)
@@ -344,6 +354,7 @@ class Planner:
             model=data.get("model"),
             prompt=data.get("prompt"),
         )
+        spec = replace(spec, task=TaskType.TRANSCRIBE.value)
         audio = audio_outputs({file_id: entry.output}, spec, self._taken())
         served, kept = served_by(entry, spec), audio.get(file_id, "")
         steps = steps_of(entry, spec, served, kept, depends_on=depends_on, repeat=repeat, fetched=True)

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask, ResourceRequest
+from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
+from trax_ray.kinds.download import DOWNLOAD
 from trax_ray.kinds.preprocess import PREPROCESS
+from trax_ray.kinds.transcribe import TRANSCRIBE
 from trax_ray.plan.inputs import Found
 from trax_ray.plan.models import provider_for
-from trax_ray.plan.tasks import InputFile, plan_chain, plan_download, plan_file
+from trax_ray.plan.tasks import InputFile, plan_conversion, plan_download, plan_file
 from trax_ray.providers.registry import provider_of
 from trax_ray.store.layout import plan_names
 
@@ -27,7 +29,7 @@ def audio_outputs(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[st
         spec: The batch; where nothing is converted, or kept, there are none.
         taken: The names that outputs had before, as of `Past.outputs`.
     """
-    if not spec.preprocess or not spec.keep_audio:
+    if not (spec.preprocess and spec.keep_audio) and spec.task != PREPROCESS.name:
         return {}
     # By the id of the task that makes it: audio that was asked for from Python keeps its name and isn't overwritten.
     makers = {each: f"{PREPROCESS.name}-{each}" for each in outputs}
@@ -38,6 +40,9 @@ def audio_outputs(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[st
 
 _Served = tuple[str, ResourceRequest]
 """Name of the provider of a model, and what an attempt asks of a node."""
+
+NOBODY: _Served = ("", ResourceRequest())
+"""Who transcribes, where nothing is transcribed."""
 
 
 def in_order(
@@ -57,11 +62,11 @@ def in_order(
     for given, entry in zip(found, entries, strict=True):
         model = entry.model or spec.model
         asked = model, entry.language or spec.language, bool(entry.prompt or spec.initial_prompt)
-        if asked not in known:
+        if spec.task == TRANSCRIBE.name and asked not in known:
             blamed = given.row if entry.model or entry.language or entry.prompt else None
             known[asked] = served_by(entry, spec, blamed.where if blamed else "")
         rank = models.setdefault(model, len(models))
-        steps = steps_of(entry, spec, known[asked], audio.get(entry.file_id, ""))
+        steps = steps_of(entry, spec, known.get(asked, NOBODY), audio.get(entry.file_id, ""))
         ranked.append((entry.priority, rank, steps))
     ranked.sort(key=lambda each: each[:2])
     return [task for _, _, steps in ranked for task in steps]
@@ -100,19 +105,25 @@ def steps_of(
         repeat: How often the same recording was added before.
         fetched: Whether one of those fetches it.
     """
-    before: tuple[BatchTask, ...] = ()
+    steps: list[BatchTask] = []
     if entry.url and not fetched:
-        media = f"media/{entry.output}" if spec.keep_media else ""
-        before = (plan_download(entry, spec, media, depends_on=depends_on, repeat=repeat),)
-        depends_on = (before[0].id,)
-    if not spec.preprocess:
-        return (*before, plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat))
-    return *before, *plan_chain(entry, spec, *served, audio=audio, depends_on=depends_on, repeat=repeat)
+        media = f"media/{entry.output}" if spec.keep_media or spec.task == DOWNLOAD.name else ""
+        steps.append(plan_download(entry, spec, media, depends_on=depends_on, repeat=repeat))
+        depends_on = (steps[-1].id,)
+    if spec.task == DOWNLOAD.name:
+        return tuple(steps)
+    if spec.preprocess or spec.task == PREPROCESS.name:
+        steps.append(plan_conversion(entry, spec, audio, depends_on=depends_on, repeat=repeat))
+        # What was fetched for it is what both read.
+        depends_on = (*(depends_on if entry.url else ()), steps[-1].id)
+    if spec.task == PREPROCESS.name:
+        return tuple(steps)
+    return (*steps, plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat))
 
 
 def shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
     """What to know of models whose days are numbered. On a server of one's own names are only names."""
-    for model in dict.fromkeys(task.data.get("model") or spec.model for task in tasks):
+    for model in _models(tasks, spec):
         shutdown = provider_of(model, base_url=spec.base_url).shutdown(model, base_url=spec.base_url)
         if shutdown is not None:
             yield f"WARNING: {model} is announced to end on {shutdown.on}: --model {shutdown.successor} comes after it"
@@ -120,7 +131,13 @@ def shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
 
 def unused_variables(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:
     """Variables of the environment that other programs obey and this one doesn't."""
-    asked = {provider_of(task.data.get("model") or spec.model, base_url=spec.base_url) for task in tasks}
+    asked = {provider_of(model, base_url=spec.base_url) for model in _models(tasks, spec)}
     found = sorted({name for provider in asked for name in provider.unused_variables if os.environ.get(name)})
     if found:
         yield f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} set and not sent: the key decides who pays"
+
+
+def _models(tasks: Sequence[BatchTask], spec: BatchSpec) -> dict[str, None]:
+    """The speech models of tasks, each once, in their order."""
+    spoken = (task for task in tasks if task.task_type is TaskType.TRANSCRIBE)
+    return dict.fromkeys(str(task.data.get("model") or spec.model) for task in spoken)

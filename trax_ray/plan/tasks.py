@@ -25,7 +25,7 @@ __all__ = [
     "InputFile",
     "Scalar",
     "plan_call",
-    "plan_chain",
+    "plan_conversion",
     "plan_download",
     "plan_file",
     "provider_of_download",
@@ -171,32 +171,24 @@ def plan_file(
     )
 
 
-def plan_chain(
-    entry: InputFile,
-    spec: BatchSpec,
-    provider: str,
-    resources: ResourceRequest,
-    audio: str,
-    *,
-    depends_on: Sequence[str] = (),
-    repeat: int = 0,
-) -> tuple[BatchTask, BatchTask]:
-    """The two tasks of a recording that is converted first: PREPROCESS, and the TRANSCRIBE that depends on it.
+def plan_conversion(
+    entry: InputFile, spec: BatchSpec, audio: str, *, depends_on: Sequence[str] = (), repeat: int = 0
+) -> BatchTask:
+    """The task that converts one recording.
 
-    They belong to one input, so that it is counted once. A batch that keeps converted audio converts again what an
-    earlier one, which didn't, has converted already; nothing else but the recording itself matters for that step.
+    Where it is a step before another one both belong to one input, so that it is counted once. A batch that keeps
+    converted audio converts again what an earlier one, which didn't, has converted already; nothing else but the
+    recording itself matters for that step.
 
     Args:
         entry: The recording.
         spec: The batch.
-        provider: Name of the speech provider that has the recording's model, else the batch's.
-        resources: What an attempt with that model asks of a node.
         audio: Path of converted audio that is kept, below the output folder and without suffix; empty where it isn't.
         depends_on: Ids of tasks that must succeed first.
         repeat: How often the same recording was added before.
     """
     file_id = _file_id(entry, repeat)
-    first = PREPROCESS.task(
+    return PREPROCESS.task(
         PreprocessData(
             file_path=entry.file,
             name=entry.name,
@@ -207,16 +199,13 @@ def plan_chain(
         id=f"{PREPROCESS.name}-{file_id}",
         file_id=file_id,
         fingerprint=fingerprint_of(
-            [PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, spec.keep_audio],
+            [PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, bool(audio)],
             changed_ns=entry.changed_ns,
         ),
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
         depends_on=depends_on,
     )
-    # What was fetched for it is what both read.
-    fetched = tuple(each for each in depends_on if entry.url)
-    return first, plan_file(entry, spec, provider, resources, depends_on=(*fetched, first.id), repeat=repeat)
 
 
 def plan_download(

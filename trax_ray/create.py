@@ -1,0 +1,96 @@
+"""`create_batch_processor`: the options of a batch as keywords."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from trax_ray.core.spec import (
+    DEFAULT_CHUNK_SIZE,
+    DEFAULT_CPU_LIMIT_PERCENT,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_MEMORY_LIMIT_MB,
+    DEFAULT_PROGRESS_INTERVAL,
+    DEFAULT_QUEUE_SIZE,
+    DEFAULT_WORKERS,
+)
+from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, make_spec
+from trax_ray.processor import BatchProcessor
+
+__all__ = ["create_batch_processor"]
+
+
+def create_batch_processor(
+    max_workers: int = DEFAULT_WORKERS,
+    queue_size: int = DEFAULT_QUEUE_SIZE,
+    progress_interval: float = DEFAULT_PROGRESS_INTERVAL,
+    memory_limit_mb: int = DEFAULT_MEMORY_LIMIT_MB,
+    cpu_limit_percent: float = DEFAULT_CPU_LIMIT_PERCENT,
+    output_dir: str | os.PathLike[str] = DEFAULT_OUTPUT_DIR,
+    model: str | None = None,
+    language: str | None = None,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    enhance: bool = False,
+    address: str | None = None,
+    base_url: str | None = None,
+    max_cost_usd: float | None = None,
+    vad: str = "normal",
+    formats: str | Sequence[str] | None = None,
+    reference: str | os.PathLike[str] | None = None,
+    max_retries: int = DEFAULT_MAX_RETRIES,
+    priority: int = 0,
+    task: str = "transcribe",
+    initial_prompt: str | None = None,
+    word_timestamps: bool = False,
+    task_timeout: float | None = None,
+    grace: float | None = None,
+    start_at: str | None = None,
+    only_between: str | None = None,
+    preprocess: bool = False,
+    keep_audio: bool = False,
+    cookies: str | os.PathLike[str] | None = None,
+    keep_media: bool = False,
+    allow_private_network: bool = False,
+    lean: bool = False,
+) -> BatchProcessor:
+    """Make a processor for one batch.
+
+    Args:
+        max_workers: Tasks that run at the same time; a ceiling.
+        queue_size: Ready tasks held in memory.
+        progress_interval: Seconds between calls of the progress callback.
+        memory_limit_mb: MiB per node for the batch's own processes.
+        cpu_limit_percent: Share of a node's cores for CPU-bound tasks, 1-100.
+        output_dir: Folder for transcripts, report and journal; the same folder again continues.
+        model: Speech model; None takes what is at hand (see `trax_ray.providers.registry`).
+        language: ISO 639-1 code; None lets the model detect it.
+        chunk_size: Longest stretch that is transcribed in one attempt, seconds.
+        enhance: Also enhance transcripts.
+        address: `host:port` of a Ray cluster; None finds or starts one.
+        base_url: Address of a server of OpenAI's protocol; None takes OpenAI's own.
+        max_cost_usd: What paid requests may cost, US dollars: none starts that would exceed it; None sets no limit.
+        vad: How readily sound counts as speech: `off`, `low`, `normal` or `high`.
+        formats: Formats of transcripts: `txt`, `srt`, `vtt`, `tsv`, `json`; None for all.
+        reference: Folder of reference transcripts for what `add` adds; None for none.
+        max_retries: Attempts after the first one.
+        priority: Of what `add` adds; lower runs first, 0 is the highest.
+        task: What is made of each input: `transcribe`, `preprocess` or `download`; steps before it come too.
+        initial_prompt: Text that primes Whisper models; None for none.
+        word_timestamps: Put word times into the JSON transcripts.
+        task_timeout: Longest time that one attempt may take, seconds; None sets no limit.
+        grace: Seconds that running attempts have to end after an `interrupt`; None gives 2, or 10 to paid requests.
+        start_at: Start nothing before: `2026-11-21 22:00`, or `22:00` for the next one; None starts at once.
+        only_between: Hours of the day in which attempts may start, such as `22:00-06:00`; None for all.
+        preprocess: Convert recordings to 16 kHz mono FLAC first, and transcribe that.
+        keep_audio: With `preprocess`: keep the converted audio, in `output_dir/audio`.
+        cookies: File with cookies, in Netscape's format, for recordings that need a login; None for none.
+        keep_media: Keep what was fetched from the web, in `output_dir/media`.
+        allow_private_network: Fetch from this machine and its network too, and not from public addresses only.
+        lean: Start a local Ray head without the dashboard.
+
+    Raises:
+        UsageError: A value makes no sense.
+        SetupError: What was asked for isn't in this version.
+    """
+    given = dict(locals())  # the keywords above by their names; `trax_ray.plan.options` has a row for each
+    return BatchProcessor(make_spec(given), address=address, lean=lean)
