@@ -117,6 +117,9 @@ class FailureCode(_Code):
     DECODER_BUG = ("decoder_bug", _TRANSIENT, _IN_PROCESSING,
         "the decoder itself failed",
         "convert the file to another format")
+    NOT_SUBTITLES = ("not_subtitles", _PERMANENT, _IN_PROCESSING,
+        "no subtitles can be read from it",
+        "see whether it is SRT or WebVTT, saved as text")
     UNSUPPORTED_LANGUAGE = ("unsupported_language", _CONFIG, _IN_PROCESSING,
         "the engine has no model of the language",
         "take another `--model`, or correct `--language`")
