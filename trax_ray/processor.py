@@ -31,7 +31,7 @@ from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import CoordinatorStarted, InputsClosed, Known
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
-from trax_ray.heads import reap_orphans
+from trax_ray.heads.notes import reap_orphans
 from trax_ray.plan.models import find_keys, pin_model
 from trax_ray.plan.options import option
 from trax_ray.plan.plan import Plan, Planner, with_model

@@ -29,13 +29,13 @@ from typing import Any, TypeVar
 import psutil
 import typer
 
-from trax_ray import heads
 from trax_ray.cli import batch as command_line
 from trax_ray.cli.app import reporting_errors
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import decode_task, encode
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import TraxRayError
+from trax_ray.heads import processes
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import Attempt, History, read_history
 from trax_ray.store import inbox
@@ -241,14 +241,14 @@ class Batch:
             found += [driver, *driver.children(recursive=True)]
         for note in (self.folder / "state" / "trax_ray" / "heads").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
-                found += heads.family(json.loads(note.read_text()))
+                found += processes.family(json.loads(note.read_text()))
         for process in found:
             with contextlib.suppress(psutil.Error):
                 self._seen.setdefault((process.pid, mark_of(process.pid)), process)
 
     def left(self) -> list[psutil.Process]:
         """Of the processes that were seen, those that live."""
-        return [process for known in self._seen if (process := heads.find(*known)) is not None]
+        return [process for known in self._seen if (process := processes.find(*known)) is not None]
 
     def victims(self, role: str, task_id: str = "") -> list[psutil.Process]:
         """The processes of a role: `driver`, `coordinator`, `worker` (a task's), `raylet`, `gcs` or `everything`."""
@@ -276,7 +276,9 @@ class Batch:
                 process.kill()
         # Not psutil's own waiting: it would take the driver's exit code from us.
         until(
-            lambda: not any(heads.find(each.pid, at) for each, at in own.items()), 10, what="the end of what was killed"
+            lambda: not any(processes.find(each.pid, at) for each, at in own.items()),
+            10,
+            what="the end of what was killed",
         )
 
 
@@ -318,7 +320,7 @@ class Command:
 
     def left(self) -> list[psutil.Process]:
         """Of the processes that were seen, those that live."""
-        return [process for known in self._seen if (process := heads.find(*known)) is not None]
+        return [process for known in self._seen if (process := processes.find(*known)) is not None]
 
     def until_at_work(self) -> None:
         """Wait until a recording is through and others are being worked on."""

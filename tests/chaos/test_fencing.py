@@ -12,10 +12,10 @@ import psutil
 import pytest
 from batch_program import Batch, artifacts, outputs, until
 
-from trax_ray import heads
 from trax_ray.cluster.attempts import KILL_AFTER_S
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import ResourceRequest, TaskState
+from trax_ray.heads import processes
 from trax_ray.store.epochs import open_journal, read_chain
 from trax_ray.store.processes import mark_of
 from trax_ray.testing.factories import make_task
@@ -61,12 +61,12 @@ def test_an_attempt_that_was_stopped_and_wakes_up_late_changes_nothing(
         finished_at = time.monotonic()
         before = artifacts(batch.out), outputs(batch.out)
         inodes = {name: (batch.out / f"{name}.txt").stat().st_ino for name in names}
-        woken = [process for process in created if heads.find(process.pid, created[process])]
+        woken = [process for process in created if processes.find(process.pid, created[process])]
         assert woken, "they were all ended before the second attempts had finished"
         for process in woken:
             process.resume()
         until(
-            lambda: not any(heads.find(process.pid, created[process]) for process in woken),
+            lambda: not any(processes.find(process.pid, created[process]) for process in woken),
             KILL_AFTER_S + 10,
             what="the end of the late ones",
         )
@@ -116,7 +116,7 @@ def test_a_shared_process_that_hangs_is_ended_and_what_it_carried_runs_alone(
         lane.suspend()
         stopped_at = time.monotonic()
         gate.touch()
-        until(lambda: heads.find(*known) is None, what="the end of the lane")
+        until(lambda: processes.find(*known) is None, what="the end of the lane")
         ended_s = time.monotonic() - stopped_at
         assert batch.wait() == 0, batch.stderr
         assert not batch.findings().problems

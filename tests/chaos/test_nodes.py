@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 
 import trax_ray.cluster  # noqa: F401 - Ray's settings, before Ray is used
 from trax_ray.core.spec import Limits
-from trax_ray.heads import make_token_private
+from trax_ray.heads.machine import make_token_private
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
 from trax_ray.testing.factories import make_spec, make_task

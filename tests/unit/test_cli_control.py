@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from trax_ray import control, heads
+from trax_ray import control
 from trax_ray.cli import control as cli_control
 from trax_ray.cli import display
 from trax_ray.cli.app import app
 from trax_ray.core.state.events import Paused, Stopped
 from trax_ray.errors import SetupError
-from trax_ray.heads import Head
+from trax_ray.heads import notes, standing
+from trax_ray.heads.standing import Head
 from trax_ray.store import inbox
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
@@ -327,9 +328,9 @@ class TestOnABatchThatDoesNotRun:
 class TestHeads:
     @pytest.fixture(autouse=True)
     def nothing_real(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(heads, "up", lambda lean: pytest.fail("a test must not start Ray"))
-        monkeypatch.setattr(heads, "down", lambda force: (None, 0))
-        monkeypatch.setattr(heads, "reap_orphans", lambda: 0)
+        monkeypatch.setattr(standing, "up", lambda lean: pytest.fail("a test must not start Ray"))
+        monkeypatch.setattr(standing, "down", lambda force: (None, 0))
+        monkeypatch.setattr(notes, "reap_orphans", lambda: 0)
 
     @pytest.mark.parametrize(
         ("head", "line"),
@@ -347,12 +348,12 @@ class TestHeads:
         ],
     )
     def test_up(self, monkeypatch: pytest.MonkeyPatch, head: Head, line: str) -> None:
-        monkeypatch.setattr(heads, "up", lambda lean: head)
+        monkeypatch.setattr(standing, "up", lambda lean: head)
         assert said(run("up")) == line
 
     def test_up_may_be_lean(self, monkeypatch: pytest.MonkeyPatch) -> None:
         given = []
-        monkeypatch.setattr(heads, "up", lambda lean: given.append(lean) or Head("127.0.0.1:1", new=True))
+        monkeypatch.setattr(standing, "up", lambda lean: given.append(lean) or Head("127.0.0.1:1", new=True))
         run("up", "--lean")
         run("up")
         assert given == [True, False]
@@ -361,7 +362,7 @@ class TestHeads:
         def fail(lean: bool) -> Head:
             raise SetupError("Ray doesn't start: no room")
 
-        monkeypatch.setattr(heads, "up", fail)
+        monkeypatch.setattr(standing, "up", fail)
         done = run("up")
         assert (done.exit_code, done.stderr) == (3, "trax-ray: Ray doesn't start: no room\n")
 
@@ -385,7 +386,7 @@ class TestHeads:
     def test_down(
         self, monkeypatch: pytest.MonkeyPatch, head: Head | None, ended: int, left: int, lines: list[str]
     ) -> None:
-        monkeypatch.setattr(heads, "down", lambda force: (head, ended))
-        monkeypatch.setattr(heads, "reap_orphans", lambda: left)
+        monkeypatch.setattr(standing, "down", lambda force: (head, ended))
+        monkeypatch.setattr(notes, "reap_orphans", lambda: left)
         done = run("down")
         assert (done.exit_code, done.stdout.splitlines()) == (0, lines)

@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.gcs import answer, serving
-from trax_ray import heads
 from trax_ray.cli import doctor
 from trax_ray.cli.app import app
 from trax_ray.cli.doctor import Check, Verdict
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError
+from trax_ray.heads import machine, notes
 from trax_ray.providers.registry import Plugin, provider_of
 
 OK, NOTE, MISSING = Verdict.OK, Verdict.NOTE, Verdict.MISSING
@@ -214,7 +214,7 @@ class TestTheMachine:
         assert doctor.check_cores(8, 15.0, {}).verdict is OK
         assert doctor.check_cores(8, 17.0, {}).verdict is NOTE
         assert 0 < doctor._memory_mb() <= psutil.virtual_memory().total // 2**20
-        assert 1 <= heads.usable_cores() <= (os.cpu_count() or 1)
+        assert 1 <= machine.usable_cores() <= (os.cpu_count() or 1)
 
     def test_a_folder_that_is_still_to_be_made(self, tmp_path: Path) -> None:
         check = doctor._check_folder("output folder", tmp_path / "a" / "b")
@@ -255,7 +255,7 @@ class TestRay:
 
     def test_auto_is_the_head_of_this_machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-        monkeypatch.setattr(heads, "state_folder", lambda: tmp_path / "trax_ray")
+        monkeypatch.setattr(notes, "state_folder", lambda: tmp_path / "trax_ray")
         assert doctor._problem("auto")
         (tmp_path / "ray").mkdir()
         with serving(answer()) as address:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
-from trax_ray.heads import find
+from trax_ray.heads.processes import find
 from trax_ray.store.processes import mark_of
 
 MODULE = (sys.executable, "-m", "trax_ray")

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from trax_ray.errors import BusyError, FencedError, FileError
-from trax_ray.heads import find, lives
+from trax_ray.heads.processes import find, lives
 from trax_ray.store import lease as lease_module
 from trax_ray.store.lease import BEAT_PERIOD_S, TAKE_OVER_S, Holder, Lease, holder_of
 from trax_ray.store.processes import mark_of

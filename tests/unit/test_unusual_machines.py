@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.unit.conftest import Journal
 from trax_ray.cli.app import app
 from trax_ray.errors import SetupError
-from trax_ray.heads import LONGEST_SOCKET, ray_folder, too_long_for_ray
+from trax_ray.heads.machine import LONGEST_SOCKET, ray_folder, too_long_for_ray
 from trax_ray.store import inbox
 from trax_ray.store.layout import Layout
 

@@ -16,7 +16,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from trax_ray import heads
 from trax_ray.cli import display, parent, recorded
 from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error, write_report_anyway
 from trax_ray.core.policy.schedule import parse_start
@@ -24,6 +23,7 @@ from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.waiting import EVERYTHING
 from trax_ray.errors import BusyError, SetupError, TraxRayError, UsageError
+from trax_ray.heads import notes
 from trax_ray.plan.inputs import STDIN
 from trax_ray.plan.manifest import read_bytes_of
 from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, OPTIONS, make_spec
@@ -104,7 +104,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     processor = BatchProcessor(plan.spec, address=options.get("address"), lean=bool(options.get("lean")))
     processor.take(plan)
     # A coordinator outlives a killed driver for a while, and holds the folder.
-    heads.reap_orphans()
+    notes.reap_orphans()
     expect_nobody(layout.lock)
     expect_nobody(layout.starting)
     # Of two batches that race for a folder the one that gets it is the one that is continued there.
@@ -124,10 +124,10 @@ def run(command: Command, stdin: bytes | None = None) -> int:
             display.show_result(result, [task.file_id for task in plan.tasks])
             sys.stdout.flush()
         say_the_way_out(result, command.again)
-        if parent.present() and heads.started_here():
+        if parent.present() and notes.started_here():
             # All is committed. A head of our own needn't be left, which takes a second or two: it is ended.
-            heads.end_own_head()
-            heads.forget_head()
+            notes.end_own_head()
+            notes.forget_head()
             parent.leave(exit_code(result))
 
     limit = found.reason if found else ""
@@ -280,7 +280,7 @@ def _why_nothing_starts(progress: BatchProgress, output_dir: str) -> str:
 def _end_at_once(again: str) -> None:
     """Leave as after a `kill -9`, which loses nothing either, but take the Ray that was started here along."""
     _say_what_continues(again)
-    heads.end_own_head()
+    notes.end_own_head()
     parent.leave(EXIT_STOPPED)
 
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from trax_ray import heads
 from trax_ray.cli import display
 from trax_ray.cli.exits import EXIT_STOPPED
 from trax_ray.control import Answer, BatchControl, BatchStatus, Outcome, Phase, no_batch
 from trax_ray.core.progress import format_duration
 from trax_ray.errors import UsageError
+from trax_ray.heads import notes, standing
 from trax_ray.plan.disk import format_bytes
 from trax_ray.report.text import one_line
 from trax_ray.store.cleaning import clean, clean_everything
@@ -271,7 +271,7 @@ def start_head(*, lean: bool) -> None:
     """
     import trax_ray.cluster  # noqa: F401 - its settings for Ray, which are made without loading it
 
-    head = heads.up(lean=lean)
+    head = standing.up(lean=lean)
     dashboard = f"; dashboard: {head.dashboard_url}" if head.dashboard_url else ""
     if head.new:
         print(f"Ray is up at {head.address}; batches on this machine join it{dashboard}")
@@ -290,8 +290,8 @@ def end_head(*, force: bool) -> None:
     Raises:
         BusyError: Somebody works on it.
     """
-    left = heads.reap_orphans()
-    head, ended = heads.down(force=force)
+    left = notes.reap_orphans()
+    head, ended = standing.down(force=force)
     if head:
         print(f"Ray at {head.address} is down ({display.count(ended, 'process', 'processes')})")
     if left:

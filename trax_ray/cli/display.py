@@ -13,7 +13,7 @@ from trax_ray.core.policy.admission import Capacity, capacity, idle_machine
 from trax_ray.core.progress import BatchProgress, format_duration, format_progress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask
-from trax_ray.heads import usable_cores
+from trax_ray.heads.machine import usable_cores
 from trax_ray.plan.disk import format_bytes
 from trax_ray.plan.models import request_of
 from trax_ray.report.result import BatchResult

@@ -30,16 +30,9 @@ from trax_ray.core.spec import DEFAULT_MEMORY_LIMIT_MB, Limits
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.gcs import Found, Peer, ask, problem_of
-from trax_ray.heads import (
-    answers,
-    live_head,
-    noted_heads,
-    orphans,
-    ray_folder,
-    too_full_for_ray,
-    too_long_for_ray,
-    usable_cores,
-)
+from trax_ray.heads.machine import ray_folder, too_full_for_ray, too_long_for_ray, usable_cores
+from trax_ray.heads.notes import orphans
+from trax_ray.heads.standing import answers, live_head, noted_heads
 from trax_ray.places import home
 from trax_ray.providers.base import Shutdown
 from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model

@@ -17,7 +17,7 @@ from trax_ray.core.policy.admission import Use
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import BatchTask, Failure, Outcome
-from trax_ray.heads import lives
+from trax_ray.heads.processes import lives
 from trax_ray.kinds.failures import failure_of
 from trax_ray.kinds.run import timed_out
 

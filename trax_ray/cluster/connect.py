@@ -24,23 +24,16 @@ from trax_ray.cluster.thread import in_ray
 from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.gcs import ask, problem_of
-from trax_ray.heads import (
+from trax_ray.heads.machine import (
     LOOPBACK,
     LOOPBACK_SWITCH,
-    answers,
-    descendants,
-    forget_head,
-    kill_noted,
-    live_head,
     make_token_private,
-    note_head,
-    noted,
     object_store_bytes,
-    own_head,
-    reap_orphans,
     see_that_ray_can_start,
-    unfit_heads,
 )
+from trax_ray.heads.notes import forget_head, note_head, own_head, reap_orphans
+from trax_ray.heads.processes import descendants, kill_noted, noted
+from trax_ray.heads.standing import answers, live_head, unfit_heads
 
 __all__ = ["Connection", "connect", "disconnect"]
 

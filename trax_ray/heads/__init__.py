@@ -1,0 +1,1 @@
+"""Local Ray heads of ours. Needs no Ray."""
