@@ -190,6 +190,10 @@ class FailureCode(_Code):
         "the service refuses this recording",
         "convert the file, or take another `--model`")
 
+    CONTENT_FILTER = ("content_filter", _PERMANENT, _IN_PROCESSING,
+        "the provider's filter stopped the answer of a text model; the passage stays as it was",
+        "take another text model where it matters")
+
     # Of the web: what a URL leads to
 
     BAD_URL = ("bad_url", _PERMANENT, _IN_PROCESSING,

@@ -509,7 +509,7 @@ def test_a_packed_answer_is_unpacked(wbits: int) -> None:
 
 
 def test_a_server_that_says_nothing_while_one_connects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trax_ray.providers.openai.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("trax_ray.providers.openai_connection.CONNECT_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"https://127.0.0.1:{listening.getsockname()[1]}/v1"
         reply = ask(url)
@@ -633,7 +633,7 @@ def test_nothing_is_taken_from_the_environment(start: Start, monkeypatch: pytest
     server = start()
     assert ask(server).failure is None
     service = connect("whisper-1", key=Secret(KEY), base_url="", priced=True)
-    client = service._client_now()
+    client = service._connection.client()
     assert str(client.base_url) == "https://api.openai.com/v1/"
     sent = {name.lower() for name, value in client.default_headers.items() if isinstance(value, str)}
     assert not {name for name in sent if name.startswith("openai-")}
@@ -641,7 +641,7 @@ def test_nothing_is_taken_from_the_environment(start: Start, monkeypatch: pytest
 
 def test_the_service_shows_no_key_in_a_traceback(start: Start) -> None:
     service = connect("whisper-1", key=Secret("hidden-0123456789"), base_url="", priced=True)
-    assert "hidden" not in repr(service) + repr(vars(service))
+    assert "hidden" not in repr(service) + repr(vars(service)) + repr(vars(service._connection))
 
 
 # Servers that give less

@@ -228,7 +228,6 @@ def _version(name: str) -> str | None:
 def check_keys(environ: Mapping[str, str]) -> Iterator[Check]:
     """Which keys are set. Their values are looked at and never shown."""
     uses = {each.key_variable: f"the models of {each.name}" for each in providers() if each.key_variable}
-    uses.setdefault("DEEPSEEK_API_KEY", "--enhance")  # which no provider does yet
     for name, use in uses.items():
         value = environ.get(name, "")
         if not value and environ.get(f"{name}_FILE"):

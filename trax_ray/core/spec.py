@@ -34,7 +34,7 @@ DEFAULT_CPU_LIMIT_PERCENT = 90
 DEFAULT_CHUNK_SIZE = 600
 DEFAULT_MAX_RETRIES = 3
 
-SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY")
+SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "ENHANCE_API_KEY")
 """Environment variables that hold keys. Ray's daemons never get to see them: children inherit, and dashboards show."""
 
 TASKS = ("transcribe", "preprocess", "download")

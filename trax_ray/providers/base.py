@@ -431,6 +431,9 @@ class ServiceProvider(SpeechProvider):
 class TextProvider(Provider):
     """A provider of text models that are asked over the network."""
 
+    default_model: str = ""
+    """The model that is asked where none is named; empty where one must be."""
+
     @abstractmethod
     def connect(self, model: str, *, key: Secret | None, base_url: str, priced: bool) -> TextService:
         """Make a client; as `ServiceProvider.connect`."""

@@ -1,4 +1,4 @@
-"""What DeepSeek's text models cost. No provider asks them yet; the one that does will have this list."""
+"""What DeepSeek's text models cost, and when they cost more."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FLASH = Price(
 )
 
 PRICES = PriceList(
-    as_of=date(2026, 11, 20),
+    as_of=date(2026, 11, 26),
     hosts=(".deepseek.com",),
     is_peak=is_peak,
     rows={

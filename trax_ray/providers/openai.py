@@ -1,7 +1,6 @@
 """Speech by OpenAI's protocol: api.openai.com, or any server that speaks it.
 
-One request is one attempt. The library's own retries are off, redirects aren't followed (they would take the upload
-and the key along), and answers are read by `openai_answers`, because the library takes HTML for a transcript. Its
+One request is one attempt. Answers are read by `openai_answers`, because the library takes HTML for a transcript. Its
 exceptions hold the key and don't cross processes, so none leaves this module.
 """
 
@@ -15,16 +14,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.errors import ProcessingError
 from trax_ray.media.encode import WAV_BYTES_PER_S, wav
 from trax_ray.media.speech import Span
 from trax_ray.providers.base import EngineOptions, Reply, ServiceProvider
-from trax_ray.providers.keys import Secret, scrub
+from trax_ray.providers.keys import Secret
 from trax_ray.providers.openai_answers import read_answer
+from trax_ray.providers.openai_connection import Connection
 from trax_ray.providers.openai_models import COMPATIBLE, PRICES, SHUTDOWNS, model_of
-from trax_ray.providers.openai_refusals import is_unreached, judge, said_in, signal_of, was_never_sent, wrong_address
+from trax_ray.providers.openai_refusals import judge, said_in
 
 if TYPE_CHECKING:
     import openai
@@ -37,13 +36,6 @@ UPLOAD_LIMIT_BYTES = 26_214_400
 """Source: OpenAI's reference, 25 MiB."""
 
 OWN_URL = "https://api.openai.com/v1"
-
-CONNECT_TIMEOUT_S = 20.0
-READ_CHARACTERS, MESSAGE_CHARACTERS = 10_000, 300
-"""Of what a server says: how much is looked at, and how much of that is kept."""
-
-NO_KEY = "none"
-"""What servers that want no key are sent, because the library insists on one."""
 
 _NO_OPUS = re.compile(
     r"\b(file|audio|media)\b.{0,40}\b(format|type|codec)|\b(decod|unsupported|unrecogni[sz]ed|ogg|opus|wav)",
@@ -112,13 +104,11 @@ class OpenAISpeech:
 
     def __init__(self, model: str, key: Secret | None, base_url: str, *, priced: bool) -> None:
         self.model = model
-        self._key = key
-        self._base_url = base_url
+        self._connection = Connection(NAME, own_name="OpenAI", own_url=OWN_URL, base_url=base_url, key=key)
         self._priced = priced
         self._row = model_of(model)
         self._json_only = False
         self._as_wav = False
-        self._client: openai.AsyncOpenAI | None = None
 
     @property
     def bytes_per_s(self) -> float:
@@ -146,7 +136,7 @@ class OpenAISpeech:
             file = ("audio.wav", await asyncio.to_thread(wav, upload), "audio/wav")
         began = time.monotonic()
         try:
-            raw = await self._client_now().audio.transcriptions.with_raw_response.create(
+            raw = await self._connection.client().audio.transcriptions.with_raw_response.create(
                 file=file, model=self.model, **self._parameters(duration_s, options)
             )
             body = raw.http_response.content
@@ -164,35 +154,9 @@ class OpenAISpeech:
 
     async def close(self) -> None:
         """Let go of all connections."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._connection.close()
 
     # Asking
-
-    def _client_now(self) -> openai.AsyncOpenAI:
-        if self._client is None:
-            import httpx2
-            import openai
-
-            from trax_ray.providers import bodies
-
-            # The library takes from the environment what it isn't given; a batch goes by what it was asked for, the
-            # same on all nodes.
-            self._client = openai.AsyncOpenAI(
-                api_key=self._key.reveal() if self._key else NO_KEY,
-                base_url=self._base_url or OWN_URL,
-                max_retries=0,
-                timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),  # the attempt has a deadline as a whole
-                http_client=openai.DefaultAsyncHttpxClient(
-                    follow_redirects=False,
-                    headers={"Accept-Encoding": "gzip, deflate"},  # what `bodies` unpacks
-                    event_hooks={"response": [bodies.bound]},
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-                ),
-            )
-            self._client.organization = self._client.project = None
-        return self._client
 
     def _parameters(self, duration_s: float, options: EngineOptions) -> dict[str, Any]:
         row = self._row
@@ -225,27 +189,27 @@ class OpenAISpeech:
             language=answer.language,
             made_up=answer.made_up,
             warnings=answer.warnings,
-            signal=self._signal("ok", 200, headers, latency_s, price),
+            signal=self._connection.signal("ok", 200, headers, latency_s, price),
         )
 
     def _unusable(self, why: str, code: str, headers: Mapping[str, str], duration_s: float, latency_s: float) -> Reply:
         """It was a 200, so it is likely to be charged for."""
-        message = f"the server's answer can't be used: {self._clean(why)}"
+        message = f"the server's answer can't be used: {self._connection.clean(why)}"
         failure = Failure.of(ProcessingError(message, failure_class="transient", code=code))
         price = self._price({}, duration_s)
-        return Reply(failure=failure, signal=self._signal("bad_answer", 200, headers, latency_s, price))
+        return Reply(failure=failure, signal=self._connection.signal("bad_answer", 200, headers, latency_s, price))
 
     def _refused(self, error: openai.APIStatusError, latency_s: float) -> Reply:
         status, headers = error.status_code, error.response.headers
         code, message = said_in(error.body)
-        message = self._clean(message or error.response.reason_phrase or "no reason given")
+        message = self._connection.clean(message or error.response.reason_phrase or "no reason given")
         if self._learns(status, message):
             failure = Failure(
                 FailureClass.TRANSIENT, Category.PROCESSING, FailureCode.FORMAT_REFUSED, f"HTTP {status}: {message}"
             )
-            return Reply(failure=failure, signal=self._signal("rejected", status, headers, latency_s, None))
+            return Reply(failure=failure, signal=self._connection.signal("rejected", status, headers, latency_s, None))
         failure, kind = judge(status, code, message, self.model, NAME, PROVIDER.shutdown(self.model))
-        signal = self._signal(kind, status, headers, latency_s, None)
+        signal = self._connection.signal(kind, status, headers, latency_s, None)
         if failure.failure_class is FailureClass.TRANSIENT and signal.retry_after_s:
             failure = replace(failure, retry_after_s=signal.retry_after_s)
         return Reply(failure=failure, signal=signal)
@@ -253,46 +217,22 @@ class OpenAISpeech:
     def _learns(self, status: int, message: str) -> bool:
         """Whether a refusal says how this server wants to be asked; from then on it is asked so."""
         refused = status in (400, 415, 422)
-        if refused and "response_format" in message and (self._base_url or self._row is COMPATIBLE):
+        if refused and "response_format" in message and (self._connection.base_url or self._row is COMPATIBLE):
             learnt, self._json_only = not self._json_only, True
             return learnt
-        if refused and self._base_url and (status == 415 or _NO_OPUS.search(message)):
+        if refused and self._connection.base_url and (status == 415 or _NO_OPUS.search(message)):
             learnt, self._as_wav = not self._as_wav, True
             return learnt
         return False
 
     def _lost(self, error: Exception, code: FailureCode, duration_s: float, began: float) -> Reply:
         """No answer came. One that was asked for may have been worked on, and then it is charged for."""
-        from trax_ray.providers.bodies import BodyError
-
-        cause = error.__cause__ or error
-        if isinstance(cause, BodyError):
-            return self._unusable(str(cause), cause.code, {}, duration_s, time.monotonic() - began)
-        wrong = wrong_address(cause)
-        if wrong:
-            message = f"{wrong}: {self._clean(cause)}: correct --base-url, or the server's certificate"
-            failure = Failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, message, parks=NAME)
-        else:
-            said = self._clean(cause) or type(cause).__name__
-            where = self._base_url or "OpenAI"
-            lost = f"nobody answers at {where}" if is_unreached(cause) else f"the request to {where} was lost"
-            failure = Failure(FailureClass.TRANSIENT, Category.NETWORK, code, f"{lost}: {said}")
-        price = None if wrong or was_never_sent(cause) else self._price({}, duration_s)
-        kind = "refused" if wrong else "connection"
-        signal = self._signal(kind, 0, {}, time.monotonic() - began, price)
-        return Reply(failure=failure, signal=replace(signal, unreached=not wrong and is_unreached(cause)))
-
-    def _signal(
-        self, kind: str, status: int, headers: Mapping[str, str], latency_s: float, price: float | None
-    ) -> ProviderSignal:
-        signal = signal_of(kind, status, headers, latency_s, price)
-        return replace(signal, request_id=self._clean(signal.request_id))
+        lost = self._connection.lost(error, code, began)
+        price = self._price({}, duration_s) if lost.asked else None
+        return Reply(failure=lost.failure, signal=replace(lost.signal, cost_usd=price))
 
     def _price(self, usage: Mapping[str, Any], duration_s: float) -> float | None:
         return PROVIDER.cost_usd(self.model, usage, duration_s, time.time()) if self._priced else None
-
-    def _clean(self, what: object) -> str:
-        return scrub(" ".join(str(what)[:READ_CHARACTERS].split()), self._key)[:MESSAGE_CHARACTERS]
 
 
 def _keywords(prompt: str) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
@@ -15,6 +16,9 @@ from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.providers.base import Shutdown
 
 __all__ = [
+    "SPEECH_FLAGS",
+    "TEXT_FLAGS",
+    "Flags",
     "duration_s",
     "is_unreached",
     "judge",
@@ -30,6 +34,29 @@ _NO_MODEL = re.compile(r"\bmodels?\b.{0,120}\b(not (exist|found|available)|depre
 
 _WANTS_HTTPS = re.compile(r"\bhttp request\b.{0,40}\bhttps\b|\bplain http\b.{0,40}\b(https|ssl|tls)\b", re.IGNORECASE)
 """What servers answer who expect TLS: Go's library, nginx, Apache."""
+
+
+_NO_ROOM = re.compile(
+    r"\b(maximum|max) context length\b|\bcontext (length|window|size)\b.{0,80}\bexceed", re.IGNORECASE
+)
+"""What servers say of a text that is longer than what a model takes: OpenAI, vLLM, llama.cpp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What messages call the options that a refusal is about.
+
+    Args:
+        server: Of the address.
+        model: Of the model.
+    """
+
+    server: str
+    model: str
+
+
+SPEECH_FLAGS = Flags("--base-url", "--model")
+TEXT_FLAGS = Flags("--enhance-base-url", "--enhance-model")
 
 
 def said_in(body: object) -> tuple[str, str]:
@@ -70,7 +97,13 @@ def was_never_sent(cause: BaseException) -> bool:
 
 
 def judge(
-    status: int, code: str, message: str, model: str, provider: str, ended: Shutdown | None
+    status: int,
+    code: str,
+    message: str,
+    model: str,
+    provider: str,
+    ended: Shutdown | None,
+    flags: Flags = SPEECH_FLAGS,
 ) -> tuple[Failure, str]:
     """What an answer that is no 200 means: for its task, and for the provider.
 
@@ -81,6 +114,7 @@ def judge(
         model: What was asked for.
         provider: Who was asked.
         ended: What was announced of the end of the model; None where nothing was.
+        flags: What the options are called.
 
     Returns:
         The failure, and the kind of signal.
@@ -97,22 +131,25 @@ def judge(
         text = f"{said}: set a valid key, or see to the account, and run the same command again"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.KEY_REFUSED, text), "refused"
     if code == "model_not_found" or (status in (400, 404) and _NO_MODEL.search(message)):
-        after = f"{model} was announced to end on {ended.on}, take --model {ended.successor}" if ended else ""
-        text = f"{said}: {after or 'take another --model'} with the same `trax-ray batch` command"
+        after = f"{model} was announced to end on {ended.on}, take {flags.model} {ended.successor}" if ended else ""
+        text = f"{said}: {after or f'take another {flags.model}'} with the same `trax-ray batch` command"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.NO_SUCH_MODEL, text), "refused"
     if status == 400 and _WANTS_HTTPS.search(message):
-        text = f"{said}: the server speaks https: correct --base-url"
+        text = f"{said}: the server speaks https: correct {flags.server}"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, text), "refused"
     if status in (404, 405):
-        text = f"{said}: nothing is there: correct --base-url; most end in /v1"
+        text = f"{said}: nothing is there: correct {flags.server}; most end in /v1"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.WRONG_ADDRESS, text), "refused"
     if 300 <= status < 400:
-        text = f"{said}: the server sends requests elsewhere, which aren't followed: correct --base-url"
+        text = f"{said}: the server sends requests elsewhere, which aren't followed: correct {flags.server}"
         return failure(FailureClass.CONFIG, Category.NETWORK, FailureCode.REDIRECTED, text), "refused"
     if status == 429:
         return failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.RATE_LIMITED), "rate_limited"
     if status in (408, 409) or status >= 500:
         return failure(FailureClass.TRANSIENT, Category.NETWORK, FailureCode.SERVER_ERROR), "overloaded"
+    if code == "context_length_exceeded" or (status == 400 and _NO_ROOM.search(message)):
+        text = f"{said}: take a {flags.model} with a longer context"
+        return failure(FailureClass.PERMANENT, Category.PROCESSING, FailureCode.REJECTED, text), "rejected"
     if status == 413:
         text = f"{said}: give a smaller --chunk-size"
         return failure(FailureClass.PERMANENT, Category.PROCESSING, FailureCode.TOO_LARGE, text), "rejected"

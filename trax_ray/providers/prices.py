@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-__all__ = ["NO_PRICES", "Price", "PriceList"]
+__all__ = ["NO_PRICES", "Price", "PriceList", "tokens_of"]
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
@@ -132,6 +132,33 @@ class PriceList:
         price = price.peak or price
         spoken = SPEECH_TOKENS_PER_MINUTE * duration_s / 60
         return (price.text_input or 0.0) * (spoken + PROMPT_TOKENS) / 1e6 + (price.output or 0.0) * spoken / 1e6
+
+    def text_usd(self, model: str, input_tokens: int, output_tokens: int, *, peak: bool = True) -> float | None:
+        """What a request to a text model costs at the most: nothing of it is in the provider's cache.
+
+        Args:
+            model: Its name.
+            input_tokens: Tokens that go in; see `tokens_of`.
+            output_tokens: Tokens that may come out.
+            peak: Whether it may be sent in peak hours.
+
+        Returns:
+            USD; None where the model isn't in the list, or isn't charged by the token.
+        """
+        price = self.price_of(model)
+        if price is None:
+            return None
+        price = (price.peak or price) if peak else price
+        return _by_tokens(price, {"prompt_tokens": input_tokens, "completion_tokens": output_tokens})
+
+
+def tokens_of(text: str) -> int:
+    """About how many tokens a text has, rather too many.
+
+    Source: DeepSeek's documentation, 0.3 for an English character and 0.6 for a Chinese one.
+    """
+    plain = sum(character.isascii() for character in text)
+    return math.ceil(0.3 * plain + 0.6 * (len(text) - plain))
 
 
 NO_PRICES = PriceList(as_of=date.min, rows={})

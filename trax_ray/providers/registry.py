@@ -42,6 +42,8 @@ BUILT_IN = (
     "trax_ray.providers.pocketsphinx:PROVIDER",
     "trax_ray.providers.faster_whisper:PROVIDER",
     "trax_ray.providers.openai:PROVIDER",
+    "trax_ray.providers.deepseek:PROVIDER",
+    "trax_ray.providers.chat:PROVIDER",
 )
 """`module:OBJECT` of each, in the order in which they are asked."""
 
@@ -133,12 +135,15 @@ def text_provider_of(model: str, *, base_url: str = "") -> TextProvider:
 
     Args:
         model: Its name.
-        base_url: Address of a server of OpenAI's protocol; then that has it.
+        base_url: Address of a server of OpenAI's protocol; then that has it, whose own provider is asked where it has
+            one.
 
     Raises:
         UsageError: None has it; names what there is.
     """
-    provider = _find(_loaded().texts, model, base_url)
+    texts = _loaded().texts
+    at_home = (each for each in texts if base_url and each.prices.hosts and each.prices.is_makers_own(base_url))
+    provider = next(at_home, None) or _find(texts, model, base_url)
     if provider is None:
         raise _unknown(model, _loaded().texts)
     return provider

@@ -41,6 +41,7 @@ class Entry:
         start_s: Where in that recording it begins, seconds.
         received_bytes: Of the request's body.
         fields: The form without its file; for chat the body without its messages.
+        messages: Of a chat, as they came.
         fault: Name of the fault that was ordered for it.
         status: As sent; None where none was, or as long as none is.
         code: The `code` of the error that it was answered with.
@@ -65,6 +66,7 @@ class Entry:
     start_s: float | None = None
     received_bytes: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, Any]] = field(default_factory=list)
     fault: str | None = None
     status: int | None = None
     code: str | None = None

@@ -252,6 +252,7 @@ class SpeechServer:
         elif body is not None and request.endpoint == "chat":
             request.chat = _object(body)
             entry.fields = {name: value for name, value in request.chat.items() if name != "messages"}
+            entry.messages = request.chat.get("messages") or []
             entry.model = request.chat.get("model")
 
     async def _hear(self, data: bytes, suffix: str) -> hearing.Heard:
