@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yt_dlp
 
 from tests.support.media_server import Answer, MediaServer
 from trax_ray import BatchSpec
 from trax_ray.core.limits.signals import SignalKind
+from trax_ray.core.spec import Limits
 from trax_ray.core.task import BatchTask, FailureClass, Outcome, Result
 from trax_ray.kinds.assignment import Assignment
-from trax_ray.kinds.download import DOWNLOAD, DownloadData
+from trax_ray.kinds.download import DOWNLOAD, DownloadData, _pause_s
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
 from trax_ray.kinds.run import make_attempt
 from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
+from trax_ray.web.child import _site_of
+from trax_ray.web.job import Told
 
 FILE_ID = "0123456789abcdef"
 
@@ -117,12 +121,34 @@ def test_media_that_are_wanted_are_kept_and_nothing_of_the_users_is_replaced(
 def test_a_refusal_is_looked_at_once_more(web: MediaServer, spec: BatchSpec) -> None:
     web.answers["/talk.ogg"] = Answer(b"no", "text/plain", status=403)
     task = download(web, "/talk.ogg")
-    for number, expected in ((1, FailureClass.TRANSIENT), (2, FailureClass.PERMANENT)):
-        outcome = attempt(spec, task, number=number)
-        assert outcome.failure is not None
-        assert (outcome.failure.code, outcome.failure.failure_class) == ("forbidden", expected)
-        assert outcome.signal is not None
-        assert outcome.signal.kind is SignalKind.REJECTED, "it says nothing of other recordings of that host"
+    outcome = attempt(spec, task)
+    assert outcome.failure is not None
+    assert (outcome.failure.code, outcome.failure.failure_class) == ("forbidden", FailureClass.TRANSIENT)
+    assert outcome.signal is not None
+    assert outcome.signal.kind is SignalKind.REJECTED, "it says nothing of other recordings of that host"
+    assert outcome.signal.pause_s is None, "a host of files gets no pauses"
+
+
+@pytest.mark.parametrize(
+    ("url", "site"),
+    [
+        ("https://www.youtube.com/watch?v=aqz-KE-bpKQ", "Youtube"),
+        ("https://vimeo.com/22439234", "Vimeo"),
+        ("https://example.org/talks/one.mp3", ""),
+        ("https://example.org/feed.xml", ""),
+    ],
+)
+def test_a_site_is_known_by_its_address(url: str, site: str) -> None:
+    with yt_dlp.YoutubeDL({"quiet": True}) as ydl:
+        assert _site_of(ydl, url) == site
+
+
+@pytest.mark.parametrize(("given", "least", "most"), [(None, 10.0, 20.0), (0.0, 0.0, 0.0), (3.0, 3.0, 3.0)])
+def test_sites_get_pauses_unless_somebody_says_otherwise(given: float | None, least: float, most: float) -> None:
+    spec = BatchSpec(output_dir="/out", limits=Limits(host_pause_s=given))
+    drawn = [_pause_s(spec, Told(0, site="Youtube")) or 0.0 for _ in range(50)]
+    assert least <= min(drawn) <= max(drawn) <= most
+    assert (_pause_s(spec, Told(0)) or 0.0) == (given or 0.0)
 
 
 def test_a_host_that_wants_fewer_requests_says_so_of_all(web: MediaServer, spec: BatchSpec) -> None:

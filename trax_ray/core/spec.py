@@ -40,6 +40,8 @@ SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "ENHANCE_API_KEY")
 TASKS = ("transcribe", "preprocess", "download")
 """What a batch can be asked for of each input; the steps before it come by themselves."""
 
+MOST_PAUSE_S = 3600.0
+
 VAD_LEVELS = ("off", "low", "normal", "high")
 
 OUTPUT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
@@ -94,12 +96,20 @@ class Limits:
         queue_size: Ready tasks held in memory; retries are never refused.
         memory_limit_mb: MiB per node for the batch's own processes.
         cpu_limit_percent: Share of a node's cores that CPU-bound tasks may take, 1-100.
+        host_requests: Recordings that are fetched from one host of the web at once; None leaves it to the host, see
+            `trax_ray.core.limits.manners`.
+        host_pause_s: Seconds between two recordings of one host; None leaves it to the host.
+        prefetch_mb: Megabytes (10^6 bytes) of media that may be fetched ahead of their transcription; None leaves it to
+            the free disk, see `trax_ray.core.policy.prefetch`.
     """
 
     max_workers: int = DEFAULT_WORKERS
     queue_size: int = DEFAULT_QUEUE_SIZE
     memory_limit_mb: int = DEFAULT_MEMORY_LIMIT_MB
     cpu_limit_percent: float = DEFAULT_CPU_LIMIT_PERCENT
+    host_requests: int | None = None
+    host_pause_s: float | None = None
+    prefetch_mb: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.max_workers >= 1, f"max_workers (--workers): expected 1 or more, got {self.max_workers}")
@@ -111,6 +121,18 @@ class Limits:
         _require(
             0 < self.cpu_limit_percent <= 100,
             f"cpu_limit_percent (--cpu-limit): expected 1 to 100, got {self.cpu_limit_percent:g}",
+        )
+        _require(
+            self.host_requests is None or self.host_requests >= 1,
+            f"host_requests (--host-requests): expected 1 or more, got {self.host_requests}",
+        )
+        _require(
+            self.host_pause_s is None or 0 <= self.host_pause_s <= MOST_PAUSE_S,
+            f"host_pause (--host-pause): expected 0 to {MOST_PAUSE_S:g} seconds, got {self.host_pause_s}",
+        )
+        _require(
+            self.prefetch_mb is None or self.prefetch_mb >= 1,
+            f"prefetch_mb (--prefetch-mb): expected 1 or more, got {self.prefetch_mb}",
         )
 
 

@@ -17,9 +17,13 @@ class Progress:
 
     Args:
         fraction: Share of the attempt's work that is done, 0-1.
+        came_bytes: What has come of what it fetches.
+        total_bytes: Of how many; 0 where nobody knows.
     """
 
     fraction: float = 0.0
+    came_bytes: int = 0
+    total_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trax_ray.codes import FailureClass, FailureCode
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
+from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import Failure, Outcome, ResourceRequest, TaskType
 from trax_ray.errors import NetworkError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
-from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder
+from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder, progress_of
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.files import bring_to_disk, ensure_folder
 from trax_ray.store.layout import Layout
 from trax_ray.store.outputs import Outputs
+from trax_ray.web.job import Told
 
 __all__ = ["DOWNLOAD", "DownloadData", "make_download", "signal_of"]
+
+SITE_PAUSE_S = (10.0, 20.0)
+"""Between two recordings of a site that yt-dlp knows by name, seconds: such sites shut out who asks in haste. It is
+drawn anew each time. Source: yt-dlp's preset `-t sleep`, see `REQUEST_PAUSE_S`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +64,32 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
     if there is not None:
         yield Outcome(artifact_key=key, metrics=to_json(there))
         return
-    asked = False
+    told: Told | None = None
+    working = download(store, layout, spec, data.url, task.file_id, needed=bool(data.output))
     try:
-        working = download(store, layout, spec, data.url, task.file_id, needed=bool(data.output))
         while True:
             try:
-                progress = next(working)
+                told = next(working)
             except StopIteration as end:
                 key, made = end.value
                 break
-            asked = True
-            yield progress
+            yield progress_of(told)
     except NetworkError as error:
         failure = Failure.of(error)
-        if failure.code == FailureCode.FORBIDDEN and assignment.attempt > 1:
-            # The page was read again, which helps where its addresses had run out.
-            failure = replace(failure, failure_class=FailureClass.PERMANENT)
         if failure.failure_class is FailureClass.PERMANENT:
             forget_media(layout, task.file_id)
-        yield Outcome(failure=failure, signal=signal_of(failure))
+        yield Outcome(failure=failure, signal=replace(signal_of(failure), pause_s=_pause_s(spec, told)))
         return
-    signal = ProviderSignal(kind=SignalKind.OK, status=200) if asked else None
-    yield Outcome(artifact_key=key, metrics=to_json(delivery.deliver(made, cached=not asked)), signal=signal)
+    signal = None if told is None else ProviderSignal(kind=SignalKind.OK, status=200, pause_s=_pause_s(spec, told))
+    yield Outcome(artifact_key=key, metrics=to_json(delivery.deliver(made, cached=told is None)), signal=signal)
+
+
+def _pause_s(spec: BatchSpec, told: Told | None) -> float | None:
+    """How long to leave the host alone after a request, seconds; None where nothing asks for that."""
+    given = spec.limits.host_pause_s
+    if given is None and told is not None and told.site:
+        return round(random.uniform(*SITE_PAUSE_S), 3)
+    return given or None
 
 
 @dataclass(frozen=True, slots=True)

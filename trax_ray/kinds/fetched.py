@@ -21,7 +21,7 @@ from trax_ray.store.artifacts import ArtifactStore, Hashed, content_hash
 from trax_ray.store.files import bring_to_disk, ensure_folder, shown
 from trax_ray.store.layout import Layout
 from trax_ray.web.fetch import fetch
-from trax_ray.web.job import Item, Job
+from trax_ray.web.job import Item, Job, Told
 
 __all__ = [
     "KIND",
@@ -34,6 +34,7 @@ __all__ = [
     "known_download",
     "media_folder",
     "media_of",
+    "progress_of",
     "site_figures",
 ]
 
@@ -41,6 +42,13 @@ KIND = "download"
 """Name of the kind of task that fetches."""
 
 FORMAT_VERSION = 1
+
+REQUEST_PAUSE_S = 0.75
+"""Between the requests by which a page is read; the first one never waits, so a plain file doesn't.
+
+Source:
+    yt-dlp's preset `-t sleep`, as of 2026.10: `--sleep-requests 0.75 --sleep-interval 10 --max-sleep-interval 20`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +130,23 @@ def fetch_again(
     path, file_id = layout.output_dir / fetched.media, assignment.task.file_id
     if path.parent != media_folder(layout, file_id):
         raise FileError(f"{shown(path)} isn't there any more: bring it back", code=FailureCode.NOT_FOUND)
-    yield from download(store, layout, assignment.spec, fetched.url, file_id, needed=True)
+    for told in download(store, layout, assignment.spec, fetched.url, file_id, needed=True):
+        yield progress_of(told)
+
+
+def progress_of(told: Told) -> Progress:
+    """The same as the sign of life of an attempt."""
+    return Progress(told.fraction, told.bytes, told.total_bytes)
+
+
+def _job(url: str, folder: Path, spec: BatchSpec) -> Job:
+    pause_s = REQUEST_PAUSE_S if spec.limits.host_pause_s is None else min(REQUEST_PAUSE_S, spec.limits.host_pause_s)
+    return Job(url, "fetch", str(folder), allow_private_network=spec.allow_private_network, request_pause_s=pause_s)
 
 
 def download(
     store: ArtifactStore, layout: Layout, spec: BatchSpec, url: str, file_id: str, *, needed: bool
-) -> Generator[Progress, None, tuple[str, Downloaded]]:
+) -> Generator[Told, None, tuple[str, Downloaded]]:
     """Fetch a recording, as far as that hasn't been done; what an earlier attempt got is continued.
 
     Args:
@@ -139,7 +158,7 @@ def download(
         needed: Whether the media have to be there in the end, or what is known of them alone.
 
     Yields:
-        Progress.
+        How far it is.
 
     Returns:
         The key of what is known of it, and that.
@@ -154,15 +173,7 @@ def download(
     if known is not None and (not needed or _is_there(folder, known)):
         return key, known
     ensure_folder(folder)
-    job = Job(url, "fetch", str(folder), allow_private_network=spec.allow_private_network)
-    working = fetch(job, spec.cookies)
-    while True:
-        try:
-            told = next(working)
-        except StopIteration as end:
-            item: Item = end.value
-            break
-        yield Progress(told.fraction)
+    item = yield from fetch(_job(url, folder, spec), spec.cookies)
     path = folder / item.file
     bring_to_disk(path)
     content = content_hash(path)

@@ -37,6 +37,22 @@ WEB: tuple[Option, ...] = (
         "keep_media",
     ),
     Option(
+        "host_requests",
+        ("--host-requests",),
+        int,
+        "Recordings that are fetched from one host at once.  [default: 2, from sites such as YouTube 1]",
+        "limits.host_requests",
+        optional=True,
+    ),
+    Option(
+        "host_pause",
+        ("--host-pause",),
+        float,
+        "Seconds between two recordings of one host.  [default: 10 to 20 at sites such as YouTube, else 0]",
+        "limits.host_pause_s",
+        optional=True,
+    ),
+    Option(
         "allow_private_network",
         ("--allow-private-network",),
         bool,

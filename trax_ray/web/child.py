@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trax_ray.web.guard import Guard
-from trax_ray.web.job import MEDIA, Entry, Item, Job, Told
+from trax_ray.web.job import ANY_SITE, MEDIA, Entry, Item, Job, Told
 
 __all__ = ["main"]
 
@@ -99,8 +99,10 @@ def _do(job: Job, told: TextIO) -> dict[str, Any]:
     if job.task == "list":
         return _list(job, told)
     with _yt_dlp(job, told) as ydl:
+        _tell(told, progress=Told(0, site=_site_of(ydl, job.url)).to_dict())
         info = ydl.extract_info(job.url, download=False)
         info = _single(ydl, info)
+        _tell(told, progress=Told(0, site=_named(info.get("extractor_key"))).to_dict())
         item = Item.of(info, _INFO)
         if item.live:
             from trax_ray.web.errors import Live
@@ -111,6 +113,15 @@ def _do(job: Job, told: TextIO) -> dict[str, Any]:
         done = ydl.process_ie_result(info, download=True)
         (made,) = done["requested_downloads"]
         return Item.of({**info, **done}, _INFO, file=Path(made["filepath"]).name).to_dict()
+
+
+def _site_of(ydl: Any, url: str) -> str:
+    """What yt-dlp calls the site of an address; empty for any that it knows nothing special of."""
+    return _named(next((name for name, site in ydl._ies.items() if site.suitable(url)), ""))
+
+
+def _named(site: Any) -> str:
+    return "" if site in ANY_SITE else str(site or "")
 
 
 def _single(ydl: Any, info: Any) -> Any:
@@ -192,6 +203,7 @@ def _yt_dlp(job: Job, told: TextIO) -> Any:
         "updatetime": False,
         "continuedl": True,
         "overwrites": False,
+        "sleep_interval_requests": job.request_pause_s,
         "retries": 0,
         "extractor_retries": 0,
         "file_access_retries": 0,

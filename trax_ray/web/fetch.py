@@ -108,7 +108,8 @@ def _messages(
                 if line is None:
                     yield told
                 elif "progress" in line:
-                    told = Told(**line["progress"])
+                    new = Told(**line["progress"])
+                    told = replace(new, site=new.site or told.site)
                     yield told
                 elif "entry" in line:
                     take(Entry(**line["entry"]))

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["MEDIA", "Entry", "Item", "Job", "Told"]
+__all__ = ["ANY_SITE", "MEDIA", "Entry", "Item", "Job", "Told"]
 
 MEDIA = "media"
 """Stem of the file that is fetched, in its folder."""
+
+ANY_SITE = ("Generic", "HTML5MediaEmbed")
+"""What yt-dlp calls extractors that aren't of one site."""
 
 _LIVE = ("is_live", "is_upcoming", "post_live")
 
@@ -26,6 +29,7 @@ class Job:
         allow_private_network: Whether any address may be reached, and not only public ones.
         cookies: All of a file with cookies; empty for none.
         max_items: How many entries to list; None for all.
+        request_pause_s: Seconds between the requests by which a site's pages are read.
     """
 
     url: str
@@ -34,6 +38,7 @@ class Job:
     allow_private_network: bool = False
     cookies: str = ""
     max_items: int | None = None
+    request_pause_s: float = 0.0
 
     def line(self) -> str:
         return json.dumps(asdict(self)) + "\n"
@@ -45,12 +50,19 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How far a download is, bytes; `total_bytes` is 0 where the server doesn't say."""
+    """How far a download is.
+
+    Args:
+        bytes: What has come.
+        total_bytes: Of how many; 0 where the server doesn't say.
+        site: What yt-dlp calls the site that it knows the address of; empty for any other: files, pages and feeds.
+    """
 
     bytes: int
     total_bytes: int = 0
+    site: str = ""
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @property

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.limits.breaker import RETRIES_LEAST, Breaker, Outage, Retries
+from trax_ray.core.limits.manners import Manners
 from trax_ray.core.limits.meter import Meter, Told
 from trax_ray.core.limits.signals import Parks, ProviderSignal, SignalKind, Verdict, usable
 from trax_ray.core.limits.window import INITIAL_WINDOW, Window
@@ -61,13 +62,19 @@ class ProviderLimits:
         max_workers: The most requests in flight at the same time, 1 or more.
         max_cost_usd: What may be spent; None sets no cap.
         first_window: Requests at the same time that are tried at first.
+        together: Whether several may be in flight at a host that gets pauses, see `Manners`.
 
     Attributes:
         spent_usd: What the answers so far have cost, as far as they tell, and lost ones by their estimates.
     """
 
     def __init__(
-        self, max_workers: int, *, max_cost_usd: float | None = None, first_window: int = INITIAL_WINDOW
+        self,
+        max_workers: int,
+        *,
+        max_cost_usd: float | None = None,
+        first_window: int = INITIAL_WINDOW,
+        together: bool = False,
     ) -> None:
         self._now = -math.inf
         self._max_cost: int | None = None
@@ -78,17 +85,19 @@ class ProviderLimits:
         self._held_until = -math.inf
         self._held_for = ""
         self._may_resume = False
-        self._breaker, self._outage = Breaker(), Outage()
+        self._breaker, self._outage, self._manners = Breaker(), Outage(), Manners()
         self._requests, self._tokens = Meter(), Meter(cost=0.0)
         self._window = Window(max(1, max_workers))
         self._retries = Retries(max(RETRIES_LEAST, max_workers), max(RETRIES_LEAST, max_workers))
-        self.configure(max_workers=max_workers, max_cost_usd=max_cost_usd)
+        self.configure(max_workers=max_workers, max_cost_usd=max_cost_usd, together=together)
         self._window.size = min(first_window, self._window.most)
 
     # What happens
 
-    def configure(self, *, max_workers: int, max_cost_usd: float | None) -> None:
+    def configure(self, *, max_workers: int, max_cost_usd: float | None, together: bool = False) -> None:
         """Take other ceilings, as of a later run; what was learned stays."""
+        self._manners.together = together
+        self._manners.one_by_one = self._manners.one_by_one and not together
         self._max_cost = None if max_cost_usd is None else round(max_cost_usd * _NANO)
         self._window.most = max(1, max_workers)
         self._window.size = min(self._window.size, self._window.most)
@@ -163,6 +172,7 @@ class ProviderLimits:
         recovered = self._outage.on_signal(signal, now)
         closes = self._breaker.on_signal(task_id, signal, running.resumes, self._outage, now)
         self._release(task_id)
+        self._manners.on_signal(signal, now)
         if usable(signal.cost_usd):
             self._spent += round(signal.cost_usd * _NANO)
         self._read_headers(signal, now)
@@ -210,6 +220,7 @@ class ProviderLimits:
         if now < max(self._held_until, self._window.free_at) or self.cost_capped:
             return 0
         room = self._breaker.may_start(now) if self._breaker.reason else self._window.size - running
+        room = self._manners.room(room, running, now)
         return max(0, min(room, self._requests.may_start(now), self._tokens.may_start(now))) if room > 0 else 0
 
     def may_start(self, estimate_usd: float | None) -> bool:
@@ -231,7 +242,7 @@ class ProviderLimits:
             return None
         if self.cost_capped:
             return None
-        times = [self._held_until, self._window.free_at, self._breaker.opens_at or -math.inf]
+        times = [self._held_until, self._window.free_at, self._manners.free_at, self._breaker.opens_at or -math.inf]
         times += [meter.next_at(now) or -math.inf for meter in self._meters]
         latest = max(times)
         return latest if latest > now else None
@@ -280,6 +291,9 @@ class ProviderLimits:
         if now < self._held_until:
             state = "parked" if self._may_resume else "waits"
             return f"{state} {self._held_until - now:.0f} s, as the provider asked ({self._held_for})"
+        polite = self._manners.why(now)
+        if polite:
+            return polite
         for meter, name in ((self._requests, "requests"), (self._tokens, "tokens")):
             if meter.next_at(now) is not None:
                 return f"rate limit: {name} are spread until the allowance of {meter.limit:.0f} is full again"
@@ -299,6 +313,7 @@ class ProviderLimits:
             "outage": [asdict(self._outage), self._size_before, self._successes],
             "retries": asdict(self._retries),
             "hold": [self._held_until, self._held_for, self._may_resume],
+            "manners": asdict(self._manners),
             "money_nano_usd": [self._spent, self._reserved, self._max_cost],
             "running": {task_id: list(entry) for task_id, entry in self._running.items()},
             "now": self._now,

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.limits.manners import HOST_REQUESTS
 from trax_ray.core.limits.ratelimit import ProviderLimits
 from trax_ray.core.limits.signals import ProviderSignal, Verdict
-from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
+from trax_ray.core.spec import BatchSpec, Limits
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, TaskType
 
 __all__ = ["Services"]
 
@@ -26,20 +27,24 @@ class Services:
         self._limits: dict[str, ProviderLimits] = {}
         self._under_way: dict[str, str] = {}
         self._count: Counter[str] = Counter()
-        self._max_workers = 1
+        self._hosts: set[str] = set()
+        self._ceilings = Limits(max_workers=1)
         self._max_cost_usd: float | None = None
         self._dearest_usd = 0.0
-        self._unasked = self._new()
+        self._unasked, self._unasked_host = self._new(), self._new(host=True)
 
     def begin(self, spec: BatchSpec, now: float) -> None:
         """A coordinator takes over: what was in flight is lost, and providers that refused get a probe."""
-        self._max_workers, self._max_cost_usd = spec.limits.max_workers, spec.max_cost_usd
-        self._unasked = self._new()
+        self._ceilings, self._max_cost_usd = spec.limits, spec.max_cost_usd
+        self._unasked, self._unasked_host = self._new(), self._new(host=True)
         self._under_way.clear()
         self._count.clear()
-        for limits in self._limits.values():
+        for provider, limits in self._limits.items():
             limits.begin(now)
-            limits.configure(max_workers=self._max_workers, max_cost_usd=self._max_cost_usd)
+            is_host = provider in self._hosts
+            limits.configure(
+                max_workers=self._most(host=is_host), max_cost_usd=self._max_cost_usd, together=self._together
+            )
 
     def resume(self, now: float) -> None:
         """A person resumes: providers that refused are tried with one request."""
@@ -55,7 +60,7 @@ class Services:
         if task.asks_provider:
             self._under_way[task.id] = task.provider
             self._count[task.provider] += 1
-            self._of(task.provider).on_started(task.id, now, retry=retry, estimate_usd=_estimate(task))
+            self._of_task(task).on_started(task.id, now, retry=retry, estimate_usd=_estimate(task))
 
     def on_ended(self, task: BatchTask, signal: ProviderSignal | None, now: float) -> Verdict | None:
         """A task's attempt ended: what the provider's answer means for the task; None where it wasn't asked."""
@@ -63,15 +68,15 @@ class Services:
         if provider is None:
             return None
         if signal is not None:
-            return self._of(provider).on_signal(task.id, signal, now)
-        self._of(provider).on_unasked(task.id, now)
+            return self._of_task(task).on_signal(task.id, signal, now)
+        self._of_task(task).on_unasked(task.id, now)
         return None
 
     def on_lost(self, task: BatchTask, now: float) -> None:
         """Nobody hears of a task's attempt again: what it may have asked for counts as paid."""
         provider = self._ended(task)
         if provider is not None:
-            self._of(provider).on_lost(task.id, now)
+            self._of_task(task).on_lost(task.id, now)
 
     def _ended(self, task: BatchTask) -> str | None:
         provider = self._under_way.pop(task.id, None)
@@ -86,7 +91,8 @@ class Services:
         for task in tasks:
             if task.asks_provider:
                 # A question changes nothing: a provider is only known from its first request on.
-                limits, provider = self._limits.get(task.provider) or self._unasked, task.provider
+                unasked = self._unasked_host if _is_fetched(task) else self._unasked
+                limits, provider = self._limits.get(task.provider) or unasked, task.provider
                 if provider not in room:
                     room[provider] = limits.allowed(self._count[provider], now)
                 estimate = _estimate(task) or 0.0
@@ -147,15 +153,39 @@ class Services:
         return {
             "under_way": dict(self._under_way),
             "limits": {name: each.dump() for name, each in self._limits.items()},
+            "hosts": sorted(self._hosts),
         }
 
-    def _of(self, provider: str) -> ProviderLimits:
+    def _of_task(self, task: BatchTask) -> ProviderLimits:
+        provider = task.provider
         if provider not in self._limits:
-            self._limits[provider] = self._new()
+            if _is_fetched(task):
+                self._hosts.add(provider)
+            self._limits[provider] = self._new(host=provider in self._hosts)
         return self._limits[provider]
 
-    def _new(self) -> ProviderLimits:
-        return ProviderLimits(self._max_workers, max_cost_usd=self._max_cost_usd, first_window=FIRST_WINDOW)
+    def _new(self, *, host: bool = False) -> ProviderLimits:
+        return ProviderLimits(
+            self._most(host=host),
+            max_cost_usd=self._max_cost_usd,
+            first_window=FIRST_WINDOW,
+            together=self._together,
+        )
+
+    def _most(self, *, host: bool) -> int:
+        """The most requests that a provider gets at the same time."""
+        most = self._ceilings.max_workers
+        return min(most, self._ceilings.host_requests or HOST_REQUESTS) if host else most
+
+    @property
+    def _together(self) -> bool:
+        """Whether somebody said how many requests a host gets, for those too that get pauses between them."""
+        return self._ceilings.host_requests is not None
+
+
+def _is_fetched(task: BatchTask) -> bool:
+    """Whether it asks a host of the web, with which nobody has an agreement, and not a service."""
+    return task.task_type in (TaskType.DOWNLOAD, TaskType.YOUTUBE)
 
 
 def _estimate(task: BatchTask) -> float | None:

@@ -51,6 +51,8 @@ class ProviderSignal:
         cost_usd: What it cost; None where nothing is known to be charged.
         request_id: The provider's name for it, for a person who asks them.
         unreached: The connection was never made: nobody listens there, or nobody knows the host.
+        pause_s: Seconds to leave between this request and the next, whatever the answer was, as politeness asks; None
+            where it asks for none.
     """
 
     kind: SignalKind = SignalKind.OK
@@ -67,6 +69,7 @@ class ProviderSignal:
     cost_usd: float | None = None
     request_id: str = ""
     unreached: bool = False
+    pause_s: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", SignalKind(self.kind))

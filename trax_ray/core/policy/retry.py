@@ -8,7 +8,7 @@ from trax_ray.codes import FailureCode
 from trax_ray.core.spec import RetryPolicy
 from trax_ray.core.task import MEMORY_STEP_MB, Failure, FailureClass, Outcome
 
-__all__ = ["REPEATED", "UNANSWERED", "RetryDecision", "backoff_s", "decide", "is_unanswered"]
+__all__ = ["REPEATED", "TRIED_ONCE_MORE", "UNANSWERED", "RetryDecision", "backoff_s", "decide", "is_unanswered"]
 
 LOST = frozenset({FailureCode.NODE_DIED, FailureCode.OWNER_DIED, FailureCode.RESULT_LOST})
 """Failure codes of attempts that were lost and whose task isn't to blame."""
@@ -32,7 +32,11 @@ PAID_FOR_NOTHING = frozenset({FailureCode.BAD_ANSWER, FailureCode.ANSWER_TOO_LAR
 FOUND_OUT = frozenset({FailureCode.FORMAT_REFUSED, FailureCode.NO_WORDS})
 """Failure codes of answers from which the next attempt knows what to do otherwise."""
 
-REPEATED = PAID_FOR_NOTHING | FOUND_OUT
+TRIED_ONCE_MORE = frozenset({FailureCode.FORBIDDEN})
+"""Failure codes that one more attempt may cure, which reads a page again whose addresses had run out, and no further
+one."""
+
+REPEATED = PAID_FOR_NOTHING | FOUND_OUT | TRIED_ONCE_MORE
 """Failure codes for which a task's record counts how often it had them."""
 
 
@@ -94,7 +98,7 @@ def decide(
     The next attempt waits `max(retry_after_s, jitter * min(cap_s, base_s * 2 ** spent))` seconds (see `backoff_s`),
     with its priority number `priority_step` higher. An attempt that was lost with its node costs no retry, `max_losses`
     times; nor does one from which the next knows what to do otherwise (another format, an empty answer). Answers that
-    can't be used are retried at most `MOST_BAD_ANSWERS` times.
+    can't be used are retried at most `MOST_BAD_ANSWERS` times, refusals of a page once.
 
     Args:
         failure: Why the attempt failed.
@@ -116,6 +120,8 @@ def decide(
     if failure.code in FOUND_OUT and repeats <= policy.max_losses:
         return RetryDecision(delay_s=backoff_s(policy, 0, jitter), degradation=0, spends=False)
     if failure.code in PAID_FOR_NOTHING and repeats > MOST_BAD_ANSWERS:
+        return None
+    if failure.code in TRIED_ONCE_MORE and repeats > 1:
         return None
     if failure.failure_class is FailureClass.PERMANENT or spent >= max_retries:
         return None

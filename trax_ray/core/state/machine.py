@@ -14,7 +14,7 @@ from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import FREE_RETRIES
 from trax_ray.core.limits.services import Services
 from trax_ray.core.limits.signals import Parks
-from trax_ray.core.policy.retry import LOST, REPEATED, backoff_s, decide, is_unanswered
+from trax_ray.core.policy.retry import LOST, REPEATED, TRIED_ONCE_MORE, backoff_s, decide, is_unanswered
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -342,6 +342,8 @@ class BatchState:
                 record.failure = replace(
                     failure, failure_class=FailureClass.PERMANENT, code=FailureCode.QUARANTINED, message=message
                 )
+            elif failure.code in TRIED_ONCE_MORE:
+                record.failure = replace(failure, failure_class=FailureClass.PERMANENT)
             self._families.end(record, Cause.FAIL)
             return
         record.spent += decision.spends
