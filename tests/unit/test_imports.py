@@ -64,8 +64,10 @@ RAY = {"cluster"}
 HEAVY = {
     "av",
     "ctranslate2",
+    "docx",
     "faster_whisper",
     "huggingface_hub",
+    "jinja2",
     "jiwer",
     "whisper_normalizer",
     "librosa",

@@ -589,6 +589,7 @@ def test_rewriting_changes_nothing(told: Path) -> None:
     assert set(before) == {
         *(f"{table}.parquet" for table in TABLES),
         "run.json",
+        "index.html",
         "errors.log",
     }
     for final in (True, False, True):

@@ -4,6 +4,7 @@ fold     the journal once more: the state of the batch, and every attempt that w
 schemas  the columns of the four tables
 tables   state and artifacts as rows
 parquet  rows to Parquet, in pieces, in one atomic step
+page     the same as one page, for people
 write    all files of `OUT/report/`
 frames   a table as a DataFrame
 summary  what a summary in the terminal shows

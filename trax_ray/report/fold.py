@@ -17,9 +17,13 @@ from trax_ray.core.state.events import (
     AttemptEnded,
     Command,
     CoordinatorStarted,
+    Draining,
     Event,
     Expanded,
+    Paused,
     Preempted,
+    Resumed,
+    RetryFailed,
     Scaled,
     Started,
     Stopped,
@@ -34,6 +38,15 @@ from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
 
 __all__ = ["Attempt", "History", "Run", "read_history"]
+
+
+_REQUESTS: Mapping[type, str] = {
+    Paused: "paused",
+    Resumed: "resumed",
+    RetryFailed: "asked for what had failed again",
+    Draining: "asked to end",
+    Stopped: "stopped",
+}
 
 
 @dataclass(slots=True)
@@ -110,6 +123,7 @@ class History:
         runs: One per coordinator, oldest first.
         spec: What the last coordinator was asked to do, as `BatchSpec.to_dict` wrote it.
         decisions: How many attempts were let run, when (seconds since the epoch) and why, oldest first.
+        requests: What people asked for, when and what, such as `paused`, oldest first.
     """
 
     state: BatchState = field(default_factory=BatchState)
@@ -117,6 +131,7 @@ class History:
     runs: list[Run] = field(default_factory=list)
     spec: Mapping[str, Any] = field(default_factory=dict)
     decisions: list[tuple[float, Scaled]] = field(default_factory=list)
+    requests: list[tuple[float, str]] = field(default_factory=list)
     _open: dict[str, Attempt] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -166,6 +181,8 @@ class History:
             self.decisions.append((now, event))
         elif isinstance(event, Stopped) and commands:  # none: it had ended, or the same request once more
             self._close_all("cancelled", now)
+        if type(event) in _REQUESTS:
+            self.requests.append((now, _REQUESTS[type(event)]))
         if self.runs:
             self.runs[-1].last_event_at = now
         return commands

@@ -12,8 +12,9 @@ from trax_ray.core.task import Failure
 
 __all__ = ["clean", "clean_all", "explained", "iso_utc", "one_line", "reason"]
 
-# What ends a line somewhere, moves a terminal's cursor or starts a column of errors.log.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What ends a line somewhere, moves a terminal's cursor, starts a column of errors.log or turns the order of letters
+# round, so that `gpj.exe` looks like `exe.jpg`.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 _LEFT_TO_THE_REPORT = frozenset(
     {
@@ -80,7 +81,7 @@ def clean_all(value: Any) -> Any:
 
 
 def one_line(text: str) -> str:
-    """Cleaned text on one line: line ends, tabs and other control characters as `\\n`, `\\t`, `\\x1b`."""
+    """Cleaned text on one line: line ends, tabs and other control characters as `\\n`, `\\t`, `\\x1b`, `\\u202e`."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), clean(text))
 
 

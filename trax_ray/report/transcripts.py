@@ -18,7 +18,7 @@ from trax_ray.errors import TraxRayError
 from trax_ray.report.schemas import SCHEMA_VERSION
 from trax_ray.store.artifacts import ArtifactStore
 
-__all__ = ["EarlierTexts", "read_payload", "text_of"]
+__all__ = ["EarlierTexts", "read_payload", "text_of", "uncovered_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,12 @@ def text_of(payload: Mapping[str, Any] | None) -> str | None:
     """The text of a transcript's payload; None where there is none."""
     text = None if payload is None else payload.get("text")
     return text if isinstance(text, str) else None
+
+
+def uncovered_of(payload: Mapping[str, Any] | None) -> list[tuple[float, float]]:
+    """Stretches of speech without words of a transcript's payload, start and end in seconds."""
+    spans = (payload or {}).get("uncovered") or ()
+    return [(float(span["start_s"]), float(span["end_s"])) for span in spans]
 
 
 class EarlierTexts:

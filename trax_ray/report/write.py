@@ -12,6 +12,7 @@ from typing import Any
 
 from trax_ray.core.task import Failure, TaskState
 from trax_ray.report.fold import Attempt, History, read_history
+from trax_ray.report.page.write import Page
 from trax_ray.report.parquet import TableFile
 from trax_ray.report.schemas import SCHEMA_VERSION
 from trax_ray.report.tables import (
@@ -26,7 +27,7 @@ from trax_ray.report.tables import (
     total_cost,
 )
 from trax_ray.report.text import clean_all, explained, iso_utc, one_line, reason
-from trax_ray.report.transcripts import EarlierTexts, read_payload, text_of
+from trax_ray.report.transcripts import EarlierTexts, read_payload, text_of, uncovered_of
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.files import ensure_folder, shown, write_atomically
 from trax_ray.store.layout import Layout
@@ -49,7 +50,8 @@ def write_report(output_dir: str | Path, *, final: bool) -> dict[str, Any]:
     Args:
         output_dir: The batch's output folder.
         final: True reads every artifact and writes segments too. False, for rewrites while the batch runs,
-            takes the texts that the last report holds from there and leaves segments alone.
+            takes the texts that the last report holds from there and leaves segments alone; the page that it writes of
+            a batch that hasn't ended has no transcripts.
 
     Returns:
         Rows written by table (`files`, `tasks`, `attempts`; `segments` is None unless final), `retries`,
@@ -74,7 +76,11 @@ def write_history(output_dir: str | Path, history: History, *, final: bool) -> d
     layout = Layout(Path(output_dir))
     ensure_folder(layout.report)
     inputs = entries(history)
-    segments = _write_files(layout, history, inputs, final=final)
+    with Page(layout, final=final) as page:
+        segments = _write_files(layout, history, inputs, page, final=final)
+        facts = run_facts(history)
+        if final or not history.state.finished:  # what has ended had a page with its transcripts
+            page.write(history, facts)
     counts = {"files": len(inputs)}
     for table, rows in (("tasks", task_rows(history)), ("attempts", attempt_rows(history))):
         with TableFile(layout.table(table), table) as written:
@@ -83,7 +89,6 @@ def write_history(output_dir: str | Path, history: History, *, final: bool) -> d
         counts[table] = written.count
     lines = "".join(f"{line}\n" for line in _error_lines(history, inputs))
     write_atomically(layout.errors_log, lines.encode())
-    facts = run_facts(history)
     write_atomically(layout.run_json, (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
     return {
         **counts,
@@ -155,8 +160,12 @@ def run_facts(history: History) -> dict[str, Any]:
     return cleaned
 
 
-def _write_files(layout: Layout, history: History, inputs: list[Entry], *, final: bool) -> int | None:
-    """Write files, and segments if it is the final report. Returns the number of segments, None without."""
+def _write_files(layout: Layout, history: History, inputs: list[Entry], page: Page, *, final: bool) -> int | None:
+    """Write files, and segments if it is the final report; the page sees all of it.
+
+    Returns:
+        The number of segments, None without.
+    """
     ledger, store = history.state.ledger, ArtifactStore(layout.artifacts)
     extra = extra_columns(inputs)
     with ExitStack() as stack:
@@ -167,10 +176,14 @@ def _write_files(layout: Layout, history: History, inputs: list[Entry], *, final
             key = entry.transcript.artifact_key if entry.transcript else ""
             text = earlier.get(entry.file_id, key) if key and earlier else None
             payload = read_payload(store, key) if key and text is None else None
-            files.add(file_row(entry, ledger, text_of(payload) if text is None else text, extra))
+            row = file_row(entry, ledger, text_of(payload) if text is None else text, extra)
+            files.add(row)
+            said: list[dict[str, Any]] = []
             if segments is not None and payload is not None:
-                for row in segment_rows(entry.file_id, payload):
-                    segments.add(row)
+                said = list(segment_rows(entry.file_id, payload))
+                for each in said:
+                    segments.add(each)
+            page.add(entry, row, said, uncovered_of(payload))
     return None if segments is None else segments.count
 
 
