@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from test_report_support import NO_SAMPLES, TIMEOUT, Batch, failed, metrics, tell_everything, worked
 
+from trax_ray.core.policy.spots import Spot
 from trax_ray.core.state.events import InputsClosed, Paused, Resumed, TasksAdded
 from trax_ray.core.task import BatchTask
 from trax_ray.report.fold import read_history
 from trax_ray.report.page import write as page_write
 from trax_ray.report.page.figures import Bars, Costs
+from trax_ray.report.page.ranking import Ranking
 from trax_ray.report.page.rows import COLUMNS, address_of
-from trax_ray.report.page.spots import Ranking, Spot, spots_of
 from trax_ray.report.page.times import Clock, run_view
 from trax_ray.report.write import write_report
 from trax_ray.store.layout import Layout
@@ -204,39 +205,12 @@ def test_addresses(tmp_path: Path) -> None:
 # What is ranked
 
 
-def row(text: str, warnings: str, confidence: float | None = None, start: float = 0.0) -> dict[str, Any]:
-    return {"text": text, "warnings": warnings, "confidence": confidence, "start_s": start, "end_s": start + 1}
-
-
-def test_spots_are_ranked_by_the_words_at_stake() -> None:
-    rows = [
-        row("fine", ""),
-        row("one two", "low_confidence", 0.4, 1),
-        row("one two three four five six seven eight nine ten", "low_confidence", 0.3, 2),
-        row("again " * 60, "repetition", None, 3),
-    ]
+def test_the_worst_are_kept_and_of_equal_ones_the_first() -> None:
     ranking = Ranking(3)
-    for spot in spots_of(0, rows, [(10.0, 12.0)]):
-        ranking.add(spot)
-    worst = ranking.worst_first()
-    assert [(spot.reason, spot.start_s) for spot in worst] == [
-        ("repetition", 3),
-        ("low_confidence", 2),
-        ("coverage", 10.0),
-    ]
-    assert ranking.seen == 4
-
-
-def test_of_equal_spots_the_first_comes_first() -> None:
-    ranking = Ranking(2)
-    for file in range(3):
-        ranking.add(Spot(1.0, file, 0.0, 1.0, "x", "repetition"))
-    assert [spot.file for spot in ranking.worst_first()] == [0, 1]
-
-
-def test_characters_count_where_there_are_no_spaces() -> None:
-    (spot,) = spots_of(0, [row("你好世界", "low_confidence", 0.5)], [])
-    assert spot.score == 2.0
+    for number, words in enumerate((1.0, 5.0, 1.0, 7.0, 0.5)):
+        ranking.add(number, Spot(str(number), 0.0, 1.0, "x", ("repetition",), words))
+    assert [file for file, _ in ranking.worst_first()] == [3, 1, 0]
+    assert ranking.seen == 5
 
 
 # What is drawn

@@ -2,7 +2,7 @@
 
 rows     what the page says of an input and of its segments
 pack     these in compressed chunks, so that ten thousand recordings are a few megabytes
-spots    the places that are most worth hearing, ranked
+ranking  the worst places of all, for those that are most worth hearing
 figures  failures by reason, costs and distributions, added up while the rows pass by
 drawing  charts as SVG
 times    the run as a timeline

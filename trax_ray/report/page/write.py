@@ -14,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from trax_ray.core.policy.spots import Spot, spots_of
 from trax_ray.report.fold import History
 from trax_ray.report.page.drawing import bars
 from trax_ray.report.page.figures import Figures
 from trax_ray.report.page.pack import Pack, packed
+from trax_ray.report.page.ranking import Ranking
 from trax_ray.report.page.rows import COLUMNS, file_values, transcript_values
-from trax_ray.report.page.spots import Ranking, Spot, spots_of
 from trax_ray.report.page.times import run_view
 from trax_ray.report.tables import Entry
 from trax_ray.report.text import clean, one_line
@@ -88,8 +89,8 @@ class Page:
             if not self._final:
                 return
             self._figures.add_segments(segments)
-            for spot in spots_of(number, segments, uncovered):
-                self._ranking.add(spot)
+            for spot in spots_of(entry.file_id, segments, uncovered):
+                self._ranking.add(number, spot)
             self._texts.add(transcript_values(segments, uncovered, row.get("text")))
         except OSError as error:
             raise files.explain(error, self._layout.index_html, "write") from error
@@ -132,7 +133,7 @@ class Page:
         )
         yield page.encode("utf-8", "backslashreplace")
         yield from rows
-        yield b'<script type="text/plain" id="spots-0">%s</script>\n' % packed([_spot_values(spot) for spot in spots])
+        yield b'<script type="text/plain" id="spots-0">%s</script>\n' % packed([_spot_values(*each) for each in spots])
         yield first_text
         yield from texts
         yield f"<script>{script}</script>\n</body>\n</html>\n".encode()
@@ -172,9 +173,9 @@ def _run_with_markup(history: History) -> dict[str, Any]:
     }
 
 
-def _spot_values(spot: Spot) -> list[Any]:
-    sure = None if spot.confidence is None else round(100 * spot.confidence)
-    return [spot.file, round(spot.start_s * 1000), round(spot.end_s * 1000), spot.text, spot.reason, sure]
+def _spot_values(file: int, spot: Spot) -> list[Any]:
+    times = (round(spot.start_s * 1000), round(spot.end_s * 1000))
+    return [file, *times, spot.text, list(spot.reasons), round(spot.words, 1)]
 
 
 def _provenance(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,15 +7,21 @@ let spotsShown = SPOTS_AT_ONCE;
 let spotNow = -1;
 
 const WHY = {
-  coverage: (spot) => `speech without words for ${((spot.end - spot.start) / 1000).toFixed(1)} s`,
-  repetition: () => "says the same again and again",
-  low_confidence: (spot) => `the model is ${spot.sure} % sure`,
+  coverage: "speech without words",
+  repetition: "says the same again and again",
+  low_confidence: "the model is unsure",
+};
+
+const whyOf = (spot) => {
+  const words = Math.max(1, Math.round(spot.words));
+  const reasons = spot.reasons.map((code) => WHY[code] || code).join(", ");
+  return `${reasons}: about ${plural(words, "word")} wrong or missing`;
 };
 
 const loadSpots = async () => {
   if (!spotList) return;
-  spots = (await unpack("spots-0")).map(([at, start, end, text, reason, sure]) => ({
-    file: files[at], start, end, text, reason, sure, key: `${files[at].id} ${start} ${reason}`,
+  spots = (await unpack("spots-0")).map(([at, start, end, text, reasons, words]) => ({
+    file: files[at], start, end, text, reasons, words, key: `${files[at].id} ${start}`,
   }));
   drawSpots();
 };
@@ -45,7 +51,7 @@ const drawSpot = (spot) => {
   const place = element("a", {
     href: `#file-${spot.file.number}`, onclick: (event) => { event.preventDefault(); openFile(spot.file, spot.start); },
   }, foreign(spot.file.name));
-  const why = element("span", { class: "why" }, (WHY[spot.reason] || (() => spot.reason))(spot));
+  const why = element("span", { class: "why" }, whyOf(spot));
   return element("li", { "data-spot": at, class: (at === spotNow ? "now " : "") + (tick.checked ? "checked" : "") },
     play,
     element("div", {},
