@@ -111,6 +111,9 @@ class FailureCode(_Code):
     NO_AUDIO_STREAM = ("no_audio_stream", _PERMANENT, _IN_PROCESSING,
         "a video without sound, or no media",
         "leave the file out")
+    NO_SUCH_TRACK = ("no_such_track", _PERMANENT, _IN_PROCESSING,
+        "the file hasn't the sound track of `--audio-track`; the message names those that it has",
+        "give the number of one that it has, or leave `--audio-track` out")
     NO_SAMPLES = ("no_samples", _PERMANENT, _IN_PROCESSING,
         "an audio stream of no length",
         "leave the file out")
@@ -462,10 +465,14 @@ class WarningCode(_Code):
         "copy the file again, then run the same command")
     SEVERAL_TRACKS = ("several_tracks",
         "the file has several sound tracks; one is transcribed: the default one, or another with clearly more speech",
-        "where the others matter take them out, as with `ffmpeg -i FILE -map 0:a:1 second.flac`")
+        "where another one is wanted name it with `--audio-track`")
     ONE_CHANNEL = ("one_channel",
         "the channels cancel each other out, or one hides the speech of another; one channel is transcribed",
-        "where the others matter take them out, as with `sox FILE second.wav remix 2`")
+        "where each channel is a speaker give `--channels split`")
+    NOT_SPLIT = ("not_split",
+        "`--channels split` found one channel, or several that hold the same: it is transcribed as one, without "
+        "speakers",
+        "nothing; several people on one microphone take a model that tells speakers apart")
     TIMESTAMPS_JUMP = ("timestamps_jump",
         "times in the file jump back, or by more than a minute, as in recordings that were joined; all sound is "
         "transcribed, without silence in such a place, so times after it aren't those of a player",

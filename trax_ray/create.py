@@ -46,6 +46,9 @@ def create_batch_processor(
     grace: float | None = None,
     start_at: str | None = None,
     only_between: str | None = None,
+    channels: str = "mix",
+    audio_track: str | None = None,
+    loudness: bool = False,
     preprocess: bool = False,
     keep_audio: bool = False,
     cookies: str | os.PathLike[str] | None = None,
@@ -83,6 +86,9 @@ def create_batch_processor(
         grace: Seconds that running attempts have to end after an `interrupt`; None gives 2, or 10 to paid requests.
         start_at: Start nothing before: `2026-11-21 22:00`, or `22:00` for the next one; None starts at once.
         only_between: Hours of the day in which attempts may start, such as `22:00-06:00`; None for all.
+        channels: What is heard of several channels: `mix`, `left`, `right` or `split`: each by itself, as one speaker.
+        audio_track: Number of the sound track, from 1, or its language; None for the one that holds the speech.
+        loudness: Bring recordings to -23 LUFS (EBU R128) where they are converted; sets `preprocess`.
         preprocess: Convert recordings to 16 kHz mono FLAC first, and transcribe that.
         keep_audio: With `preprocess`: keep the converted audio, in `output_dir/audio`.
         cookies: File with cookies, in Netscape's format, for recordings that need a login; None for none.

@@ -123,6 +123,9 @@ CHANGED_SPEC: dict[str, Any] = {
     "initial_prompt": "Names: Ada.",
     "word_timestamps": True,
     "preprocess": True,
+    "channels": "split",
+    "audio_track": "de",
+    "loudness": True,
     "vad": "high",
     "base_url": "http://127.0.0.1:8000/v1",
 }
@@ -338,8 +341,12 @@ def test_what_matters_for_a_conversion() -> None:
     for name, value in {"size_bytes": 1001, "mtime_ns": 2, "inode": 3}.items():
         assert chain(replace(ENTRY, **{name: value}))[0].fingerprint != first.fingerprint
     assert chain(audio="audio/talk")[0].fingerprint != first.fingerprint
+    heard = {"channels": "left", "audio_track": "2", "loudness": True}
+    for name, value in heard.items():
+        assert chain(spec=replace(SPEC, **{name: value}))[0].fingerprint != first.fingerprint
     for name, value in CHANGED_SPEC.items():
-        assert chain(spec=replace(SPEC, **{name: value}))[0].fingerprint == first.fingerprint
+        same = chain(spec=replace(SPEC, **{name: value}))[0].fingerprint == first.fingerprint
+        assert same == (name not in heard)
     for changed in ({"output": "talk.mp3"}, {"reference": "/other.txt"}, {"language": "de"}, {"model": "base"}):
         assert chain(replace(ENTRY, **changed))[0].fingerprint == first.fingerprint  # type: ignore[arg-type]
 

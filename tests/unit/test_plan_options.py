@@ -112,6 +112,9 @@ CASES: Mapping[str, Case] = {
     "only_between": Case(
         ("--only-between", "22:00-06:00"), "22:00-06:00", "22:00-06:00", ("", "night", "08:00-08:00"), (), (5,)
     ),
+    "channels": Case(("--channels", "split"), "split", "split", ("both", "stereo", ""), (), (5,)),
+    "audio_track": Case(("--audio-track", "German"), "German", "de", ("", "0", "-1", "Klingon", "auto"), (), (5,)),
+    "loudness": Case(("--loudness",), True, True, (), (), ("yes", 1), ("--preprocess",)),
     "preprocess": Case(("--preprocess",), True, True, (), (), ("yes", 1)),
     "keep_audio": Case(("--keep-audio",), True, True, (True,), (), ("yes", 1), ("--preprocess",)),
     "task": Case(("--task", "Preprocess"), "preprocess", "preprocess", ("", "sing"), (), (5,)),

@@ -15,7 +15,7 @@ import soundfile
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import DiskFull, MediaError
-from trax_ray.kinds import conversion
+from trax_ray.kinds import flac
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.conversion import holds, private_audio
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData, preprocess
@@ -150,8 +150,8 @@ def test_a_full_disk_is_called_so_and_leaves_nothing(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     out, source = tmp_path / "out", samples / "talks" / "weather.ogg"
-    sink = conversion._Sink
-    monkeypatch.setattr(conversion, "_Sink", lambda file: sink(Full(file, room)))  # type: ignore[arg-type]
+    sink = flac._Sink
+    monkeypatch.setattr(flac, "_Sink", lambda file: sink(Full(file, room)))  # type: ignore[arg-type]
     with pytest.raises(DiskFull, match=r"can't write .*weather\.flac: No space left"):
         chained(source, out, "audio/weather")
     assert not list((out / "audio").iterdir())

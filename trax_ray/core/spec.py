@@ -10,6 +10,7 @@ from trax_ray.core.policy.schedule import parse_hours
 from trax_ray.errors import UsageError
 
 __all__ = [
+    "CHANNELS",
     "DEFAULT_CHUNK_SIZE",
     "DEFAULT_CPU_LIMIT_PERCENT",
     "DEFAULT_MAX_RETRIES",
@@ -36,6 +37,8 @@ DEFAULT_MAX_RETRIES = 3
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "ENHANCE_API_KEY")
 """Environment variables that hold keys. Ray's daemons never get to see them: children inherit, and dashboards show."""
+
+CHANNELS = ("mix", "left", "right", "split")
 
 TASKS = ("transcribe", "preprocess", "download")
 """What a batch can be asked for of each input; the steps before it come by themselves."""
@@ -168,6 +171,9 @@ class BatchSpec:
         only_between: Daily hours in which attempts may start, `HH:MM-HH:MM` in the coordinator's local time; empty
             means always.
         preprocess: Convert each recording to 16 kHz mono FLAC first, and transcribe that.
+        channels: Which channels are transcribed, of `CHANNELS`; with `split` each by itself, as one speaker.
+        audio_track: Number of the sound track, from 1, or its language; empty for the one that holds the speech.
+        loudness: Bring converted audio to -23 LUFS; then every recording is converted first.
         keep_audio: Keep converted audio after what needs it is committed.
         base_url: Address of a server of OpenAI's protocol; empty for OpenAI's own.
         max_cost_usd: What paid requests may cost, US dollars: none starts that would exceed it; None sets no limit.
@@ -202,6 +208,9 @@ class BatchSpec:
     start_at: float = 0.0
     only_between: str = ""
     preprocess: bool = False
+    channels: str = "mix"
+    audio_track: str = ""
+    loudness: bool = False
     keep_audio: bool = False
     base_url: str = ""
     max_cost_usd: float | None = None
@@ -235,6 +244,11 @@ class BatchSpec:
             self.max_cost_usd is None or self.max_cost_usd >= 0,
             f"max_cost_usd (--max-cost): expected 0 or more US dollars, got {self.max_cost_usd}",
         )
+        _require(
+            self.channels in CHANNELS, f"channels (--channels): expected {', '.join(CHANNELS)}, got {self.channels}"
+        )
+        if self.loudness:
+            object.__setattr__(self, "preprocess", True)
         _require(self.vad in VAD_LEVELS, f"vad (--vad): expected {', '.join(VAD_LEVELS)}, got {self.vad}")
         _require(
             self.grace_s is None or self.grace_s >= 0,

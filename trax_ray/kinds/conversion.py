@@ -1,4 +1,4 @@
-"""A recording as 16 kHz mono FLAC, and what can be heard of its quality."""
+"""A recording as 16 kHz FLAC, mono or a channel for each speaker, and what can be heard of its quality."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from trax_ray.codes import WarningCode
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
+from trax_ray.kinds.form import AS_IT_IS, Form
 from trax_ray.store.artifacts import ArtifactStore, Hashed, content_hash, unchanged
 from trax_ray.store.files import ensure_folder, written_atomically
 from trax_ray.store.layout import Layout
@@ -52,6 +51,9 @@ class Converted:
         bandwidth_hz: Up to where there is sound.
         audio: The FLAC file, a path below the output folder; empty in artifacts.
         content: SHA-256 of the recording that it was made from, hexadecimal; empty in artifacts.
+        channels: How many channels the FLAC file has: more than one where each is a speaker.
+        lufs: Integrated loudness of each of them before it was brought to another one; empty where it wasn't.
+        gain_db: What was added.
         outputs: Files that a user gets, paths below the output folder; None in artifacts.
         kept_outputs: Files of others that have the names of outputs, and were kept.
         cached: Whether the figures were there already; None in artifacts.
@@ -70,6 +72,9 @@ class Converted:
     bandwidth_hz: float | None = None
     audio: str = ""
     content: str = ""
+    channels: int = 1
+    lufs: tuple[float | None, ...] = ()
+    gain_db: tuple[float, ...] = ()
     outputs: tuple[str, ...] | None = None
     kept_outputs: tuple[str, ...] = ()
     cached: bool | None = None
@@ -106,6 +111,7 @@ def convert(
     target: Path,
     memo: Path,
     *,
+    form: Form = AS_IT_IS,
     needed: bool = True,
     before: Callable[[str], None] = lambda content: None,
 ) -> Generator[Progress, None, tuple[str, Converted]]:
@@ -116,6 +122,7 @@ def convert(
         source: The recording.
         target: The FLAC file; one that was made from other content is replaced.
         memo: Folder of remembered hashes.
+        form: What is heard of the recording.
         needed: Whether the file has to be there in the end, or the figures alone do.
         before: Called with the SHA-256 of the FLAC file's bytes before it gets its name.
 
@@ -129,128 +136,52 @@ def convert(
         FileError: `changed_while_read`: transient; nothing is left then.
     """
     started = time.monotonic()
-    key = key_of(store, source.content)
+    key = key_of(store, source.content, form)
     known = store.get(key)
-    if known is None or (needed and not holds(target, source.content)):
+    if known is None or (needed and not holds(target, source.content, form)):
         ensure_folder(target.parent)
-        found = yield from _convert(source, target, memo, before)
+        found = yield from _convert(source, target, memo, form, before)
         found = replace(found, processing_s=round(time.monotonic() - started, 3))
         known = store.put(key, to_json(found))[1]
     return key, from_json(Converted, known)
 
 
-def holds(target: Path, content: str) -> bool:
-    """Whether a FLAC file was made from the recording with this content hash; False where it isn't there."""
+def holds(target: Path, content: str, form: Form = AS_IT_IS) -> bool:
+    """Whether a FLAC file was made from the recording with this content hash, in this form; False where it isn't
+    there."""
     import soundfile
 
     try:
         with soundfile.SoundFile(os.fsencode(target)) as flac:
-            return bool(flac.comment == _comment(content))
+            return bool(flac.comment == _comment(content, form))
     except soundfile.LibsndfileError:
         return False
 
 
-def _comment(content: str) -> str:
-    return f"16 kHz mono of the recording with SHA-256 {content}"
+def _comment(content: str, form: Form) -> str:
+    said = "".join(f", {name} {value}" for name, value in form.parameters.items())
+    return f"16 kHz mono of the recording with SHA-256 {content}{said}"
 
 
-def key_of(store: ArtifactStore, content: str) -> str:
+def key_of(store: ArtifactStore, content: str, form: Form = AS_IT_IS) -> str:
     """Key of what is known of a recording once it was converted."""
-    return store.key(content, "preprocess", {"sample_rate_hz": 16_000}, "", FORMAT_VERSION)
+    return store.key(content, "preprocess", {"sample_rate_hz": 16_000, **form.parameters}, "", FORMAT_VERSION)
 
 
-def known_conversion(store: ArtifactStore, content: str) -> Converted | None:
+def known_conversion(store: ArtifactStore, content: str, form: Form = AS_IT_IS) -> Converted | None:
     """What is known of a recording that was converted; None where none was."""
-    known = store.get(key_of(store, content))
+    known = store.get(key_of(store, content, form))
     return None if known is None else from_json(Converted, known)
 
 
 def _convert(
-    source: Hashed, target: Path, memo: Path, before: Callable[[str], None]
+    source: Hashed, target: Path, memo: Path, form: Form, before: Callable[[str], None]
 ) -> Generator[Progress, None, Converted]:
-    import numpy as np
-    import soundfile
+    from trax_ray.kinds.flac import write_flac
 
-    from trax_ray.media.analysis import Analyser
-    from trax_ray.media.decode import stream
-    from trax_ray.media.speech import SAMPLE_RATE_HZ
-    from trax_ray.media.vad import SileroDetector, spans_of, total_s
-
-    analyser, detector = Analyser(), SileroDetector()
-    probabilities = []
-    samples = 0
     with written_atomically(target) as temporary:
-        with (
-            unchanged(source, memo),
-            stream(source.path) as blocks,
-            temporary.open("r+b") as file,
-            _Sink(file) as sink,
-            soundfile.SoundFile(
-                sink, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="FLAC", subtype="PCM_16"
-            ) as flac,
-        ):
-            flac.comment = _comment(source.content)
-            for block in blocks:
-                flac.write(block)
-                sink.check()
-                analyser.feed(block)
-                probabilities.append(detector.feed(block))
-                samples += len(block)
-                yield Progress(0.0)
-            warnings = blocks.warnings
+        with unchanged(source, memo), temporary.open("r+b") as file:
+            found = yield from write_flac(source.path, form, file, _comment(source.content, form))
         before(content_hash(temporary))
-    probabilities.append(detector.finish())
-    speech_s = total_s(spans_of(np.concatenate(probabilities), samples))
-    figures = analyser.figures()
-    found = {*warnings, *figures.pop("warnings"), *(() if speech_s > 0 else (WarningCode.NO_SPEECH,))}
-    return Converted(
-        duration_s=round(samples / SAMPLE_RATE_HZ, 3),
-        speech_s=round(speech_s, 3),
-        warnings=tuple(sorted(found)),
-        media_warnings=tuple(sorted(warnings)),
-        **figures,
-    )
-
-
-class _Sink:
-    """A file for libsndfile to write to, which says no more of an error than that there was one.
-
-    The first OSError is kept, and raised when the block ends in place of what libsndfile made of it: so a full disk
-    is one.
-
-    Args:
-        file: Open for writing, in binary.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._error: OSError | None = None
-
-    def __enter__(self) -> _Sink:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or issubclass(kind, Exception):  # the end of a generator isn't one
-            self.check()
-
-    def check(self) -> None:
-        """Raise the OSError that came, if any."""
-        if self._error is not None:
-            raise self._error
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self._error = self._error or error
-            return 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)  # writes first what is buffered
-        except OSError as error:
-            self._error = self._error or error
-            return -1
-
-    def tell(self) -> int:
-        return self._file.tell()
+    warnings = tuple(sorted({*found.figures.pop("warnings"), *found.warnings}))
+    return Converted(warnings=warnings, media_warnings=found.warnings, **found.figures)

@@ -13,6 +13,7 @@ from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.conversion import KIND, convert, holds, key_of, private_audio
 from trax_ray.kinds.fetched import downloaded, fetch_again, media_of
+from trax_ray.kinds.form import Form
 from trax_ray.store.artifacts import ArtifactStore, hash_of
 from trax_ray.store.layout import Layout
 from trax_ray.store.outputs import Outputs
@@ -54,11 +55,11 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """
     yield Progress(0.0)
     task, data = assignment.task, PREPROCESS.read(assignment.task)
-    layout = Layout(Path(assignment.spec.output_dir))
+    layout, form = Layout(Path(assignment.spec.output_dir)), Form.of(assignment.spec)
     store = ArtifactStore(layout.artifacts)
     fetched = None if data.file_path else downloaded(assignment)
     source = hash_of(Path(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
-    cached = store.has(key_of(store, source.content))
+    cached = store.has(key_of(store, source.content, form))
     if fetched is not None and not cached:
         if not source.path.exists():
             yield from fetch_again(assignment, layout, store, fetched)
@@ -66,7 +67,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     written = Outputs(layout, task.file_id)
     wanted = f"{data.output}.flac"
     if data.output:
-        name = written.place(wanted, lambda path: cached and holds(path, source.content))
+        name = written.place(wanted, lambda path: cached and holds(path, source.content, form))
         target = layout.output_dir / name
     else:
         target = private_audio(layout, task.file_id)
@@ -75,6 +76,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         source,
         target,
         layout.hashes,
+        form=form,
         needed=bool(data.output),
         before=lambda content: written.remember({name: content}) if data.output else None,
     )

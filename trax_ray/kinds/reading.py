@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trax_ray.kinds.assignment import Progress
+from trax_ray.media.wanted import ANYTHING, Wanted
 
 if TYPE_CHECKING:
     from trax_ray.media.decode import Audio
@@ -35,12 +36,13 @@ class Reading:
     cuts: tuple[Stretch, ...] = ()
 
 
-def read_through(path: Path, limit_s: float) -> Generator[Progress, None, Reading]:
+def read_through(path: Path, limit_s: float, wanted: Wanted = ANYTHING) -> Generator[Progress, None, Reading]:
     """Read a recording from end to end.
 
     Args:
         path: It, or what was made from it.
         limit_s: The longest part, seconds. No pause is looked for in what is no longer.
+        wanted: What of it is listened to.
     """
     import numpy as np
 
@@ -49,7 +51,7 @@ def read_through(path: Path, limit_s: float) -> Generator[Progress, None, Readin
 
     planner: ChunkPlanner | None = None
     kept: list[Audio] = []
-    with stream(path) as blocks:
+    with stream(path, wanted=wanted) as blocks:
         for block in blocks:
             kept.append(block)
             if blocks.duration_s > limit_s:
@@ -64,10 +66,10 @@ def read_through(path: Path, limit_s: float) -> Generator[Progress, None, Readin
     return Reading(duration_s, warnings, cuts=tuple((span.start_s, span.end_s) for span in planner.finish()))
 
 
-def read_stretch(path: Path, stretch: Stretch) -> Reading:
+def read_stretch(path: Path, stretch: Stretch, wanted: Wanted = ANYTHING) -> Reading:
     """Read a part of a recording."""
     from trax_ray.media.decode import stream
 
-    with stream(path, start_s=stretch[0], end_s=stretch[1]) as blocks:
+    with stream(path, start_s=stretch[0], end_s=stretch[1], wanted=wanted) as blocks:
         audio = blocks.rest()
         return Reading(blocks.duration_s, tuple(blocks.warnings), audio)

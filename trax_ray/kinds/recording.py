@@ -20,8 +20,10 @@ from trax_ray.kinds.accuracy import count_errors, count_errors_normalized, read_
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.conversion import convert, converted_audio, holds, known_conversion, private_audio
 from trax_ray.kinds.fetched import Downloaded, downloaded, fetch_again, forget_media, media_of
+from trax_ray.kinds.form import Form
 from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
 from trax_ray.kinds.transcript import Figures, Source, Transcript
+from trax_ray.media.wanted import Wanted
 from trax_ray.providers.registry import is_service, revision_of
 from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of, unchanged
 from trax_ray.store.layout import Layout
@@ -33,6 +35,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Part",
     "Recording",
+    "audio_of",
     "claim",
     "find_whole",
     "finished",
@@ -70,6 +73,7 @@ class Part:
         model: Speech model; None takes the batch's.
         prompt: Text that primes the model; None takes the batch's.
         size_bytes: The part's share of the recording's size, for the estimate of the time still to go.
+        channel: Number of the channel that is one speaker's, from 0; None where speakers have no channels.
         estimate_usd: What a request for it costs, about; None where no price is known.
     """
 
@@ -82,6 +86,7 @@ class Part:
     prompt: str | None = None
     size_bytes: int = 0
     estimate_usd: float | None = None
+    channel: int | None = None
 
     @property
     def span(self) -> Stretch:
@@ -101,6 +106,8 @@ class Described(Protocol):
     def model(self) -> str | None: ...
     @property
     def prompt(self) -> str | None: ...
+    @property
+    def channel(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class Recording:
         language: ISO 639-1 code that was asked for; None lets the model detect it.
         model: The speech model.
         prompt: Text that primes it; None for none.
+        channel: The one channel of it that is heard, from 0; None where it is heard as a whole.
     """
 
     assignment: Assignment
@@ -130,6 +138,7 @@ class Recording:
     language: str | None
     model: str
     prompt: str | None
+    channel: int | None = None
 
     @classmethod
     def of(cls, assignment: Assignment, data: Described) -> Recording:
@@ -153,7 +162,20 @@ class Recording:
             language=data.language or spec.language,
             model=data.model or spec.model,
             prompt=data.prompt or spec.initial_prompt,
+            channel=data.channel,
         )
+
+    @property
+    def form(self) -> Form:
+        """What is heard of it."""
+        return Form.of(self.assignment.spec)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is listened to of what is decoded."""
+        if self.audio is None:
+            return self.form.wanted(self.channel)
+        return Wanted(channel=self.channel)  # converted audio holds nothing else
 
     @property
     def task(self) -> BatchTask:
@@ -183,6 +205,8 @@ class Recording:
             parameters |= {} if self.assignment.spec.vad == "normal" else {"vad": self.assignment.spec.vad}
             revision = revision_of(self.model, self.assignment.spec.base_url)
             parameters |= {} if revision == 1 else {"revision": revision}
+        parameters |= self.form.parameters
+        parameters |= {} if self.channel is None else {"channel": self.channel}
         if self.audio is not None:
             parameters["audio"] = AUDIO
         model = "" if kind == "cuts" else self.model
@@ -275,20 +299,22 @@ def read_all(recording: Recording, limit_s: float) -> Generator[Progress, None, 
     Raises:
         FileError: `changed_while_read`: transient, it isn't any more what it was when it was hashed.
     """
-    path, remarks = yield from _audio_of(recording)
+    path, remarks = yield from audio_of(recording)
     with recording.unchanged():
-        reading = yield from read_through(path, limit_s)
-    return replace(reading, warnings=(*remarks, *reading.warnings))
+        reading = yield from read_through(path, limit_s, recording.wanted)
+    if recording.form.split and recording.channel is None:
+        remarks = (*remarks, WarningCode.NOT_SPLIT.value)
+    return replace(reading, warnings=tuple(dict.fromkeys([*remarks, *reading.warnings])))
 
 
 def read_part(recording: Recording, span: Stretch) -> Generator[Progress, None, Reading]:
     """Read a part of a recording; as `read_all`."""
-    path, _ = yield from _audio_of(recording)
+    path, _ = yield from audio_of(recording)
     with recording.unchanged():
-        return read_stretch(path, span)
+        return read_stretch(path, span, recording.wanted)
 
 
-def _audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tuple[str, ...]]]:
+def audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tuple[str, ...]]]:
     """What is to be decoded, and what the decoder had to say when that was made from the recording.
 
     Converted audio that is missing is made here: it goes when its transcript is there, and what then needs it
@@ -302,15 +328,17 @@ def _audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tup
             lease.release()
     if recording.audio is None:
         return recording.hashed.path, ()
-    made = known_conversion(recording.store, recording.content)
-    if made is not None and holds(recording.audio, recording.content):
+    made = known_conversion(recording.store, recording.content, recording.form)
+    if made is not None and holds(recording.audio, recording.content, recording.form):
         return recording.audio, made.media_warnings
     # Not under its name, where somebody else's file may stand by now.
     private = private_audio(recording.layout, recording.task.file_id)
     # A file of its own: whoever holds a claim comes here, and the locks of claims may be the same one.
     lease = yield from _lock(recording, recording.layout.claim(f"-{recording.task.file_id}"))
     try:
-        _, converted = yield from convert(recording.store, recording.as_it_is_now(), private, recording.layout.hashes)
+        _, converted = yield from convert(
+            recording.store, recording.as_it_is_now(), private, recording.layout.hashes, form=recording.form
+        )
     finally:
         lease.release()
     return private, converted.media_warnings

@@ -26,6 +26,8 @@ from trax_ray.kinds.recording import Part, Recording, claim, find_whole, finishe
 from trax_ray.kinds.request import REQUEST
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.kinds.uploads import Uploads
+from trax_ray.kinds.voices import voices
+from trax_ray.media.wanted import speaker_of
 from trax_ray.providers.registry import is_service
 
 __all__ = ["TRANSCRIBE", "TranscribeData", "transcribe"]
@@ -64,6 +66,11 @@ class TranscribeData:
     url: str = ""
 
     @property
+    def channel(self) -> None:
+        """All of its channels are meant."""
+        return
+
+    @property
     def whole(self) -> Part:
         """The whole recording as one part, of which nobody knows yet how long it is."""
         return Part(
@@ -96,8 +103,7 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
     key, transcript = find_whole(recording)
     cached = transcript is not None
     if transcript is None:
-        way = _by_service if is_service(recording.model, assignment.spec.base_url) else _by_model
-        made = yield from way(recording, data, started)
+        made = yield from _made(recording, data, started)
         if not isinstance(made, _Made):
             yield Outcome(children=made, metrics={"chunks": len(made)})
             return
@@ -127,10 +133,36 @@ class _Made:
 _Way = Generator[Progress, None, "_Made | tuple[BatchTask, ...]"]
 
 
+def _made(recording: Recording, data: TranscribeData, started: float) -> _Way:
+    """The transcript of a recording; where each speaker has a channel, made of theirs."""
+    way = _by_service if is_service(recording.model, recording.assignment.spec.base_url) else _by_model
+    speaking = yield from voices(recording)
+    if len(speaking) == 1:
+        return (yield from way(recording, data, started, (0, 1)))
+    children: list[BatchTask] = []
+    made: list[_Made] = []
+    for number, voice in enumerate(speaking):
+        each = yield from way(voice, data, started, (number, len(speaking)))
+        if isinstance(each, _Made):
+            made.append(each)
+        else:
+            children += each
+    if children:
+        return tuple(children)
+    whole = all(each.key == voice.key("transcript") for each, voice in zip(made, speaking, strict=True))
+    key = recording.key("transcript", **({} if whole else {"chunk_size_s": recording.assignment.spec.chunk_size_s}))
+    names = [speaker_of(number, len(speaking)) for number in range(len(speaking))]
+    together = Transcript.of_speakers(dict(zip(names, (each.transcript for each in made), strict=True)))
+    return _Made(key, recording.keep(key, together), cached=all(each.cached for each in made))
+
+
 # By a service
 
 
-def _by_service(recording: Recording, data: TranscribeData, started: float) -> _Way:
+def _by_service(recording: Recording, data: TranscribeData, started: float, turn: tuple[int, int]) -> _Way:
+    key, transcript = find_whole(recording) if recording.channel is not None else ("", None)
+    if transcript is not None:
+        return _Made(key, transcript, cached=True)
     uploads = Uploads(recording)
     lease = yield from claim(recording, recording.content)
     try:
@@ -143,7 +175,7 @@ def _by_service(recording: Recording, data: TranscribeData, started: float) -> _
     finally:
         lease.release()
     if wanted:
-        return _requests(uploads, data, cuts, wanted)
+        return _requests(uploads, data, cuts, wanted, turn)
     parts = [_committed(recording, span) for span in cuts]
     key = recording.key("transcript", chunk_size_s=recording.assignment.spec.chunk_size_s)
     transcript = recording.keep(key, _joined(recording, parts, warnings, cuts[-1][1]))
@@ -152,16 +184,17 @@ def _by_service(recording: Recording, data: TranscribeData, started: float) -> _
 
 
 def _requests(
-    uploads: Uploads, data: TranscribeData, cuts: list[Stretch], wanted: list[Stretch]
+    uploads: Uploads, data: TranscribeData, cuts: list[Stretch], wanted: list[Stretch], turn: tuple[int, int]
 ) -> tuple[BatchTask, ...]:
     """The tasks of the requests. Those that are planned once more, because their results are gone, are other ones."""
     recording = uploads.recording
     again = {"again": recording.assignment.attempt} if recording.assignment.children else {}
     prices = [uploads.price_usd(span) for span in cuts]
-    children = zip(plan_parts(REQUEST, recording.task, data.whole, cuts, prices_usd=prices), cuts, strict=True)
+    whole = replace(data.whole, channel=recording.channel)
+    planned = plan_parts(REQUEST, recording.task, whole, cuts, prices_usd=prices, voice=turn)
     return tuple(
         replace(child, fingerprint=fingerprint_of([again], of=child.fingerprint)) if again else child
-        for child, span in children
+        for child, span in zip(planned, cuts, strict=True)
         if span in wanted
     )
 
@@ -176,8 +209,12 @@ def _committed(recording: Recording, span: Stretch) -> Transcript:
 # By a model of this machine
 
 
-def _by_model(recording: Recording, data: TranscribeData, started: float) -> _Way:
+def _by_model(recording: Recording, data: TranscribeData, started: float, turn: tuple[int, int]) -> _Way:
     limit_s = recording.assignment.spec.chunk_size_s
+    if recording.channel is not None:
+        key, transcript = find_whole(recording)
+        if transcript is not None:
+            return _Made(key, transcript, cached=True)
     if recording.assignment.children:
         reading = yield from _read(recording)
         parts = []
@@ -192,7 +229,8 @@ def _by_model(recording: Recording, data: TranscribeData, started: float) -> _Wa
             return _Made(key, transcript, cached=True)
         reading = yield from _read(recording)
         if reading.audio is None:
-            return plan_parts(CHUNK, recording.task, data.whole, reading.cuts)
+            whole = replace(data.whole, channel=recording.channel)
+            return plan_parts(CHUNK, recording.task, whole, reading.cuts, voice=turn)
         key = recording.key("transcript")
         transcript = yield from recognise(recording, reading.audio, reading.warnings, 0.0, started)
         return _Made(key, recording.keep(key, transcript))

@@ -120,6 +120,41 @@ class Transcript:
         )
 
     @classmethod
+    def of_speakers(cls, spoken: Mapping[str, Transcript]) -> Transcript:
+        """One transcript from those of a recording's speakers, who have a channel each: merged by time.
+
+        Args:
+            spoken: The transcript of each speaker's channel, by what the speaker is called; at least one.
+        """
+        each = list(spoken.values())
+        told = {one.language for one in each}
+        segments = [
+            replace(segment, speaker=name, language=segment.language or (one.language if len(told) > 1 else None))
+            for name, one in spoken.items()
+            for segment in one.segments
+        ]
+        segments.sort(key=lambda segment: segment.start_s)  # speakers who begin together stay in their order
+        joint = cls.join(
+            each,
+            language=each[0].language,
+            duration_s=max(one.duration_s for one in each),
+            warnings=(),
+            source=each[0].source,
+        )
+        languages = {one.language: 0.0 for one in each if one.language}
+        for one in each:
+            if one.language:
+                languages[one.language] += one.speech_s
+        return replace(
+            joint,
+            text=joined(segment.text for segment in segments),
+            language=max(languages, key=lambda name: languages[name]) if languages else None,
+            segments=tuple(segments),
+            uncovered=tuple(sorted(joint.uncovered or (), key=lambda span: span.start_s)),
+            chunks=sum(one.chunks or 1 for one in each),
+        )
+
+    @classmethod
     def read(cls, payload: Mapping[str, Any]) -> Transcript:
         """The transcript of an artifact's payload.
 

@@ -5,6 +5,7 @@ Figures are kept, audio isn't: blocks of any size, memory for one level per 32 m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from trax_ray.codes import WarningCode
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 
-__all__ = ["Analyser"]
+__all__ = ["Analyser", "combined"]
 
 Audio = npt.NDArray[np.float32]
 
@@ -89,6 +90,29 @@ class Analyser:
             "bandwidth_hz": round(float(np.percentile(loud, 90))),
         }
         return figures | {"warnings": _judge(figures)}
+
+
+def combined(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of several channels as those of one recording.
+
+    Args:
+        figures: As `Analyser.figures` gives them, at least one.
+
+    Returns:
+        The same figures: of each the worst that any channel with sound has, and all warnings of those.
+    """
+    if len(figures) == 1:
+        return figures[0]
+    sounding = [each for each in figures if WarningCode.SILENCE not in each["warnings"]] or figures[:1]
+    worst = {
+        name: (min if name in ("snr_db", "bandwidth_hz", "loudness_dbfs", "peak_dbfs") else max)(
+            each[name] for each in sounding
+        )
+        for name in sounding[0]
+        if name != "warnings"
+    }
+    found = sorted({code for each in sounding for code in each["warnings"]})
+    return worst | {"warnings": found}
 
 
 # The next two are `librosa.feature.rms` and `spectral_rolloff`, with `center=False`. Librosa itself takes two seconds

@@ -2,8 +2,8 @@
 
 FFmpeg takes the track that is marked as the default one and mixes its channels. Where the microphone is on the second
 track, or one channel is the other one upside down, that is silence. So where there is a choice, parts of the file are
-listened to before it is decoded. The answer follows from the file's bytes alone: a part of a recording that is decoded
-by itself is the same as that part of the whole.
+listened to before it is decoded. The answer follows from the file's bytes alone, and from what was asked for: a part of
+a recording that is decoded by itself is the same as that part of the whole.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trax_ray.codes import WarningCode
+from trax_ray.codes import FailureCode, WarningCode
+from trax_ray.errors import MediaError
 from trax_ray.media.frames import listened, resampled, resampler, shape_of
-from trax_ray.media.source import Source, read_only
+from trax_ray.media.source import Source, read_only, undecodable
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import speech_spans, total_s
+from trax_ray.media.wanted import ANYTHING, Wanted, number_of_track
 
-__all__ = ["Choice", "best_channel", "best_track", "choice_of"]
+__all__ = ["MOST_CHANNELS", "Choice", "best_channel", "best_track", "choice_of", "voices_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,9 @@ another keep a half."""
 
 _CANCELLED_OF_MANY = 0.01
 """The share of the loudest of more than two channels; a mix of six is quieter by itself."""
+
+_RESIDUE = 0.01
+"""Share of a channel's power that may be its own where it counts as a copy of another one: what coders leave."""
 
 _CHANNEL_GAIN, _TRACK_GAIN = 1.5, 1.25
 """Another one is taken where it has so many times as much speech, and a second more; or where there is none else."""
@@ -86,32 +91,82 @@ Ear = Callable[[Samples], float]
 
 
 @lru_cache(maxsize=64)
-def choice_of(source: Source) -> Choice:
-    """The track and channel of a file that hold the speech.
+def choice_of(source: Source, wanted: Wanted = ANYTHING) -> Choice:
+    """The track and channel of a file that hold the speech, or those that were asked for.
 
     Args:
         source: The file; of several that were joined the first decides.
+        wanted: What was asked for.
 
     Raises:
-        MediaError, FileError, ProcessingError: As `trax_ray.media.source.probe`.
+        MediaError: `no_such_track`: permanent; and as `trax_ray.media.source.probe`.
+        FileError, ProcessingError: As `trax_ray.media.source.probe`.
     """
     with source.container() as container:
-        tracks = [each for each in container.streams.audio if each.codec_context is not None]
-        several = [WarningCode.SEVERAL_TRACKS] if len(tracks) > 1 else []
-        if len(tracks) <= 1 and all(each.codec_context.channels <= 1 for each in tracks):
-            return Choice()
+        tracks, warnings = _candidates(container, source, wanted)
+        named = int(tracks[0].index) if wanted.track and tracks else None
+        if len(tracks) <= 1 and (
+            wanted.channel is not None or all(each.codec_context.channels <= 1 for each in tracks)
+        ):
+            return Choice(named, wanted.channel)
         default = container.streams.best("audio")
-        index = -1 if default is None else int(default.index)
+        index = named if named is not None else -1 if default is None else int(default.index)
         heard = _listen(container, tracks[:MOST_TRACKS])
     if index < 0 or not heard:
-        return Choice(warnings=tuple(several))
-    channels = {track.index: best_channel(track.mix, track.channels, _speech_s) for track in heard}
+        return Choice(named, wanted.channel, warnings)
+    channels = {
+        track.index: best_channel(track.mix, track.channels, _speech_s) if wanted.channel is None else wanted.channel
+        for track in heard
+    }
     if len(heard) > 1:
         speech = {track.index: _speech_s(_chosen(track, channels[track.index])) for track in heard}
         index = best_track(speech, index)
-    channel = channels.get(index)
-    one = [] if channel is None else [WarningCode.ONE_CHANNEL]
-    return Choice(index, channel, (*several, *one))
+    channel = channels.get(index, wanted.channel)
+    one = () if channel is None or wanted.channel is not None else (WarningCode.ONE_CHANNEL,)
+    return Choice(index, channel, (*warnings, *one))
+
+
+@lru_cache(maxsize=64)
+def voices_of(source: Source, track: str = "") -> tuple[int, ...]:
+    """The channels of a file that are to be listened to apart; none where there is nothing to part.
+
+    Args:
+        source: The file; of several that were joined the first decides.
+        track: As of `Wanted.track`.
+
+    Returns:
+        Their numbers, from 0. None where there is one channel, or more than `MOST_CHANNELS`, or where all hold the
+        same.
+
+    Raises:
+        As `choice_of`.
+    """
+    index = choice_of(source, Wanted(track, channel=0)).track
+    with source.opened(0, index) as (container, audio):
+        count = int(audio.codec_context.channels)
+        heard = _listen(container, [audio]) if 1 < count <= MOST_CHANNELS else []
+    if not heard or len(heard[0].channels) < 2:
+        return ()
+    first, *others = heard[0].channels
+    return () if all(_same(first, each) for each in others) else tuple(range(count))
+
+
+def _candidates(container: Any, source: Source, wanted: Wanted) -> tuple[list[Any], tuple[WarningCode, ...]]:
+    """The tracks to choose from, and what to tell."""
+    every = list(container.streams.audio)
+    tracks = [each for each in every if each.codec_context is not None]
+    if not wanted.track or not every:  # none is an error of its own, later
+        return tracks, (WarningCode.SEVERAL_TRACKS,) if len(tracks) > 1 else ()
+    languages = [each.metadata.get("language", "") for each in every]
+    number = number_of_track(wanted.track, languages)
+    if number is None:
+        there = ", ".join(f"{at} {name}".strip() for at, name in enumerate(languages, start=1))
+        raise MediaError(
+            f"{source.path} has no sound track {wanted.track}: it has {there}", code=FailureCode.NO_SUCH_TRACK
+        )
+    if every[number].codec_context is None:
+        raise undecodable(source.path, f"no decoder for the codec of its sound track {number + 1}")
+    return [every[number]], ()
 
 
 def best_track(speech_s: dict[int, float], default: int) -> int:
@@ -153,11 +208,20 @@ def _clearly_more(speech_s: float, gain: float) -> float:
 
 
 def _chosen(track: _Track, channel: int | None) -> Samples:
-    return track.mix if channel is None else track.channels[channel]
+    return track.mix if channel is None or channel >= len(track.channels) else track.channels[channel]
 
 
 def _power(samples: Samples) -> float:
     return float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+
+
+def _same(one: Samples, other: Samples) -> bool:
+    """Whether one channel is the other one, louder or softer or upside down."""
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    power, other_power = first @ first, second @ second
+    if not power or not other_power:
+        return bool(power == other_power)
+    return bool((first @ second) ** 2 >= (1.0 - _RESIDUE) * power * other_power)
 
 
 def _speech_s(samples: Samples) -> float:

@@ -23,6 +23,7 @@ from trax_ray.media.frames import aligned, resampled, resampler, shape_of
 from trax_ray.media.pieces import ends_early
 from trax_ray.media.source import MediaInfo, Source, probe, read_info, translated, undecodable
 from trax_ray.media.speech import SAMPLE_RATE_HZ
+from trax_ray.media.wanted import ANYTHING, Wanted
 
 __all__ = ["SAMPLE_RATE_HZ", "AudioStream", "MediaInfo", "probe", "read", "stream"]
 
@@ -40,7 +41,12 @@ _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1_000, 768_000
 
 
 def stream(
-    path: str | os.PathLike[str], *, start_s: float = 0.0, end_s: float | None = None, block_s: float = BLOCK_S
+    path: str | os.PathLike[str],
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    block_s: float = BLOCK_S,
+    wanted: Wanted = ANYTHING,
 ) -> AudioStream:
     """Decode a file, or a stretch of it, block by block; memory doesn't grow with the file's length.
 
@@ -49,6 +55,7 @@ def stream(
         start_s: Where to begin, seconds from the container's zero, >= 0; rounded to the nearest sample.
         end_s: Where to stop, likewise; None for the end of the file.
         block_s: Length of a block in seconds, > 0; the last one is shorter.
+        wanted: Which track and channel; by default those that hold the speech.
 
     Returns:
         An iterator of blocks, each float32, shape (n_samples,), mono, [-1, 1], at 16,000 Hz. The blocks of
@@ -56,11 +63,12 @@ def stream(
 
     Raises:
         FileError: `not_found`, `permission_denied` or `not_a_file` (permanent), `unreadable` (transient).
-        MediaError: `not_decodable`, `no_audio_stream` or, at the end of a whole file, `no_samples` (permanent).
+        MediaError: `not_decodable`, `no_audio_stream`, `no_such_track` or, at the end of a whole file, `no_samples`
+            (permanent).
         ProcessingError: `decoder_bug` (transient): the decoder itself failed.
         ResourceError: No memory or file handles left.
     """
-    return AudioStream(path, start_s=start_s, end_s=end_s, block_s=block_s)
+    return AudioStream(path, start_s=start_s, end_s=end_s, block_s=block_s, wanted=wanted)
 
 
 def read(path: str | os.PathLike[str], *, start_s: float = 0.0, end_s: float | None = None) -> Audio:
@@ -87,13 +95,16 @@ class AudioStream(Iterator[Audio]):
         jumped: Whether timestamps jump so far that no silence was put there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, start_s: float, end_s: float | None, block_s: float) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, start_s: float, end_s: float | None, block_s: float, wanted: Wanted
+    ) -> None:
         if start_s < 0 or block_s <= 0 or (end_s is not None and end_s < start_s):
             raise ValueError(f"expected 0 <= start_s <= end_s and block_s > 0, got {start_s}, {end_s}, {block_s}")
         self._path = path
+        self._alone = wanted.alone
         self._source = Source.of(path)
         try:
-            self.choice = choice_of(self._source)
+            self.choice = choice_of(self._source, wanted)
             with ExitStack() as stack:
                 self._first = stack.enter_context(self._source.opened(0, self.choice.track))
                 self.info = read_info(*self._first, path, self._source.pieces[0])
@@ -196,7 +207,8 @@ class AudioStream(Iterator[Audio]):
                     self.damaged_frames = damaged
                     continue
                 info = read_info(container, audio, self._path, pieces[number]) if number else self.info
-                decoder = Decoder(container, audio, info, self.choice.channel, follows=number > 0)
+                channel = self.choice.channel
+                decoder = Decoder(container, audio, info, channel, alone=self._alone, follows=number > 0)
                 for position, samples in self._resampled(decoder, start):
                     empty = False
                     yield base + position, samples

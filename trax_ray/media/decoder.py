@@ -58,6 +58,7 @@ class Decoder:
         audio: Its audio stream.
         info: What its header says.
         channel: The channel to listen to; None for all.
+        alone: Whether what hasn't that channel is silent; else all of it is listened to.
         follows: Whether it is joined to another file: then it begins where that one ends.
 
     Attributes:
@@ -69,11 +70,14 @@ class Decoder:
         left_out_s: Sum of such jumps forward, seconds.
     """
 
-    def __init__(self, container: Any, audio: Any, info: MediaInfo, channel: int | None, *, follows: bool) -> None:
+    def __init__(
+        self, container: Any, audio: Any, info: MediaInfo, channel: int | None, *, alone: bool, follows: bool
+    ) -> None:
         self._container = container
         self._audio = audio
         self._info = info
         self._channel = channel
+        self._alone = alone
         self._follows = follows
         self._pending: Any = None
         self.damaged = 0
@@ -200,7 +204,7 @@ class Decoder:
                         self._find_zero(stamp_s)
                     else:
                         self.zero_s = stamp_s - timeline.at_s
-                frame = listened(frame, self._channel)
+                frame = listened(frame, self._channel, alone=self._alone)
                 if timeline is None:
                     timeline = self._timeline(round(self.lead_s * rate) / rate)
                     gap = round(self.lead_s * rate)

@@ -31,18 +31,32 @@ def resampled(resampler: Any, frame: Any) -> Iterator[npt.NDArray[np.int16]]:
         yield part.to_ndarray().reshape(-1)
 
 
-def listened(frame: Any, channel: int | None) -> Any:
-    """What is wanted of a frame: one of its channels, or all where it hasn't that one.
+def listened(frame: Any, channel: int | None, *, alone: bool = False) -> Any:
+    """What is wanted of a frame: one of its channels. Where it hasn't that one, all, or silence in its place.
 
     All are the mean of them where FFmpeg knows no layout for their number, such as 9, and else left to the resampler.
     """
     if channel is not None and channel < frame.layout.nb_channels > 1:
         return _like(frame, _planes(frame)[channel][None], layout="mono", format_name=frame.format.packed.name)
+    if alone and channel:
+        return _silent(frame)
     if not frame.layout.name.endswith(" channels"):
         return frame
     planes = _planes(frame)
     mean = planes.mean(axis=0, dtype=np.float64).astype(planes.dtype)
     return _like(frame, mean[None], layout="mono", format_name=frame.format.packed.name)
+
+
+def _silent(frame: Any) -> Any:
+    """A mono frame that is as long, without a sound."""
+    planes = _planes(frame)[:1]
+    silent = np.full_like(planes, _zero(frame))
+    return _like(frame, silent, layout="mono", format_name=frame.format.packed.name)
+
+
+def _zero(frame: Any) -> int:
+    """What silence is in a frame's format."""
+    return 128 if frame.format.name in ("u8", "u8p") else 0
 
 
 def _planes(frame: Any) -> npt.NDArray[Any]:
@@ -78,7 +92,7 @@ def _like(frame: Any, planes: npt.NDArray[Any], *, layout: str = "", format_name
 def silence(frame: Any, index: int, samples: int) -> Iterator[tuple[int, Any]]:
     """Silent frames of at most a second, `samples` long in all, in the format of `frame`."""
     planes = frame.to_ndarray()
-    zero = 128 if frame.format.name in ("u8", "u8p") else 0
+    zero = _zero(frame)
     width = 1 if frame.format.is_planar else frame.layout.nb_channels
     while samples:
         part = min(samples, frame.sample_rate)

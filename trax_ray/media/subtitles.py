@@ -14,6 +14,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trax_ray.core.spec import OUTPUT_FORMATS
@@ -49,6 +50,9 @@ _READABLE_MS = 1_000
 def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | None = None) -> str:
     """Write a transcript in one of the formats.
 
+    Speakers, where segments name them, stand in front of each line in txt and cue in srt (`left: yes`), in a voice tag
+    in vtt and in a field in json; tsv has no place for them.
+
     Args:
         fmt: `txt` (a line per segment), `srt`, `vtt`, `tsv` (start and end in milliseconds, text) or `json`
             (`text`, `segments`, `language` like openai-whisper, and all of `meta`).
@@ -69,23 +73,47 @@ def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | N
         if not (math.isfinite(segment.start_s) and math.isfinite(segment.end_s)):
             raise ValueError(f"expected times in seconds, got {segment.start_s} to {segment.end_s}")
     if fmt == "txt":
-        return "".join(f"{_plain(segment.text)}\n" for segment in kept)
+        return "".join(f"{_front(segment.speaker)}{_plain(segment.text)}\n" for segment in kept)
     if fmt == "tsv":
         rows = (f"{_ms(s.start_s)}\t{max(_ms(s.start_s), _ms(s.end_s))}\t{_plain(s.text)}\n" for s in kept)
         return "start\tend\ttext\n" + "".join(rows)
     if fmt == "json":
         return _json(kept, meta or {})
-    cues = to_cues(kept)
+    cues = _spoken_cues(kept)
     if fmt == "srt":
         blocks = (
-            f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{wrapped(text).replace('-->', '->')}\n\n"
-            for number, (start, end, text) in enumerate(cues, start=1)
+            f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n"
+            f"{wrapped(_front(cue.speaker) + cue.text).replace('-->', '->')}\n\n"
+            for number, cue in enumerate(cues, start=1)
         )
         return "".join(blocks)
     blocks = (
-        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{_escaped(wrapped(text))}\n\n" for start, end, text in cues
+        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_tag(cue.speaker)}{_escaped(wrapped(cue.text))}\n\n"
+        for cue in cues
     )
     return "WEBVTT\n\n" + "".join(blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    """Start and end in ms, text in one line, and who speaks; empty where nobody tells."""
+
+    start: int
+    end: int
+    text: str
+    speaker: str = ""
+
+
+def _front(speaker: str | None) -> str:
+    """What stands in front of what a speaker says."""
+    name = _plain(speaker or "")
+    return f"{name}: " if name else ""
+
+
+def _tag(speaker: str) -> str:
+    """The same in WebVTT. Source: W3C, WebVTT, "cue voice span"."""
+    name = _escaped(speaker)
+    return f"<v {name}>" if name else ""
 
 
 def to_cues(segments: Iterable[Segment]) -> list[tuple[int, int, str]]:
@@ -99,20 +127,32 @@ def to_cues(segments: Iterable[Segment]) -> list[tuple[int, int, str]]:
         none begins before the one before it ends. A cue holds at most `MAX_LINES` lines, unless a single word is
         longer, and lasts at most `MAX_CUE_S`. Where segments overlap a cue ends when the next one begins.
     """
-    parts = [words for segment in segments if _plain(segment.text) for words in _parts(_words_of(segment))]
-    return _spaced([(_ms(words[0].start_s), _ms(words[-1].end_s), _text(words)) for words in parts])
+    return [(cue.start, cue.end, cue.text) for cue in _spoken_cues(segments)]
 
 
-def _spaced(cues: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+def _spoken_cues(segments: Iterable[Segment]) -> list[_Cue]:
+    return _spaced(
+        [
+            _Cue(_ms(words[0].start_s), _ms(words[-1].end_s), _text(words), _plain(segment.speaker or ""))
+            for segment in segments
+            if _plain(segment.text)
+            for words in _parts(_words_of(segment), _front(segment.speaker))
+        ]
+    )
+
+
+def _spaced(cues: Iterable[_Cue]) -> list[_Cue]:
     """Cues in order of their starts, each long enough, none over another."""
-    spaced: list[tuple[int, int, str]] = []
-    for start, end, text in sorted(cues, key=lambda cue: cue[0]):
+    spaced: list[_Cue] = []
+    for cue in sorted(cues, key=lambda cue: cue.start):
+        start = cue.start
         if spaced:
-            before, ends, said = spaced[-1]
-            shared = (min(ends, end) - before) // 2 if start < ends else 0
-            start = max(start, before + max(MIN_CUE_MS, min(shared, _READABLE_MS)))
-            spaced[-1] = (before, min(ends, start), said)
-        spaced.append((start, max(start + MIN_CUE_MS, min(end, start + _ms(MAX_CUE_S))), text))
+            before = spaced[-1]
+            shared = (min(before.end, cue.end) - before.start) // 2 if start < before.end else 0
+            start = max(start, before.start + max(MIN_CUE_MS, min(shared, _READABLE_MS)))
+            spaced[-1] = replace(before, end=min(before.end, start))
+        end = max(start + MIN_CUE_MS, min(cue.end, start + _ms(MAX_CUE_S)))
+        spaced.append(replace(cue, start=start, end=end))
     return spaced
 
 
@@ -148,11 +188,16 @@ def _columns(text: str) -> int:
     return MAX_WIDE_COLUMNS if is_unspaced(text) else MAX_LINE_CHARS
 
 
-def _parts(words: list[Word]) -> Iterator[list[Word]]:
-    """Halve a list of words until every part fits into a cue, rather where a sentence, a phrase or a pause ends."""
+def _parts(words: list[Word], front: str) -> Iterator[list[Word]]:
+    """Halve a list of words until every part fits into a cue, rather where a sentence, a phrase or a pause ends.
+
+    Args:
+        words: At least one.
+        front: What stands in front of each part.
+    """
     text = _text(words)
     long_s = words[-1].end_s - words[0].start_s
-    crowded = wrapped(text).count("\n") >= MAX_LINES
+    crowded = wrapped(front + text).count("\n") >= MAX_LINES
     if len(words) == 1 or not (crowded or long_s > MAX_CUE_S):
         yield words
         return
@@ -167,8 +212,8 @@ def _parts(words: list[Word]) -> Iterator[list[Word]]:
         cost -= 0.2 if ending in _SENTENCE_ENDS else 0.1 if ending in _PHRASE_ENDS else 0.0
         if cost < best_cost:
             best, best_cost = at, cost
-    yield from _parts(words[:best])
-    yield from _parts(words[best:])
+    yield from _parts(words[:best], front)
+    yield from _parts(words[best:], front)
 
 
 def _text(words: list[Word]) -> str:

@@ -14,13 +14,14 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import UsageError
 from trax_ray.plan.option import PARTS, Option
 from trax_ray.plan.option_inputs import INPUTS
+from trax_ray.plan.option_media import MEDIA
 from trax_ray.plan.option_run import RUN
 from trax_ray.plan.option_speech import DEFAULT_OUTPUT_DIR, SPEECH
 from trax_ray.plan.option_web import WEB
 
 __all__ = ["DEFAULT_OUTPUT_DIR", "OPTIONS", "Option", "make_spec", "option"]
 
-OPTIONS: tuple[Option, ...] = (*INPUTS, *SPEECH, *WEB, *RUN)
+OPTIONS: tuple[Option, ...] = (*INPUTS, *SPEECH, *MEDIA, *WEB, *RUN)
 """In the order of `--help`."""
 
 _BY_NAME = {each.name: each for each in OPTIONS if each.name}
@@ -56,7 +57,7 @@ def make_spec(given: Mapping[str, Any]) -> BatchSpec:
         part, _, name = each.field.rpartition(".")
         if name:
             (parts[part] if part else values)[name] = value
-    if values["keep_audio"] and not (values["preprocess"] or values["task"] == "preprocess"):
+    if values["keep_audio"] and not (values["preprocess"] or values["loudness"] or values["task"] == "preprocess"):
         keeps, converts = option("keep_audio").label, option("preprocess").label
         raise UsageError(f"{keeps} keeps what {converts} converts: give both of them, or neither")
     return BatchSpec(**values, **{name: kind(**parts[name]) for name, kind in PARTS.items()})

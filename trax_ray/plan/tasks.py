@@ -15,6 +15,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.kinds.download import DOWNLOAD, DownloadData
 from trax_ray.kinds.fetched import host_of
+from trax_ray.kinds.form import Form
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
 from trax_ray.kinds.table import KINDS
 from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
@@ -111,9 +112,16 @@ def _parameters(
         "word_timestamps": spec.word_timestamps,
         **({"base_url": spec.base_url} if spec.base_url else {}),
         **({} if spec.vad == "normal" else {"vad": spec.vad}),
+        **Form.of(spec).parameters,
     }
     # Only where it is set, so that batches of earlier versions aren't done again.
     return parameters | ({"preprocess": True} if spec.preprocess else {})
+
+
+def _form(spec: BatchSpec) -> list[Any]:
+    """What decides on converted audio, as far as it isn't what it always was."""
+    parameters = Form.of(spec).parameters
+    return [parameters] if parameters else []
 
 
 def _file_id(entry: InputFile, repeat: int) -> str:
@@ -199,7 +207,7 @@ def plan_conversion(
         id=f"{PREPROCESS.name}-{file_id}",
         file_id=file_id,
         fingerprint=fingerprint_of(
-            [PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, bool(audio)],
+            [PREPROCESS.name, entry.size_bytes, entry.mtime_ns, entry.inode, bool(audio), *_form(spec)],
             changed_ns=entry.changed_ns,
         ),
         priority=entry.priority,

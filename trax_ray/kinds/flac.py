@@ -1,0 +1,182 @@
+"""A recording is written as 16 kHz FLAC, and listened to as it passes. Loads what decodes: imported by who does it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from trax_ray.codes import WarningCode
+from trax_ray.kinds.assignment import Progress
+from trax_ray.kinds.form import Form
+from trax_ray.media import decode
+from trax_ray.media.analysis import Analyser, combined
+from trax_ray.media.choice import voices_of
+from trax_ray.media.loudness import Loudness, Meter, levelled
+from trax_ray.media.source import Source
+from trax_ray.media.speech import SAMPLE_RATE_HZ
+from trax_ray.media.vad import SileroDetector, spans_of, total_s
+from trax_ray.media.wanted import Wanted
+
+__all__ = ["Written", "write_flac"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was found while a recording was written.
+
+    Args:
+        warnings: Codes of what decoding had to say, sorted.
+        figures: Fields of `Converted`; its `warnings` are what the sound itself is like.
+    """
+
+    warnings: tuple[str, ...]
+    figures: dict[str, Any]
+
+
+def write_flac(path: Path, form: Form, file: BinaryIO, comment: str) -> Generator[Progress, None, Written]:
+    """Write a recording as 16 kHz FLAC: mono, or a channel for each speaker.
+
+    Args:
+        path: The recording.
+        form: What is heard of it.
+        file: Open for writing, in binary.
+        comment: What the FLAC file says of itself.
+
+    Yields:
+        Progress.
+    """
+    voices = voices_of(Source.of(path), form.track) if form.split else ()
+    wanted = [form.wanted(voice) for voice in voices] or [form.wanted()]
+    loudness = (yield from _measured(path, wanted)) if form.loudness else []
+    found = yield from _written(path, wanted, loudness, file, comment)
+    if form.split and not voices:
+        found = replace(found, warnings=tuple(sorted({*found.warnings, WarningCode.NOT_SPLIT.value})))
+    return found
+
+
+def _measured(path: Path, wanted: Sequence[Wanted]) -> Generator[Progress, None, list[Loudness]]:
+    """How loud each channel is."""
+    found = []
+    for each in wanted:
+        with Meter() as meter, decode.stream(path, wanted=each) as blocks:
+            for block in blocks:
+                meter.feed(block)
+                yield Progress(0.0)
+            found.append(meter.finish())
+    return found
+
+
+def _written(
+    path: Path, wanted: Sequence[Wanted], loudness: Sequence[Loudness], file: BinaryIO, comment: str
+) -> Generator[Progress, None, Written]:
+    """Write what is heard, and say what it is like; of the recording itself, before its loudness is changed."""
+    import soundfile
+
+    voices = [_Voice() for _ in wanted]
+    with ExitStack() as stack:
+        streams = [stack.enter_context(decode.stream(path, wanted=each)) for each in wanted]
+        heard = [voice.hear(blocks) for voice, blocks in zip(voices, streams, strict=True)]
+        if loudness:
+            heard = [levelled(blocks, each) for blocks, each in zip(heard, loudness, strict=True)]
+        sink = stack.enter_context(_Sink(file))
+        flac = stack.enter_context(
+            soundfile.SoundFile(
+                sink, "w", samplerate=SAMPLE_RATE_HZ, channels=len(wanted), format="FLAC", subtype="PCM_16"
+            )
+        )
+        flac.comment = comment
+        for blocks in zip(*heard, strict=True):
+            flac.write(blocks[0] if len(blocks) == 1 else np.stack(blocks, axis=1))
+            sink.check()
+            yield Progress(0.0)
+        warnings = sorted({str(code) for each in streams for code in each.warnings})
+        duration_s = round(streams[0].duration_s, 3)
+    figures = combined([voice.figures() for voice in voices])
+    speech_s = sum(voice.speech_s() for voice in voices)
+    if speech_s <= 0:
+        figures["warnings"] = [*figures["warnings"], WarningCode.NO_SPEECH]
+    figures |= {
+        "duration_s": duration_s,
+        "speech_s": round(speech_s, 3),
+        "channels": len(wanted),
+        "lufs": tuple(each.lufs for each in loudness),
+        "gain_db": tuple(each.gain_db for each in loudness),
+    }
+    return Written(tuple(warnings), figures)
+
+
+class _Voice:
+    """What is heard of a channel, and said of it."""
+
+    def __init__(self) -> None:
+        self._analyser = Analyser()
+        self._detector = SileroDetector()
+        self._probabilities: list[Any] = []
+        self._samples = 0
+
+    def hear(self, blocks: Iterable[decode.Audio]) -> Iterator[decode.Audio]:
+        """The same blocks, listened to as they pass."""
+        for block in blocks:
+            self._analyser.feed(block)
+            self._probabilities.append(self._detector.feed(block))
+            self._samples += len(block)
+            yield block
+
+    def figures(self) -> dict[str, Any]:
+        """As of `Analyser`."""
+        return self._analyser.figures()
+
+    def speech_s(self) -> float:
+        """Seconds of speech; asked for once, at the end."""
+        self._probabilities.append(self._detector.finish())
+        return total_s(spans_of(np.concatenate(self._probabilities), self._samples))
+
+
+class _Sink:
+    """A file for libsndfile to write to, which says no more of an error than that there was one.
+
+    The first OSError is kept, and raised when the block ends in place of what libsndfile made of it: so a full disk
+    is one.
+
+    Args:
+        file: Open for writing, in binary.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Exception):  # the end of a generator isn't one
+            self.check()
+
+    def check(self) -> None:
+        """Raise the OSError that came, if any."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._error = self._error or error
+            return 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)  # writes first what is buffered
+        except OSError as error:
+            self._error = self._error or error
+            return -1
+
+    def tell(self) -> int:
+        return self._file.tell()
