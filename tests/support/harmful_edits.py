@@ -102,9 +102,12 @@ NAMES = {
     "fr": "Camille Dupont Lyon Moreau",
     "es": "Carlos Gómez Sevilla Ortega",
 }
-KNOWN_NAMES = frozenset(
-    ["Margaret", "Holloway", "Port", "Ellery", "Okafor", "Henrik", "Lindqvist", "Brennan", "Tanaka", "Kirkwall", "Astrid", "Maria", "Teresa", "Pieter", "van", "Dam", "Samantha", "Oleg", "Katrin", "Vogelsang", "Oberbach", "Demir", "Schmidt", "Zürich", "Hélène", "Marchand", "Diallo", "Théo", "Chloé", "Genève", "Lucía", "Ferrer", "Íñigo", "Ibáñez"]
+_KNOWN_NAMES = (
+    "Margaret Holloway Port Ellery Okafor Henrik Lindqvist Brennan Tanaka Kirkwall Astrid Maria Teresa Pieter van Dam"
+    " Samantha Oleg Katrin Vogelsang Oberbach Demir Schmidt Zürich Hélène Marchand Diallo Théo Chloé Genève Lucía"
+    " Ferrer Íñigo Ibáñez"
 )
+KNOWN_NAMES = frozenset(_KNOWN_NAMES.split())
 TENSES = [
     (r"\b(\w{3,})ed\b", r"\1s"),
     (r"\bwas\b", "is"),
