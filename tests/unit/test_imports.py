@@ -24,6 +24,7 @@ ORDER = (
     "store",
     "web",
     "providers",
+    "enhance",
     "kinds",
     "plan",
     "report",
@@ -39,7 +40,8 @@ APART = {
     "store": {"media"},
     "web": {"core", "media", "store"},
     "providers": {"store", "web"},
-    "report": {"kinds", "media", "providers", "web"},
+    "enhance": {"store", "web", "providers"},
+    "report": {"enhance", "kinds", "media", "providers", "web"},
 }
 """Of those before it what a room may not import; media and store stand side by side."""
 
