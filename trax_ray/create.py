@@ -53,6 +53,7 @@ def create_batch_processor(
     keep_audio: bool = False,
     cookies: str | os.PathLike[str] | None = None,
     keep_media: bool = False,
+    prefetch_mb: int | None = None,
     host_requests: int | None = None,
     host_pause: float | None = None,
     allow_private_network: bool = False,
@@ -93,6 +94,7 @@ def create_batch_processor(
         keep_audio: With `preprocess`: keep the converted audio, in `output_dir/audio`.
         cookies: File with cookies, in Netscape's format, for recordings that need a login; None for none.
         keep_media: Keep what was fetched from the web, in `output_dir/media`.
+        prefetch_mb: MB fetched ahead of transcription; None takes a quarter of the free disk, at most 5000.
         host_requests: Recordings that are fetched from one host at once; None takes 2, from sites such as YouTube 1.
         host_pause: Seconds between two recordings of one host; None takes 10 to 20 at sites such as YouTube, else none.
         allow_private_network: Fetch from this machine and its network too, and not from public addresses only.

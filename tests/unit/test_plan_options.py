@@ -120,6 +120,7 @@ CASES: Mapping[str, Case] = {
     "task": Case(("--task", "Preprocess"), "preprocess", "preprocess", ("", "sing"), (), (5,)),
     "cookies": Case(("--cookies", __file__), __file__, __file__, ("", " ", "/not/there.txt"), (), (5,)),
     "keep_media": Case(("--keep-media",), True, True, (), (), ("yes", 1)),
+    "prefetch_mb": Case(("--prefetch-mb", "300"), 300, 300, (0, 1.5), ("all",), NOT_WHOLE),
     "host_requests": Case(("--host-requests", "3"), 3, 3, (0, 1.5), ("all",), NOT_WHOLE),
     "host_pause": Case(("--host-pause", "1.5"), 1.5, 1.5, (-1, 4000.0, *NOT_FINITE), ("long",), ("1", True)),
     "allow_private_network": Case(("--allow-private-network",), True, True, (), (), ("yes", 1)),

@@ -14,6 +14,7 @@ from trax_ray.cluster.lane import Lanes
 from trax_ray.cluster.sampling import WorkerReport
 from trax_ray.codes import FailureCode
 from trax_ray.core.policy.admission import Use
+from trax_ray.core.policy.prefetch import Coming
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import BatchTask, Failure, Outcome
@@ -49,6 +50,7 @@ class Running:
             count as running at once.
         worker: What it last said of its process.
         fraction: Share of its work that is done, 0-1.
+        coming: What has come of what it fetches; None where it fetches nothing.
     """
 
     dispatch: Dispatch
@@ -58,6 +60,7 @@ class Running:
     at_work_at: float | None = None
     worker: WorkerReport | None = None
     fraction: float = 0.0
+    coming: Coming | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -129,6 +132,11 @@ class Attempts:
     def fractions(self) -> dict[str, float]:
         """How much of each task's attempt is done, 0-1."""
         return {running.dispatch.task.id: running.fraction for running in self._running.values()}
+
+    def coming(self) -> dict[str, Coming]:
+        """What is known of the downloads among them, by their tasks' ids."""
+        found = ((running.dispatch.task.id, running.coming) for running in self._running.values())
+        return {task_id: coming for task_id, coming in found if coming is not None}
 
     def reports(self) -> list[WorkerReport]:
         """What each process last said of itself."""
@@ -254,6 +262,7 @@ class Attempts:
             running.heard_at = time.monotonic()
             running.at_work_at = running.at_work_at or running.heard_at
             running.fraction = packed["fraction"]
+            running.coming = Coming(*packed["coming"]) if packed["coming"] else None
             running.worker = _report(packed)
         elif not running.dispatch.alone:
             self._lanes.ended(handle, died=False)

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +27,7 @@ from trax_ray.cluster import failures, remote
 from trax_ray.cluster.attempts import Attempts
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
-from trax_ray.core.policy import admission, ending
+from trax_ray.core.policy import admission, ending, prefetch
 from trax_ray.core.policy.schedule import parse_hours, waits_until
 from trax_ray.core.progress import BatchProgress, Expected, fold
 from trax_ray.core.spec import BatchSpec
@@ -42,6 +43,7 @@ from trax_ray.core.state.events import (
     Expanded,
     Finish,
     InputsClosed,
+    LetGo,
     Paused,
     Preempted,
     Resumed,
@@ -56,6 +58,7 @@ from trax_ray.core.state.events import (
 from trax_ray.core.state.machine import LOOK_AHEAD
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
+from trax_ray.kinds.fetched import forget_input, inputs_with_media
 from trax_ray.plan.models import request_of
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store import inbox
@@ -209,9 +212,24 @@ class Coordinator:
         if self._state.run is not None and run != self._state.run:
             self._forget_stops()
         most_mb = min(int(largest_mb), self._spec.limits.memory_limit_mb)
-        self._commit([CoordinatorStarted(self._book.epoch, spec, most_mb, run)])
+        self._bound_the_disk()
+        self._commit([CoordinatorStarted(self._book.epoch, self._spec.to_dict(), most_mb, run)])
+        self._forget_needless_media()
         self._reported_at = time.monotonic()
         self._publish()
+
+    def _bound_the_disk(self) -> None:
+        """Where nobody said how much may be fetched ahead, the disk says it, media that are there already included."""
+        limits = self._spec.limits
+        if limits.prefetch_mb is None:
+            free_bytes = shutil.disk_usage(self._layout.output_dir).free + self._state.ledger.media.held_bytes
+            self._spec = replace(self._spec, limits=replace(limits, prefetch_mb=prefetch.bound_mb(free_bytes)))
+
+    def _forget_needless_media(self) -> None:
+        """Media of inputs that have failed for good, where an earlier coordinator died before it let go of them."""
+        for file_id in inputs_with_media(self._layout):
+            if self._state.ledger.media.is_needless(file_id):
+                forget_input(self._layout, file_id)
 
     def _now(self) -> float:
         return self._clock_origin + time.monotonic()
@@ -306,8 +324,10 @@ class Coordinator:
         if self._waits_until is not None:
             return None
         # Looked for one by one: while nothing may start, as on most turns, that is the first of thousands.
-        waiting = self._state.upcoming(LOOK_AHEAD, now)
-        admitted = admission.admit(self._spec.limits, self._allowance, self._attempts.tasks(), waiting)
+        waiting = self._state.upcoming(LOOK_AHEAD, now, self._attempts.coming())
+        coreless = self._state.ledger.coreless_ready > 0
+        running = self._attempts.tasks()
+        admitted = admission.admit(self._spec.limits, self._allowance, running, waiting, coreless=coreless)
         if not admitted:
             return None
         return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in admitted))
@@ -327,6 +347,8 @@ class Coordinator:
             self._attempts.start(command)
         elif isinstance(command, Cancel):
             self._attempts.cancel(command.task_id, command.attempt)
+        elif isinstance(command, LetGo):
+            forget_input(self._layout, command.file_id)
         elif isinstance(command, Finish):
             logger.debug("the batch has ended: %s", command.reason)
             self._finish()

@@ -97,17 +97,18 @@ def _this_process() -> tuple[psutil.Process, dict[str, Any]]:
     return process, {"pid": process.pid, "mark": mark_of(process.pid), "node_id": node_id}
 
 
-def alive(fraction: float, *, at_once: bool = False) -> dict[str, Any]:
+def alive(fraction: float, coming: tuple[int, int] = (0, 0), *, at_once: bool = False) -> dict[str, Any]:
     """A sign of life: who works where, how far it is, and what its process takes.
 
     Args:
         fraction: Share of the work that is done, 0-1.
+        coming: Bytes that have come of what is fetched, and of how many.
         at_once: Take the process's resident memory for its own, which is more than that by what it shares with
             others: finding out the share takes milliseconds, and many tasks don't last longer.
     """
     process, who = _this_process()
     memory_mb = process.memory_info().rss / 2**20 if at_once else process_memory_mb(process)
-    return {"fraction": fraction, **who, "memory_mb": memory_mb}
+    return {"fraction": fraction, "coming": coming if any(coming) else None, **who, "memory_mb": memory_mb}
 
 
 def process_memory_mb(process: psutil.Process) -> float:
@@ -132,7 +133,7 @@ def _stream(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, 
             yield {"outcome": encode(item)}
         elif time.monotonic() - said_at >= PROGRESS_PERIOD_S:
             said_at = time.monotonic()
-            yield alive(item.fraction)
+            yield alive(item.fraction, (item.came_bytes, item.total_bytes))
 
 
 @cache

@@ -162,6 +162,6 @@ DOWNLOAD = Kind(
     data=DownloadData,
     runs=make_download,
     asks=True,
-    resources=ResourceRequest(num_cpus=0.25, memory_mb=256),
+    resources=ResourceRequest(num_cpus=0.0, memory_mb=256),
     needs="url",
 )

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import FileError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
+from trax_ray.kinds.conversion import private_audio
 from trax_ray.store.artifacts import ArtifactStore, Hashed, content_hash
 from trax_ray.store.files import bring_to_disk, ensure_folder, shown
 from trax_ray.store.layout import Layout
@@ -29,8 +31,10 @@ __all__ = [
     "download",
     "downloaded",
     "fetch_again",
+    "forget_input",
     "forget_media",
     "host_of",
+    "inputs_with_media",
     "known_download",
     "media_folder",
     "media_of",
@@ -103,6 +107,21 @@ def media_folder(layout: Layout, file_id: str) -> Path:
 def forget_media(layout: Layout, file_id: str) -> None:
     """Let go of an input's media. What can't be deleted takes room, and that is no reason to fail."""
     shutil.rmtree(media_folder(layout, file_id), ignore_errors=True)
+
+
+def inputs_with_media(layout: Layout) -> list[str]:
+    """The inputs of which media are there, or parts of them."""
+    try:
+        return sorted(path.name for path in (layout.private / "media").iterdir())
+    except OSError:
+        return []
+
+
+def forget_input(layout: Layout, file_id: str) -> None:
+    """Let go of all that was fetched, and made from that, for an input that has failed for good. As `forget_media`."""
+    forget_media(layout, file_id)
+    with suppress(OSError):
+        private_audio(layout, file_id).unlink()
 
 
 def downloaded(assignment: Assignment) -> Downloaded | None:

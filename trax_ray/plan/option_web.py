@@ -37,6 +37,15 @@ WEB: tuple[Option, ...] = (
         "keep_media",
     ),
     Option(
+        "prefetch_mb",
+        ("--prefetch-mb",),
+        int,
+        "MB of media that may be fetched ahead of their transcription.  [default: a quarter of the free disk, at most "
+        "5000]",
+        "limits.prefetch_mb",
+        optional=True,
+    ),
+    Option(
         "host_requests",
         ("--host-requests",),
         int,

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
 
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import MEMORY_STEP_MB, BatchTask, ResourceRequest
@@ -297,17 +296,22 @@ def admit(
     allowance: Allowance,
     running: Sequence[BatchTask],
     waiting: Iterable[BatchTask],
+    *,
+    coreless: bool = False,
 ) -> list[BatchTask]:
     """The waiting tasks, from the first, that may start now.
 
-    Tasks that share a process count as workers only: the cores and memory of their process are measured.
+    Tasks that share a process count as workers only: the cores and memory of their process are measured. Those that
+    need no core, such as downloads, aren't held up by one that waits for a core: nothing that it waits for is taken
+    from it, and the next recording comes while this one is transcribed.
 
     Args:
         limits: The batch's ceilings.
         allowance: What the nodes have to give, as last measured.
         running: The tasks that run.
-        waiting: The ready tasks, best first. None is passed over for a smaller one behind it: priority is strict. It
-            is read up to the first task that doesn't fit.
+        waiting: The ready tasks, best first. Beyond that none is passed over for a smaller one behind it: priority is
+            strict. It is read up to the first task that doesn't fit.
+        coreless: Whether there are such that need no core among them, so that it is worth to read on.
 
     Returns:
         At least one when nothing runs and something waits.
@@ -317,18 +321,30 @@ def admit(
     memory_mb = allowance.memory_mb - max(allowance.workers_mb, float(sum(request.memory_mb for request in alone)))
     gpus = allowance.gpus - sum(request.num_gpus for request in alone)
     admitted: list[BatchTask] = []
-    for task in islice(waiting, max(0, limits.max_workers - len(running))):
+    one_waits = False
+    if len(running) >= limits.max_workers:
+        return []
+    for task in waiting:
+        if one_waits and (task.shared or task.resources.num_cpus):
+            continue
         fits = allowance.memory is Memory.OPEN
+        fits_beside_memory = True
         if not task.shared:
             request = task.resources
             cores -= request.num_cpus
             memory_mb -= request.memory_mb
             gpus -= request.num_gpus
-            fits = fits and cores >= -1e-9 and memory_mb >= 0 and (gpus >= -1e-9 or not request.num_gpus)
+            fits_beside_memory = (cores >= -1e-9 or not request.num_cpus) and (gpus >= -1e-9 or not request.num_gpus)
+            fits = fits and memory_mb >= 0
         first = not running and not admitted
-        if not fits and not first:
+        if fits and not fits_beside_memory and not first and coreless:
+            one_waits = True  # with its memory, which stays reserved for it
+        elif (fits and fits_beside_memory) or first:
+            admitted.append(task)
+            if len(running) + len(admitted) == limits.max_workers:
+                break
+        else:
             break
-        admitted.append(task)
     return admitted
 
 

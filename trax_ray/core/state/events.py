@@ -26,6 +26,7 @@ __all__ = [
     "Finish",
     "InputsClosed",
     "Known",
+    "LetGo",
     "Paused",
     "Preempted",
     "Resumed",
@@ -234,7 +235,14 @@ class Finish:
     reason: str
 
 
-Command = Dispatch | Cancel | Finish
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """An input has failed for good: what was fetched for it is needed no more."""
+
+    file_id: str
+
+
+Command = Dispatch | Cancel | Finish | LetGo
 
 _EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Event)}
 

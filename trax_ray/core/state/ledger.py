@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from trax_ray.core.policy.quality import QualityTotals, audio_us
+from trax_ray.core.state.media import Media
 from trax_ray.core.task import BatchTask, Failure, TaskState
 from trax_ray.errors import IllegalTransition
 
@@ -217,6 +218,8 @@ class Ledger:
     Attributes:
         total: Everything that the folder has.
         run: What the present run was given, new or known: what its user asked for and is told about.
+        media: What was fetched and is needed.
+        coreless_ready: Queued tasks whose attempts need no core, and a process of their own.
     """
 
     def __init__(self) -> None:
@@ -226,6 +229,8 @@ class Ledger:
         self.counts: Counter[TaskState] = Counter()
         self.total = Tally()
         self.run = Tally()
+        self.media = Media()
+        self.coreless_ready = 0
         self.runs = 0
 
     def begin_run(self) -> None:
@@ -246,6 +251,7 @@ class Ledger:
         self.records[task.id] = record
         self.counts[TaskState.BLOCKED] += 1
         self.give(record)
+        self.media.add(record)
         record.story.append((self.now, "added", record.state.value))
         return record
 
@@ -278,9 +284,12 @@ class Ledger:
         self.run.moved(record, target, before=before)
         self.counts[record.state] -= 1
         self.counts[target] += 1
+        if not record.task.shared and not record.task.resources.num_cpus:
+            self.coreless_ready += (target is TaskState.QUEUED) - (record.state is TaskState.QUEUED)
         at = self.now if at is None else at
         record.ended_at = at if target.terminal else 0.0
         record.state = target
+        self.media.moved(record)
         record.story.append((at, cause.value, target.value))
 
     def replace_task(self, record: TaskRecord, task: BatchTask) -> None:
@@ -291,6 +300,7 @@ class Ledger:
         self.total.reweigh(record, work_of(task))
         self.run.reweigh(record, work_of(task))
         record.task = task
+        self.media.add(record)
 
     @property
     def open_count(self) -> int:

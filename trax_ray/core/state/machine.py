@@ -14,6 +14,7 @@ from trax_ray.codes import FailureCode
 from trax_ray.core.limits.ratelimit import FREE_RETRIES
 from trax_ray.core.limits.services import Services
 from trax_ray.core.limits.signals import Parks
+from trax_ray.core.policy.prefetch import MEGABYTE, Coming, is_prefetch, within
 from trax_ray.core.policy.retry import LOST, REPEATED, TRIED_ONCE_MORE, backoff_s, decide, is_unanswered
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.state.events import (
@@ -28,6 +29,7 @@ from trax_ray.core.state.events import (
     Finish,
     InputsClosed,
     Known,
+    LetGo,
     Paused,
     Preempted,
     Resumed,
@@ -68,6 +70,7 @@ class BatchState:
         self.run: str | None = None
         self._policy = RetryPolicy()
         self._largest_node_mb = 0
+        self._prefetch_bytes: int | None = None
         self._waiting = Waiting(self.ledger, self._policy.aging_s)
         self._families = Families(self.ledger, self._waiting)
         self.services = Services()
@@ -108,11 +111,17 @@ class BatchState:
         """When the next delayed task gets ready, seconds since the epoch; None where none waits."""
         return self._waiting.next_due()
 
-    def candidates(self, count: int, now: float) -> list[BatchTask]:
-        """The next tasks to start, best first; none while paused or draining, or after the end."""
-        return list(self.upcoming(count, now))
+    def candidates(self, count: int, now: float, coming: Mapping[str, Coming] | None = None) -> list[BatchTask]:
+        """The next tasks to start, best first; none while paused or draining, or after the end.
 
-    def upcoming(self, count: int, now: float) -> Iterator[BatchTask]:
+        Args:
+            count: Ready tasks among which they are looked for.
+            now: When, seconds since the epoch.
+            coming: What is known of the downloads that run, by their ids.
+        """
+        return list(self.upcoming(count, now, coming))
+
+    def upcoming(self, count: int, now: float, coming: Mapping[str, Coming] | None = None) -> Iterator[BatchTask]:
         """As `candidates`, each looked for when it is asked for: where nothing may start, that is one of thousands.
 
         Nothing may happen to the state meanwhile.
@@ -122,7 +131,8 @@ class BatchState:
         if self.paused or self.draining or self.finished:
             return iter(())
         tasks = (record.to_run for record in self._waiting.best(count))
-        return self.services.startable(tasks, now)
+        disk = self.ledger.media.disk(self._prefetch_bytes, coming)
+        return within(self.services.startable(tasks, now), disk, self._only_downloads_are_left)
 
     def next_attempt(self, task_id: str) -> int:
         """The number that the task's next attempt has, from 1."""
@@ -147,6 +157,7 @@ class BatchState:
         self._waiting.pass_time(self.now)
         commands = self._apply(event)
         self._park_where_money_is_short()
+        commands += map(LetGo, self.ledger.media.let_go())
         ended = self._ending()
         if ended and not self.finished:
             self.finished = ended
@@ -218,7 +229,22 @@ class BatchState:
         if not self.ledger.open_count:
             return "complete"
         # After a signal the stop that follows is the reason, and not what else would have come in its way.
-        return "parked" if self._waiting.all_parked() and not self.draining else ""
+        return "parked" if self._all_wait_for_a_person() and not self.draining else ""
+
+    def _all_wait_for_a_person(self) -> bool:
+        """Downloads too that the disk keeps back until media are transcribed that wait for a parked service."""
+        if not self._waiting.all_parked(but=is_prefetch):
+            return False
+        if not self._waiting.ready_count:
+            return True
+        first = next(self._waiting.best(1)).task
+        return self.ledger.media.disk(self._prefetch_bytes).keeps_back(first)
+
+    def _only_downloads_are_left(self) -> bool:
+        """Whether a download that the disk keeps back would wait for ever."""
+        if self.ledger.counts[TaskState.RUNNING] or self._waiting.delayed_count or self._waiting.parked:
+            return False
+        return all(is_prefetch(record.task) for record in self._waiting.best(self._waiting.ready_count))
 
     def _on_coordinator_started(self, event: CoordinatorStarted) -> None:
         spec = BatchSpec.from_dict(event.spec)
@@ -227,6 +253,8 @@ class BatchState:
         self.finished = ""
         self._largest_node_mb = event.largest_node_mb
         self._policy = spec.retry
+        most_mb = spec.limits.prefetch_mb
+        self._prefetch_bytes = None if most_mb is None else most_mb * MEGABYTE
         another = self.run is not None and event.run != self.run
         for record in self.records.values():
             if another and not record.state.terminal:
@@ -387,6 +415,7 @@ class BatchState:
             "parked": encode(self._waiting.parked),
             "held": list(self._waiting.held),
             "run": self.run,
+            "media": self.ledger.media.dump(),
             "tallies": [
                 {
                     "members": sorted(tally.members),

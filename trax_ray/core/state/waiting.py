@@ -6,12 +6,12 @@ until its time comes. Who may start, and when, is decided here; why, elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.state.queue import Order, TaskQueue
-from trax_ray.core.task import Failure, TaskState
+from trax_ray.core.task import BatchTask, Failure, TaskState
 
 __all__ = ["EVERYTHING", "Waiting"]
 
@@ -58,12 +58,15 @@ class Waiting:
         """The next tasks to start, best first, each looked up when it is asked for: nothing may change meanwhile."""
         return (self._ledger.records[task_id] for task_id in islice(self._queue.in_order(), count))
 
-    def all_parked(self) -> bool:
-        """Whether all that waits waits for a person.
+    def all_parked(self, but: Callable[[BatchTask], bool]) -> bool:
+        """Whether all that waits waits for a person, some of the ready tasks apart.
 
         Delayed tasks of parked providers count: when their time comes they are held, and that is no event.
+
+        Args:
+            but: Tells those that don't count.
         """
-        if not self.parked or self._queue.ready_count:
+        if not self.parked or not all(but(record.task) for record in self.best(self._queue.ready_count)):
             return False
         delayed = (record for record in self._ledger.records.values() if record.state is TaskState.DELAYED)
         return all(self._is_parked(record) for record in delayed)
