@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Processes that tests start, Ray's workers among them, find tests.support as the tests do: from the root.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
+# What a user's own runs took says nothing here, and what tests take nothing of theirs.
+_DATA = tempfile.TemporaryDirectory(prefix="trax-ray-tests-")
+os.environ["XDG_DATA_HOME"] = _DATA.name
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import platformdirs
 
 from trax_ray.errors import SetupError
 
-__all__ = ["cache_folder", "home", "state_folder"]
+__all__ = ["cache_folder", "data_folder", "home", "state_folder"]
 
 _NAME = "trax_ray"
 
@@ -32,6 +32,11 @@ def state_folder() -> Path:
 def cache_folder() -> Path:
     """Where trax_ray keeps what can be had again; raises as `home`."""
     return Path(_found(platformdirs.user_cache_dir, _NAME))
+
+
+def data_folder() -> Path:
+    """Where trax_ray keeps what it has learned; raises as `home`."""
+    return Path(_found(platformdirs.user_data_dir, _NAME))
 
 
 def _found(place: Callable[..., Path | str], *arguments: Any) -> Path | str:

@@ -554,7 +554,7 @@ def test_of_two_batches_that_race_for_a_folder_the_losers_command_is_not_what_re
         winner = Lease(lock)
         # The loser has seen that nobody is there, and the winner comes before it has begun.
         monkeypatch.setattr(
-            command.display, "announce", lambda *_, winner=winner, name=name, **__: winner.acquire(name)
+            command.outlook, "announce", lambda *_, winner=winner, name=name, **__: winner.acquire(name)
         )
         done = trax_ray("a.mp3")
         assert done.exit_code == 3

@@ -51,13 +51,15 @@ ROOMS: dict[str, set[str]] = {
     "gcs": {"places"},
     "heads": {"codes", "errors", "core", "store", "gcs", "places"},
     "control": {"codes", "errors", "core", "store"},
+    "experience": {"errors", "core", "store", "places"},
     "testing": {*ORDER},
     "__main__": {"cli"},
 }
 ROOMS["providers"].add("places")
 for above in ("cluster", "processor", "cli"):
     ROOMS[above] |= {"heads", "gcs"}
-ROOMS["cli"] |= {"control", "places"}
+ROOMS["processor"] |= {"experience"}
+ROOMS["cli"] |= {"control", "experience", "places"}
 """What each room may import, itself apart."""
 
 RAY = {"cluster"}

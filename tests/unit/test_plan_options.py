@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from trax_ray.cli import app as cli
 from trax_ray.cli import batch as command_line
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec
 from trax_ray.errors import SetupError, TraxRayError, UsageError
-from trax_ray.plan.options import OPTIONS, Option, make_spec, option
+from trax_ray.plan.options import OPTIONS, ROOMS, Option, make_spec, option
 from trax_ray.plan.plan import Plan
 from trax_ray.report.result import BatchResult
 
@@ -323,3 +324,13 @@ def test_what_is_not_given_has_the_specs_default() -> None:
     assert spec == BatchSpec(str(Path.cwd() / "trax_ray_output"))
     assert make_spec({"formats": "all"}).formats == make_spec({"formats": ["txt", "all"]}).formats == OUTPUT_FORMATS
     assert make_spec({"formats": "srt, txt"}).formats == ("srt", "txt")
+
+
+def test_help_shows_every_option_in_its_room() -> None:
+    shown = CliRunner().invoke(cli.app, ["batch", "--help"]).stdout
+    sections = re.split(r"^(\S.*):$", shown, flags=re.MULTILINE)
+    by_title = dict(zip(sections[1::2], sections[2::2], strict=True))
+    assert [*by_title] == [*ROOMS, "Other"]
+    for title, options in ROOMS.items():
+        told = set(re.findall(r"^  (?:-\w, )?(--[\w-]+|INPUT)", by_title[title], re.MULTILINE))
+        assert told == {each.flags[0] for each in options if each.flags}, title

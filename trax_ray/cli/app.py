@@ -15,6 +15,7 @@ import typer
 
 from trax_ray import __version__
 from trax_ray.cli.exits import EXIT_DEFECT, EXIT_SETUP, EXIT_STOPPED, EXIT_USAGE, say_error
+from trax_ray.cli.rooms import RoomedCommand
 from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.plan.options import OPTIONS
 
@@ -109,6 +110,8 @@ def batch(**given: Any) -> None:
         verbose = given["verbose"]
         if given["quiet"] and verbose:
             raise UsageError("--quiet and --verbose contradict each other: give one of them")
+        if given["json"] and not given["dry_run"]:
+            raise UsageError("--json shows a dry run for programs: give --dry-run too, or leave it out")
         logging.basicConfig(
             level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
         )
@@ -116,7 +119,7 @@ def batch(**given: Any) -> None:
 
 
 batch.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
-app.command()(batch)
+app.command(cls=RoomedCommand)(batch)
 
 
 @app.command()

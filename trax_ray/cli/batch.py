@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from trax_ray.cli import display, parent, recorded
+from trax_ray.cli import display, outlook, parent, recorded
 from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error, write_report_anyway
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.core.progress import BatchProgress
@@ -24,6 +24,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.waiting import EVERYTHING
 from trax_ray.errors import BusyError, SetupError, TraxRayError, UsageError
 from trax_ray.heads import notes
+from trax_ray.plan import look
 from trax_ray.plan.inputs import STDIN
 from trax_ray.plan.manifest import read_bytes_of
 from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, OPTIONS, make_spec
@@ -47,6 +48,7 @@ class Command:
         options: Values of the options that Python has too, by their names there; what isn't there has its default.
         dry_run: Only show what would be done.
         quiet: Show nothing but errors.
+        as_json: Show the dry run for programs.
         again: The command that continues.
     """
 
@@ -56,6 +58,7 @@ class Command:
     dry_run: bool = False
     quiet: bool = False
     again: str = ""
+    as_json: bool = False
 
     @property
     def output_dir(self) -> str:
@@ -72,6 +75,7 @@ class Command:
             dry_run=values["dry_run"],
             quiet=values["quiet"],
             again=again,
+            as_json=bool(values.get("json")),
         )
 
 
@@ -95,8 +99,12 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     source = _StandardInput(stdin)
     plan = make_plan(command.inputs, spec, lists=command.lists, read_stdin=source.read)
     here = not (command.options.get("address") or os.environ.get("RAY_ADDRESS"))
+    view = outlook.outlook_of(
+        plan, here=here, within_s=look.DRY_RUN_S if command.dry_run else look.RUN_S, quiet=command.quiet
+    )
+    plan = view.plan
     if command.dry_run:
-        display.show_plan(plan, display.at_once(plan) if here else None)
+        (outlook.show_json if command.as_json else outlook.show_plan)(view)
         return 0
     layout = Layout(Path(spec.output_dir))
     ensure_folder(layout.private)
@@ -110,9 +118,8 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     # Of two batches that race for a folder the one that gets it is the one that is continued there.
     processor.on_held = lambda: recorded.record(layout, _to_record(command, plan.spec, source.content))
     parent.tell(again=command.again, output_dir=str(layout.output_dir))
-    found = display.at_once(plan) if here else None
     if not command.quiet:
-        display.announce(plan, found)
+        outlook.announce(view)
     told: list[BatchResult] = []
 
     def show(result: BatchResult) -> None:
@@ -130,7 +137,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
             notes.forget_head()
             parent.leave(exit_code(result))
 
-    limit = found.reason if found else ""
+    limit = view.capacity.reason if view.capacity else ""
     running = drive(
         processor, output_dir=command.output_dir, again=command.again, quiet=command.quiet, show=show, limit=limit
     )

@@ -9,13 +9,7 @@ from textwrap import shorten
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.policy.admission import Capacity, capacity, idle_machine
 from trax_ray.core.progress import BatchProgress, format_duration, format_progress
-from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask
-from trax_ray.heads.machine import usable_cores
-from trax_ray.plan.disk import format_bytes
-from trax_ray.plan.models import request_of
 from trax_ray.report.result import BatchResult
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
@@ -23,18 +17,14 @@ from trax_ray.store.layout import Layout
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-    from trax_ray.plan.disk import Room
-    from trax_ray.plan.plan import Plan
 
 __all__ = [
     "LineDisplay",
     "LiveDisplay",
     "NoDisplay",
-    "announce",
     "count",
     "make_display",
     "say",
-    "show_plan",
     "show_result",
 ]
 
@@ -151,90 +141,6 @@ def count(number: int, one: str, more: str = "") -> str:
 def say(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
-
-
-def at_once(plan: Plan) -> Capacity | None:
-    """How many local attempts this machine will run at the same time; None where a service is asked.
-
-    On a cluster it is what is measured there that counts; the running batch says it.
-    """
-    request = request_of(plan.spec)
-    if request is None:
-        return None
-    return capacity(plan.spec.limits, idle_machine(plan.spec.limits, usable_cores()), request)
-
-
-def _limit(plan: Plan, found: Capacity | None) -> list[str]:
-    """The line that says why fewer attempts run than `--workers` asks for; none where as many do."""
-    if found is None or not found.reason:
-        return []
-    return [f"at once: {found.slots} of {plan.spec.limits.max_workers} workers on this machine: {found.reason}"]
-
-
-def announce(plan: Plan, found: Capacity | None = None) -> None:
-    """On stderr: what a batch is about to do; `found` as of `at_once`, None also on a cluster."""
-    if plan.notice:
-        say(plan.notice)
-    spec = plan.spec
-    how = f"model {spec.model}" if plan.transcribes else f"to {spec.task}"
-    say(f"{count(len(plan.recordings), 'recording')}, {how}, output {shown(spec.output_dir)}{_notes(plan)}")
-    for line in (*_limit(plan, found), _room(plan.room), *plan.warnings):
-        say(line)
-
-
-def show_plan(plan: Plan, found: Capacity | None = None) -> None:
-    """What a batch would do; `found` as of `announce`."""
-    from trax_ray.report.text import one_line
-
-    if plan.notice:
-        print(plan.notice)
-    tasks, spec = plan.wanted, plan.spec
-    print(f"{count(len(tasks), 'recording')} would be {_WOULD_BE[spec.task].format(spec.model)}{_notes(plan)}")
-    layout = Layout(Path(spec.output_dir))
-    for task in tasks[:MAX_ROWS]:
-        targets = ", ".join(_targets(task, layout, spec))
-        print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, spec)])))
-    if len(tasks) > MAX_ROWS:
-        print(f"  and {len(tasks) - MAX_ROWS} more")
-    print("\n".join([*_limit(plan, found), _room(plan.room), *plan.warnings]))
-
-
-_WOULD_BE = {"transcribe": "transcribed with {}", "preprocess": "converted", "download": "fetched"}
-
-
-def _targets(task: BatchTask, layout: Layout, spec: BatchSpec) -> list[str]:
-    """The files that a task would write."""
-    if spec.task == "transcribe":
-        return [str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats]
-    suffix = ".flac" if spec.task == "preprocess" else ".*"
-    return [f"{layout.output_dir / task.data['output']}{suffix}"]
-
-
-def _notes(plan: Plan) -> str:
-    from trax_ray.report.text import one_line
-
-    return one_line("".join(f"; {note}" for note in plan.notes))
-
-
-def _room(room: Room) -> str:
-    line = f"disk: about {format_bytes(room.needed_bytes)} needed"
-    if room.free_bytes is None:
-        return line
-    line += f", {format_bytes(room.free_bytes)} free"
-    if room.enough:
-        return line
-    return (
-        f"{line}: WARNING: that isn't enough: make room or give another --output-dir "
-        "(a full disk stops the batch; what is finished stays)"
-    )
-
-
-def _own_settings(task: BatchTask, spec: BatchSpec) -> list[str]:
-    """What holds for one recording and not for the batch."""
-    own = [f"{name} {task.data[name]}" for name in ("model", "prompt") if name in task.data]
-    if task.data.get("language") not in (None, spec.language):
-        own.append(f"language {task.data['language']}")
-    return own + ([f"priority {task.priority}"] if task.priority else [])
 
 
 def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "fold",
     "format_duration",
     "format_progress",
+    "format_usd",
     "percent",
 ]
 
@@ -269,6 +270,11 @@ def format_duration(seconds: float) -> str:
         return f"{minutes // 60}h{minutes % 60:02d}m"
     hours = round(whole / 3600)
     return f"{hours // 24}d{hours % 24:02d}h"
+
+
+def format_usd(usd: float) -> str:
+    """`$12.34`, and small sums with four decimals."""
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}"
 
 
 def format_progress(progress: BatchProgress) -> str:

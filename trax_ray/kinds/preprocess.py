@@ -33,6 +33,7 @@ class PreprocessData:
             often nobody does.
         size_bytes: What it weighs in the estimate of the time still to go.
         missing: It couldn't be looked at when it was planned: it isn't there, or its disk isn't.
+        audio_s: How long its header says that it is, seconds; None where nobody looked, or it doesn't say.
     """
 
     file_path: str
@@ -40,6 +41,7 @@ class PreprocessData:
     output: str = ""
     size_bytes: int = 0
     missing: bool = False
+    audio_s: float | None = None
 
 
 def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:

@@ -50,6 +50,7 @@ class TranscribeData:
         extra: What a manifest says besides; the report passes it on.
         missing: It couldn't be looked at when it was planned: it isn't there, or its disk isn't.
         url: Where it is fetched from; empty for a file.
+        audio_s: How long its header says that it is, seconds; None where nobody looked, or it doesn't say.
     """
 
     file_path: str
@@ -64,6 +65,7 @@ class TranscribeData:
     extra: dict[str, Any] = field(default_factory=dict)
     missing: bool = False
     url: str = ""
+    audio_s: float | None = None
 
     @property
     def channel(self) -> None:

@@ -103,6 +103,7 @@ RUN: tuple[Option, ...] = (
     ),
     Option("lean", ("--lean",), bool, "Start a local Ray without its dashboard: less memory.", value=False),
     Option("", ("--dry-run",), bool, "Show what would be done, and do nothing.", value=False),
+    Option("", ("--json",), bool, "With --dry-run: all that is known, for programs.", value=False),
     Option("", ("--quiet", "-q"), bool, "No progress; errors and the exit code only.", value=False),
     Option("", ("--verbose", "-v"), bool, "Debug messages on stderr.", value=False),
 )

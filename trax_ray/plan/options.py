@@ -19,10 +19,18 @@ from trax_ray.plan.option_run import RUN
 from trax_ray.plan.option_speech import DEFAULT_OUTPUT_DIR, SPEECH
 from trax_ray.plan.option_web import WEB
 
-__all__ = ["DEFAULT_OUTPUT_DIR", "OPTIONS", "Option", "make_spec", "option"]
+__all__ = ["DEFAULT_OUTPUT_DIR", "OPTIONS", "ROOMS", "Option", "make_spec", "option"]
 
-OPTIONS: tuple[Option, ...] = (*INPUTS, *SPEECH, *MEDIA, *WEB, *RUN)
-"""In the order of `--help`."""
+ROOMS: Mapping[str, tuple[Option, ...]] = {
+    "What is transcribed": INPUTS,
+    "How it becomes a transcript, and where that goes": SPEECH,
+    "What is heard of a recording": MEDIA,
+    "What is fetched from the web": WEB,
+    "How the batch runs": RUN,
+}
+"""The options in the order of `--help`, by what they are about."""
+
+OPTIONS: tuple[Option, ...] = tuple(each for room in ROOMS.values() for each in room)
 
 _BY_NAME = {each.name: each for each in OPTIONS if each.name}
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trax_ray.core.ids import file_id_of
+from trax_ray.codes import FailureCode
+from trax_ray.core.ids import file_id_of, is_same_work
 from trax_ray.core.state.ledger import TaskRecord
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, TaskState, TaskType
@@ -39,6 +40,7 @@ class PastInput:
         mtime_ns: Time of its last change; 0 in journals that don't know.
         content: SHA-256 of its bytes; empty where it wasn't transcribed, or the journal doesn't know.
         transcribed: Whether its transcript is made.
+        ended: Fingerprint of the work that has come to its end, well or for good; empty where it hasn't.
     """
 
     file_id: str
@@ -48,6 +50,7 @@ class PastInput:
     mtime_ns: int = 0
     content: str = ""
     transcribed: bool = False
+    ended: str = ""
 
     @classmethod
     def of(cls, record: TaskRecord) -> PastInput:
@@ -61,6 +64,7 @@ class PastInput:
             mtime_ns=int(data.get("mtime_ns") or 0),
             content=str(record.metrics.get("content") or ""),
             transcribed=record.state is TaskState.SUCCEEDED,
+            ended=record.task.fingerprint if _has_ended(record) else "",
         )
 
     def is_now(self, path: str) -> bool:
@@ -77,6 +81,12 @@ class PastInput:
             return bool(self.content) and content_hash(Path(path)) == self.content
         except TraxRayError:
             return False  # its attempt will say what is wrong
+
+
+def _has_ended(record: TaskRecord) -> bool:
+    failed = record.state is TaskState.FAILED and not record.retry_wanted
+    given_up = record.failure is not None and record.failure.code == FailureCode.DEPENDENCY_FAILED
+    return record.state is TaskState.SUCCEEDED or (failed and not given_up)
 
 
 @dataclass(slots=True)
@@ -105,6 +115,11 @@ class Past:
     def is_transcribed(self, file_id: str) -> bool:
         """Whether the transcript of an input is made."""
         return file_id in self.inputs and self.inputs[file_id].transcribed
+
+    def has_ended(self, task: BatchTask) -> bool:
+        """Whether the transcription of an input came to its end in an earlier run, as the same work."""
+        known = self.inputs.get(task.file_id)
+        return known is not None and bool(known.ended) and is_same_work(known.ended, task.fingerprint)
 
     def ids(self, found: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The ids of recordings: what a recording was before it was moved, it still is.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 
+from trax_ray.core.policy.prediction import length_steps
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
@@ -13,12 +14,13 @@ from trax_ray.kinds.download import DOWNLOAD
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.transcribe import TRANSCRIBE
 from trax_ray.plan.inputs import Found
+from trax_ray.plan.lengths import length_of
 from trax_ray.plan.models import provider_for
 from trax_ray.plan.tasks import InputFile, plan_conversion, plan_download, plan_file
 from trax_ray.providers.registry import provider_of
 from trax_ray.store.layout import plan_names
 
-__all__ = ["audio_outputs", "in_order", "served_by", "shutdowns", "steps_of", "unused_variables"]
+__all__ = ["audio_outputs", "in_order", "longest_first", "served_by", "shutdowns", "steps_of", "unused_variables"]
 
 
 def audio_outputs(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]) -> dict[str, str]:
@@ -50,26 +52,45 @@ def in_order(
 ) -> list[BatchTask]:
     """The tasks of the recordings, those that run first first: the queue in memory is bounded.
 
-    Within a priority those of one model follow each other, so that it is loaded seldom.
+    Within a priority those of one model follow each other, so that it is loaded seldom, and among those the longest
+    come first, so that no long one is left over in the end.
 
     Raises:
         UsageError: A model that nobody has, or a language that it doesn't speak; names the manifest's row.
         SetupError: A model whose key is missing.
     """
     known: dict[tuple[str, str | None, bool], _Served] = {}
-    models: dict[str, int] = {}
-    ranked: list[tuple[int, int, tuple[BatchTask, ...]]] = []
+    recordings: list[tuple[BatchTask, ...]] = []
     for given, entry in zip(found, entries, strict=True):
         model = entry.model or spec.model
         asked = model, entry.language or spec.language, bool(entry.prompt or spec.initial_prompt)
         if spec.task == TRANSCRIBE.name and asked not in known:
             blamed = given.row if entry.model or entry.language or entry.prompt else None
             known[asked] = served_by(entry, spec, blamed.where if blamed else "")
-        rank = models.setdefault(model, len(models))
-        steps = steps_of(entry, spec, known.get(asked, NOBODY), audio.get(entry.file_id, ""))
-        ranked.append((entry.priority, rank, steps))
-    ranked.sort(key=lambda each: each[:2])
-    return [task for _, _, steps in ranked for task in steps]
+        recordings.append(steps_of(entry, spec, known.get(asked, NOBODY), audio.get(entry.file_id, "")))
+    return longest_first(recordings, spec, length_of)
+
+
+def longest_first(
+    recordings: Iterable[Sequence[BatchTask]], spec: BatchSpec, audio_s: Callable[[BatchTask], float | None]
+) -> list[BatchTask]:
+    """The tasks of recordings in the order in which they run: by priority, by model, and the longest first.
+
+    Those of about the same length, or of unknown length, stay as they are.
+
+    Args:
+        recordings: The steps of each.
+        spec: The batch.
+        audio_s: How long the recording of a task is, seconds; None where nobody knows.
+    """
+    models: dict[str, int] = {}
+    ranked: list[tuple[int, int, int, Sequence[BatchTask]]] = []
+    for steps in recordings:
+        last = steps[-1]
+        rank = models.setdefault(str(last.data.get("model") or spec.model), len(models))
+        ranked.append((last.priority, rank, -length_steps(audio_s(last) or 0.0), steps))
+    ranked.sort(key=lambda each: each[:3])
+    return [task for *_, steps in ranked for task in steps]
 
 
 def served_by(entry: InputFile, spec: BatchSpec, where: str = "") -> _Served:
