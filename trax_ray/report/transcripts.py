@@ -45,7 +45,7 @@ def text_of(payload: Mapping[str, Any] | None) -> str | None:
 def uncovered_of(payload: Mapping[str, Any] | None) -> list[tuple[float, float]]:
     """Stretches of speech without words of a transcript's payload, start and end in seconds."""
     spans = (payload or {}).get("uncovered") or ()
-    return [(float(span["start_s"]), float(span["end_s"])) for span in spans]
+    return [(float(start_s), float(end_s)) for start_s, end_s in spans]
 
 
 class EarlierTexts:
