@@ -34,10 +34,10 @@ endif
 # The groups of pyproject.toml need pip 25.1; an older pip is renewed inside the environment.
 $(DEV_STAMP): $(STAMP)
 ifneq ($(UV),)
-	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx]" --group dev
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx,docx]" --group dev
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx,docx]" --group dev
 endif
 	@touch $@
 

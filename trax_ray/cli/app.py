@@ -160,6 +160,57 @@ Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder of a batc
 
 
 @app.command()
+def search(
+    output_dir: Out,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WORDS",
+            help="Words, '\"a phrase\"', begin*, OR, NOT, 'NEAR(one other, 5)'; case and accents don't count.",
+            show_default=False,
+        ),
+    ],
+    limit: Annotated[int, typer.Option(help="How many places are shown; 0 shows all.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each place, for programs.")] = False,
+) -> None:
+    """Find what was said: file, time, speaker and the words around it. Needs no Ray.
+
+    Exit codes: 0 found, 1 nothing found, 2 the words make no sense, 3 there is no report in the folder.
+    """
+    with reporting_errors():
+        from trax_ray.cli import results as command
+
+        raise typer.Exit(command.show_hits(output_dir, words, limit=limit, as_json=as_json))
+
+
+@app.command()
+def export(
+    output_dir: Out,
+    fmt: Annotated[
+        str, typer.Option("--format", "-f", help="jsonl, csv, manifest, docx or textgrid.", show_default=False)
+    ],
+    destination: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="File for jsonl, csv and manifest.  [default: standard output]"),
+    ] = None,
+    table: Annotated[
+        str, typer.Option(help="Whose rows, for jsonl and csv: files, segments, tasks or attempts.")
+    ] = "files",
+    enhanced: Annotated[
+        bool, typer.Option("--enhanced", help="For docx and textgrid: the enhanced text where there is one.")
+    ] = False,
+) -> None:
+    """Hand a report on: as one file, or (docx, textgrid) as files beside the transcripts. Needs no Ray.
+
+    Exit codes: 0 written, 2 a bad value, 3 there is no report in the folder, or something is missing.
+    """
+    with reporting_errors():
+        from trax_ray.cli import results as command
+
+        command.export(output_dir, fmt, destination, table=table, enhanced=enhanced)
+
+
+@app.command()
 def status(
     output_dir: Out,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known, for programs.")] = False,

@@ -6,6 +6,8 @@ tables   state and artifacts as rows
 parquet  rows to Parquet, in pieces, in one atomic step
 page     the same as one page, for people
 write    all files of `OUT/report/`
+search   words found in what was said
+export   the report for spreadsheets, for other programs, and as documents
 frames   a table as a DataFrame
 summary  what a summary in the terminal shows
 transcripts  transcripts by artifact key
