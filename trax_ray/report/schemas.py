@@ -1,4 +1,4 @@
-"""The columns of the four tables: flat, plain types, UTC microseconds.
+"""The columns of the four tables: flat, plain types, UTC microseconds. `docs/report.md` is made from what stands here.
 
 `warnings` is text, the codes joined by commas and empty where there are none, rather than a list: every
 reader can filter it (`warnings LIKE '%no_speech%'`, `df.warnings.str.contains("no_speech")`), write it to CSV
@@ -12,127 +12,156 @@ objects are JSON. One whose name is taken, case folded since SQL doesn't tell, g
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import pyarrow as pa
 
-__all__ = ["SCHEMA_VERSION", "TABLES", "join_warnings", "schema"]
+__all__ = ["COLUMNS", "SCHEMA_VERSION", "TABLES", "Column", "join_warnings", "schema"]
 
 SCHEMA_VERSION = 1
 """Goes up when a column changes its name, type or meaning, or goes; not when one is added at the end."""
 
 _UTC = pa.timestamp("us", tz="UTC")
-_TEXT, _FLOAT, _INT, _LONG, _BOOL = pa.string(), pa.float64(), pa.int32(), pa.int64(), pa.bool_()
+_TEXT, _FLOAT, _INT, _LONG, _BOOL, _BYTES = (
+    pa.string(),
+    pa.float64(),
+    pa.int32(),
+    pa.int64(),
+    pa.bool_(),
+    pa.binary(),
+)
+
+
+class Column(NamedTuple):
+    """A column.
+
+    Args:
+        type: Of its values.
+        meaning: What it says, with its unit; for people.
+    """
+
+    type: pa.DataType
+    meaning: str
+
 
 _FILES = {
-    "file_id": _TEXT,
-    "file_name": _TEXT,  # bytes that aren't UTF-8 as \xff; path_bytes has the true name
-    "path_bytes": pa.binary(),
-    "url": _TEXT,
-    "status": _TEXT,
-    "failed_step": _TEXT,  # task type whose failure is the reason; null unless status is failed
-    "failure_class": _TEXT,
-    "category": _TEXT,
-    "error": _TEXT,
-    "text": _TEXT,
-    "language": _TEXT,
-    "duration": _FLOAT,  # seconds
-    "processing_s": _FLOAT,
-    "attempts": _INT,  # executions, chunks and steps included
-    "model": _TEXT,
-    "measured_accuracy": _FLOAT,  # percent; against a reference transcript only
-    "estimated_accuracy": _FLOAT,  # percent; from the model's confidence
-    "wer": _FLOAT,  # errors per reference word, may pass 1
-    "speech_s": _FLOAT,
-    "warnings": _TEXT,
-    "cost_usd": _FLOAT,
-    "transcript_path": _TEXT,  # below the output folder
-    "enhanced_path": _TEXT,
-    "code": _TEXT,  # of the failure
-    "priority": _INT,
-    "chunks": _INT,  # 0 where it was transcribed in one piece
-    "retries": _INT,  # failures that were followed by another attempt
-    "words": _LONG,
-    "segments": _INT,
-    "low_confidence_segments": _INT,
-    "wer_errors": _LONG,  # pooled WER: sum(wer_errors) / sum(wer_words)
-    "wer_words": _LONG,
-    "measured_accuracy_normalized": _FLOAT,  # percent, where `50` counts as `fifty`; English only
-    "accuracy_unit": _TEXT,  # what wer and accuracies count: words, or characters of a script without spaces
-    "duplicate_of": _TEXT,  # name of the input with the same content that was transcribed
-    "cached": _BOOL,  # the transcript was there already
-    "ended_at": _UTC,
-    "artifact_key": _TEXT,  # of the transcript
-    "uncovered_s": _FLOAT,  # seconds of speech in which no words were recognised
-    "title": _TEXT,  # of a recording of the web, as its site has it; here and below null for files
-    "channel": _TEXT,  # who published it
-    "uploaded_on": _TEXT,  # YYYYMMDD
-    "webpage": _TEXT,
-    "site_id": _TEXT,  # its name at its site
-    "captions": _TEXT,  # languages of the captions that the publisher offers, separated by commas
-    "media_path": _TEXT,  # of what was fetched, below the output folder, where it is kept
+    "file_id": Column(_TEXT, "the input's id; the other tables name it"),
+    "file_name": Column(_TEXT, r"what people know it by; bytes that aren't UTF-8 as `\xff`"),
+    "path_bytes": Column(_BYTES, "its path, as the file system has it; null for URLs"),
+    "url": Column(_TEXT, "where it is fetched from; null for files"),
+    "status": Column(_TEXT, "`succeeded`, `failed` or `cancelled`; of what is open the state of what is furthest"),
+    "failed_step": Column(_TEXT, "task type whose failure is the reason; null unless status is `failed`"),
+    "failure_class": Column(_TEXT, "`transient`, `permanent`, `config`, `unknown` or `resource`"),
+    "category": Column(_TEXT, "`network`, `file`, `processing` or `resource`"),
+    "error": Column(_TEXT, "why it failed, and the way out"),
+    "text": Column(_TEXT, "the transcript; empty where nobody speaks, null where there is none"),
+    "language": Column(_TEXT, "ISO 639-1 code, detected or given"),
+    "duration": Column(_FLOAT, "length of the recording, seconds"),
+    "processing_s": Column(_FLOAT, "what its transcription took, seconds"),
+    "attempts": Column(_INT, "executions, those of its parts and steps included"),
+    "model": Column(_TEXT, "what transcribed it"),
+    "measured_accuracy": Column(_FLOAT, "percent; against a reference transcript only"),
+    "estimated_accuracy": Column(_FLOAT, "percent; from the model's own confidence"),
+    "wer": Column(_FLOAT, "errors per reference word; may pass 1"),
+    "speech_s": Column(_FLOAT, "seconds of speech in it"),
+    "warnings": Column(_TEXT, "codes, joined by commas; empty where there are none"),
+    "cost_usd": Column(_FLOAT, "what services charged for all of its attempts; null where nothing is known"),
+    "transcript_path": Column(_TEXT, "the first of its files, below the output folder"),
+    "enhanced_path": Column(_TEXT, "the enhanced transcript likewise"),
+    "code": Column(_TEXT, "of the failure"),
+    "priority": Column(_INT, "lower runs first"),
+    "chunks": Column(_INT, "parts that it was cut into; 0 where it was transcribed in one piece"),
+    "retries": Column(_INT, "failures that were followed by another attempt"),
+    "words": Column(_LONG, "words in the transcript"),
+    "segments": Column(_INT, "segments in the transcript"),
+    "low_confidence_segments": Column(_INT, "those that are worth a second look"),
+    "wer_errors": Column(_LONG, "errors against the reference; pooled: `sum(wer_errors) / sum(wer_words)`"),
+    "wer_words": Column(_LONG, "words of the reference"),
+    "measured_accuracy_normalized": Column(_FLOAT, "percent, where `50` counts as `fifty`; English only"),
+    "accuracy_unit": Column(_TEXT, "what these count: `words`, or `characters` of a script without spaces"),
+    "duplicate_of": Column(_TEXT, "name of the input with the same content that was transcribed"),
+    "cached": Column(_BOOL, "whether the transcript was there already"),
+    "ended_at": Column(_UTC, "when it was done"),
+    "artifact_key": Column(_TEXT, "of the transcript"),
+    "uncovered_s": Column(_FLOAT, "seconds of speech in which no words were recognised"),
+    "title": Column(_TEXT, "of a recording of the web, as its site has it; here and below null for files"),
+    "channel": Column(_TEXT, "who published it"),
+    "uploaded_on": Column(_TEXT, "`YYYYMMDD`"),
+    "webpage": Column(_TEXT, "address of its page"),
+    "site_id": Column(_TEXT, "its name at its site"),
+    "captions": Column(_TEXT, "languages of the captions that the publisher offers, joined by commas"),
+    "media_path": Column(_TEXT, "of what was fetched, below the output folder, where it is kept"),
 }
 
 _TASKS = {
-    "task_id": _TEXT,
-    "file_id": _TEXT,
-    "task_type": _TEXT,
-    "chunk": _INT,  # from 0; null for a whole input
-    "priority": _INT,  # as given; what retries add is in attempts
-    "state": _TEXT,
-    "attempts": _INT,
-    "queued_at": _UTC,  # of a delayed task: when its retry is due
-    "started_at": _UTC,  # of its last attempt
-    "ended_at": _UTC,
-    "num_cpus": _FLOAT,
-    "memory_mb": _INT,  # what it asks for now, MiB
-    "artifact_key": _TEXT,
-    "parent": _TEXT,  # task_id of the task that planned it
-    "provider": _TEXT,
+    "task_id": Column(_TEXT, "the task's id"),
+    "file_id": Column(_TEXT, "the input that it belongs to"),
+    "task_type": Column(_TEXT, "its kind"),
+    "chunk": Column(_INT, "number of the part, from 0; null for a whole input"),
+    "priority": Column(_INT, "as given; what retries add is in attempts"),
+    "state": Column(_TEXT, "`blocked`, `queued`, `delayed`, `running`, `succeeded`, `failed` or `cancelled`"),
+    "attempts": Column(_INT, "executions so far"),
+    "queued_at": Column(_UTC, "when it was ready; of a delayed task when its retry is due"),
+    "started_at": Column(_UTC, "of its last attempt"),
+    "ended_at": Column(_UTC, "of the same"),
+    "num_cpus": Column(_FLOAT, "cores that it asks for"),
+    "memory_mb": Column(_INT, "memory that it asks for now, MiB"),
+    "artifact_key": Column(_TEXT, "of its result"),
+    "parent": Column(_TEXT, "task_id of the task that planned it"),
+    "provider": Column(_TEXT, "the service that it asks, or whose model it runs"),
 }
 
 _ATTEMPTS = {
-    "task_id": _TEXT,
-    "attempt": _INT,
-    "node": _TEXT,
-    "pid": _LONG,
-    "started_at": _UTC,
-    "ended_at": _UTC,  # null while it runs, and where it was interrupted
-    "outcome": _TEXT,
-    "failure_class": _TEXT,
-    "category": _TEXT,
-    "error": _TEXT,
-    "delay_s": _FLOAT,
-    "priority": _INT,
-    "memory_peak_mb": _FLOAT,
-    "cost_usd": _FLOAT,
-    "code": _TEXT,
-    "epoch": _INT,
-    "file_id": _TEXT,
+    "task_id": Column(_TEXT, "the task's id"),
+    "attempt": Column(_INT, "number, from 1"),
+    "node": Column(_TEXT, "where it ran"),
+    "pid": Column(_LONG, "the process that ran it"),
+    "started_at": Column(_UTC, "by the worker's clock"),
+    "ended_at": Column(_UTC, "null while it runs, and where it was interrupted"),
+    "outcome": Column(
+        _TEXT,
+        "`running`, `succeeded`, `expanded` (into parts), `failed`, `interrupted`, `preempted`, `cancelled`",
+    ),
+    "failure_class": Column(_TEXT, "as in files"),
+    "category": Column(_TEXT, "as in files"),
+    "error": Column(_TEXT, "why it failed, and the way out"),
+    "delay_s": Column(_FLOAT, "seconds until its retry; 0 where it makes none"),
+    "priority": Column(_INT, "the task's, with what retries had added"),
+    "memory_peak_mb": Column(_FLOAT, "of its process, MiB"),
+    "cost_usd": Column(_FLOAT, "what it was charged, or may have been where nobody heard of it again"),
+    "code": Column(_TEXT, "of the failure"),
+    "epoch": Column(_INT, "of the coordinator that started it, from 1"),
+    "file_id": Column(_TEXT, "the input that it belongs to"),
 }
 
 _SEGMENTS = {
-    "file_id": _TEXT,
-    "segment": _INT,  # from 0
-    "start_s": _FLOAT,
-    "end_s": _FLOAT,
-    "text": _TEXT,
-    "speaker": _TEXT,
-    "confidence": _FLOAT,  # 0-1
-    "avg_logprob": _FLOAT,
-    "no_speech_prob": _FLOAT,
-    "compression_ratio": _FLOAT,
-    "warnings": _TEXT,
-    "enhanced_text": _TEXT,
-    "language": _TEXT,  # of this segment, where the model tells
+    "file_id": Column(_TEXT, "the input"),
+    "segment": Column(_INT, "number, from 0"),
+    "start_s": Column(_FLOAT, "where it begins, seconds from the recording's beginning"),
+    "end_s": Column(_FLOAT, "where it ends"),
+    "text": Column(_TEXT, "as recognised"),
+    "speaker": Column(_TEXT, "who speaks, as the engine calls them; null where it doesn't tell"),
+    "confidence": Column(_FLOAT, "0-1; null where the model has none"),
+    "avg_logprob": Column(_FLOAT, "mean token log probability (Whisper)"),
+    "no_speech_prob": Column(_FLOAT, "0-1 (Whisper)"),
+    "compression_ratio": Column(_FLOAT, "characters to compressed characters (Whisper)"),
+    "warnings": Column(_TEXT, "codes, joined by commas"),
+    "enhanced_text": Column(_TEXT, "the same, enhanced; null where it wasn't"),
+    "language": Column(_TEXT, "of this segment, where the model tells"),
 }
 
-TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
+COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "files": _FILES,
     "tasks": _TASKS,
     "attempts": _ATTEMPTS,
     "segments": _SEGMENTS,
 }
-"""Columns by table, with their types, in order."""
+"""Columns by table, in order."""
+
+TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
+    table: {name: column.type for name, column in columns.items()} for table, columns in COLUMNS.items()
+}
+"""The types alone."""
 
 
 def schema(table: str, extra: Iterable[str] = ()) -> pa.Schema:
