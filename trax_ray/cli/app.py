@@ -7,7 +7,7 @@ import logging
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -20,6 +20,9 @@ from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.plan.options import OPTIONS
 
 __all__ = ["app", "main"]
+
+NOT_OF_A_JOB = ("address", "lean", "dry_run")
+"""Options of a batch that a job has no use for: it runs in the cluster that it is given to."""
 
 
 app = typer.Typer(
@@ -72,11 +75,11 @@ def _root(
     """Transcribe thousands of recordings on Ray: on a laptop or a cluster, with a report you can trust."""
 
 
-def _parameters() -> list[inspect.Parameter]:
+def _parameters(but: Sequence[str] = ()) -> list[inspect.Parameter]:
     """What Typer makes flags of: a parameter for each row of the table of options that the command line has."""
     made = []
     for option in OPTIONS:
-        if not option.flags:
+        if not option.flags or option.key in but:
             continue
         kind = list[str] if option.kind is list else option.kind
         more: dict[str, Any] = {
@@ -120,6 +123,45 @@ def batch(**given: Any) -> None:
 
 batch.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
 app.command(cls=RoomedCommand)(batch)
+
+
+def submit(**given: Any) -> None:
+    """Give a batch to a Ray cluster as a job. What it names must mean the same on every node. The same again continues.
+
+    Exit codes: 0 submitted, 2 bad value; with --follow those of `trax-ray batch`; 3 the cluster can't be reached, or
+    the job ended without an exit code.
+    """
+    with reporting_errors():
+        from trax_ray.cli import submit as command
+
+        dashboard, follow = given.pop("dashboard"), given.pop("follow")
+        raise typer.Exit(command.run(given, dashboard=dashboard, follow=follow))
+
+
+def _of_submit() -> list[inspect.Parameter]:
+    own = {
+        "dashboard": (
+            str | None,
+            typer.Option(
+                None,
+                help="http://HOST:8265 of the cluster's dashboard; without it RAY_API_SERVER_ADDRESS, or the head that "
+                "`trax-ray up` started.",
+                show_default=False,
+            ),
+        ),
+        "follow": (bool, typer.Option(False, "--follow", help="Show the job's output until it ends.")),
+    }
+    return [
+        *_parameters(NOT_OF_A_JOB),
+        *(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+            for name, (kind, default) in own.items()
+        ),
+    ]
+
+
+submit.__signature__ = inspect.Signature(_of_submit())  # type: ignore[attr-defined]
+app.command()(submit)
 
 
 @app.command()

@@ -24,6 +24,7 @@ __all__ = [
     "object_store_bytes",
     "ray_folder",
     "see_that_ray_can_start",
+    "token_file",
     "too_full_for_ray",
     "too_long_for_ray",
     "usable_cores",
@@ -119,11 +120,16 @@ def object_store_bytes() -> int:
     return int(min(OBJECT_STORE_BYTES, psutil.virtual_memory().total // 8))
 
 
+def token_file() -> Path:
+    """Where the token is that Ray sends to clusters and wants from others."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
+
+
 def make_token_private() -> None:
     """Make the token file before Ray does, which would let others read it, or take their right to read it."""
     if os.environ.get("RAY_AUTH_MODE", "token") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
+    path = token_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         contextlib.suppress(FileExistsError),

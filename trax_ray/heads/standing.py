@@ -36,7 +36,18 @@ from trax_ray.heads.notes import notes_folder
 from trax_ray.heads.processes import end, family, noted
 from trax_ray.store.files import ensure_folder, read_regular, write_atomically
 
-__all__ = ["Head", "RAY_START", "answers", "down", "live_head", "local_head_note", "noted_heads", "unfit_heads", "up"]
+__all__ = [
+    "RAY_START",
+    "Head",
+    "answers",
+    "down",
+    "live_head",
+    "local_head_note",
+    "noted_heads",
+    "standing_dashboard",
+    "unfit_heads",
+    "up",
+]
 
 UP_S = 60.0
 
@@ -67,6 +78,12 @@ def noted_heads() -> list[str]:
     """Addresses of the heads that `trax-ray up` and `ray start` started last on this machine, dead or alive."""
     note = _standing_note()
     return [address for address in (note["address"] if note else "", _noted_by_ray()) if address]
+
+
+def standing_dashboard() -> str:
+    """`http://host:port` of the dashboard of the head that `up` started last; empty without."""
+    note = _standing_note()
+    return str(note["dashboard_url"]) if note else ""
 
 
 def _noted_by_ray() -> str:

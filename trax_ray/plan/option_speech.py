@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from trax_ray.core.spec import OUTPUT_FORMATS
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.plan.option import Option, folder, not_empty
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.languages import read_language
+from trax_ray.store.files import shown
 
 __all__ = ["DEFAULT_OUTPUT_DIR", "SPEECH"]
 
 DEFAULT_OUTPUT_DIR = "trax_ray_output"
+
+
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""The variable that Ray sets for the command of a job."""
+
+
+def _output_folder(given: str, label: str) -> str:
+    path = folder(given, label)
+    if RAY_JOB in os.environ and not PurePath(given).is_absolute():
+        raise UsageError(
+            f"{label}: {shown(given)} lies in the job's working folder, which Ray throws away: give an absolute path "
+            "that every node sees"
+        )
+    return path
 
 
 def _base_url(given: str, label: str) -> str:
@@ -111,7 +128,7 @@ SPEECH: tuple[Option, ...] = (
         "Folder for transcripts and report. The same again continues.",
         "output_dir",
         value=DEFAULT_OUTPUT_DIR,
-        read=folder,
+        read=_output_folder,
     ),
     Option(
         "formats",
