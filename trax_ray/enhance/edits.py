@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from trax_ray.enhance.characters import cleaned, hides, unusable
+from trax_ray.enhance.gates import GATES, Rules, compare
 from trax_ray.enhance.glossary import Glossary
-from trax_ray.enhance.windows import Window
+from trax_ray.enhance.matching import places
+from trax_ray.enhance.tokens import tokens
+from trax_ray.enhance.windows import Window, WindowSegment
 
-__all__ = ["LEVELS", "Applied", "Edit", "Enhanced", "Refused", "apply"]
+__all__ = ["FORM", "LEVELS", "Applied", "Edit", "Enhanced", "Refused", "apply"]
 
 LEVELS = ("format", "words")
 """What may change: punctuation and casing alone; or besides, words that were doubted."""
@@ -108,6 +111,21 @@ class Applied:
         return dict(sorted(Counter(each.gate for each in self.refused).items()))
 
 
+FORM = {
+    "no_segment": "there is no such segment here",
+    "no_match": "the passage isn't in the segment",
+    "two_matches": "the passage stands there more than once; more words around it make it clear",
+    "no_passage": "there is no passage that it would replace",
+    "overlap": "it overlaps another edit of the segment",
+    "characters": "it holds invisible characters, or what is no character",
+    "too_long": "it is much longer than what it replaces",
+    "together": "together with other edits of the segment it would change what was said",
+}
+"""The gates that look at an edit's form, and why they refuse; those of `gates.GATES` look at what it says."""
+
+_HARMFUL_FORM = frozenset({"characters", "too_long", "together"})
+
+
 def apply(
     window: Window,
     edits: Sequence[Edit],
@@ -119,6 +137,9 @@ def apply(
 ) -> Applied:
     """Make those edits that pass the gates. Times and the number of segments never change.
 
+    A segment with an edit that would change what was said keeps its original whole: who got that wrong may have got
+    its neighbour wrong, too. Edits that only don't fit the text are left out alone.
+
     Args:
         window: The segments.
         edits: In any order.
@@ -126,40 +147,131 @@ def apply(
         glossary: Whose terms may be put in.
         remove_fillers: Whether words such as `um` may go.
         paragraphs: Numbers of segments with which a paragraph should begin; others are left out.
+
+    Raises:
+        ValueError: Another level.
     """
-    texts = {segment.number: segment.text for segment in window.segments}
-    accepted: list[Edit] = []
+    if level not in LEVELS:
+        raise ValueError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
+    common = _common(window)
+    asked: dict[int, list[Edit]] = {segment.number: [] for segment in window.segments}
     refused: list[Refused] = []
-    for edit in edits:
-        text = texts.get(edit.segment)
-        if text is None:
-            refused.append(Refused(edit, "no_segment", f"There is no segment {edit.segment} here.", harmful=False))
-        elif text.count(edit.before) != 1:
-            refused.append(Refused(edit, "no_match", f"Segment {edit.segment}: no one match.", harmful=False))
-        elif _letters(edit.before) != _letters(edit.after):
-            refused.append(Refused(edit, "words", f"Segment {edit.segment}: words would change."))
+    for edit in dict.fromkeys(edits):
+        if edit.segment in asked:
+            asked[edit.segment].append(edit)
         else:
-            texts[edit.segment] = text.replace(edit.before, edit.after)
-            accepted.append(edit)
-    spoilt = {each.edit.segment for each in refused if each.harmful}
-    return Applied(
-        segments=tuple(
+            refused.append(_refused(edit, "no_segment"))
+    accepted: list[Edit] = []
+    segments: list[Enhanced] = []
+    for segment in window.segments:
+        rules = Rules(
+            level=level,
+            glossary=glossary or Glossary(),
+            remove_fillers=remove_fillers,
+            language=segment.language,
+            common=common,
+        )
+        text, made, not_made = _edited(segment, asked[segment.number], rules)
+        held = not any(each.harmful for each in not_made)
+        accepted += made
+        refused += not_made
+        segments.append(
             Enhanced(
                 number=segment.number,
                 start_s=segment.start_s,
                 end_s=segment.end_s,
                 original=segment.text,
-                text=segment.text if segment.number in spoilt else texts[segment.number],
-                held=segment.number not in spoilt,
+                text=text,
+                held=held,
                 paragraph=segment.number in paragraphs,
             )
-            for segment in window.segments
-        ),
-        accepted=tuple(edit for edit in accepted if edit.segment not in spoilt),
-        refused=tuple(refused),
+        )
+    return Applied(segments=tuple(segments), accepted=tuple(accepted), refused=tuple(refused))
+
+
+def _common(window: Window) -> frozenset[str]:
+    """The words that stand somewhere in the window, or around it, in lower case."""
+    texts = (window.before, window.after, *(segment.text for segment in window.segments))
+    return frozenset(token.key for text in texts for token in tokens(text) if token.text.islower())
+
+
+def _edited(segment: WindowSegment, edits: Sequence[Edit], rules: Rules) -> tuple[str, list[Edit], list[Refused]]:
+    """A segment's new text, the edits that were made, those that weren't."""
+    refused: list[Refused] = []
+    spans: list[tuple[int, int, str, Edit]] = []
+    for edit in edits:
+        span, gate = _placed(segment.text, edit)
+        if gate:
+            refused.append(_refused(edit, gate))
+        elif span and segment.text[span[0] : span[1]] != span[2]:
+            spans.append((*span, edit))
+    spans.sort(key=lambda span: (span[0], span[1]))
+    clear = [
+        span
+        for at, span in enumerate(spans)
+        if not any(_overlap(span, other) for number, other in enumerate(spans) if number != at)
+    ]
+    refused += [_refused(span[3], "overlap") for span in spans if span not in clear]
+    made: list[Edit] = []
+    for start, end, put, edit in clear:
+        found = compare(segment.text, _with(segment.text, [(start, end, put)]), segment.doubted, rules)
+        if found.gate:
+            refused.append(_refused(edit, found.gate, found.detail))
+        elif found.kind in ("word", "term") and hides(edit.after, edit.before):
+            refused.append(_refused(edit, "characters"))
+        else:
+            made.append(replace(edit, kind=found.kind))
+    text = _with(segment.text, [span[:3] for span in clear])
+    if len(made) > 1 and len(made) == len(clear):
+        found = compare(segment.text, text, segment.doubted, rules)
+        if found.gate:
+            refused += [_refused(edit, "together", found.detail) for edit in made]
+    if any(each.harmful for each in refused):
+        return segment.text, [], refused
+    return text, made, refused
+
+
+def _refused(edit: Edit, gate: str, detail: str = "") -> Refused:
+    why = FORM.get(gate) or GATES[gate]
+    return Refused(
+        edit=edit,
+        gate=gate,
+        reason=f"Segment {edit.segment}: {why}" + (f" ({detail})." if detail else "."),
+        harmful=gate in GATES or gate in _HARMFUL_FORM,
     )
 
 
-def _letters(text: str) -> list[str]:
-    kept = (" " if each.isspace() else each for each in text.casefold() if unicodedata.category(each)[0] not in "P")
-    return "".join(kept).split()
+def _placed(text: str, edit: Edit) -> tuple[tuple[int, int, str] | None, str | None]:
+    """Where an edit belongs and what it puts there; or the gate that refuses it; or neither, where nothing changes."""
+    if not edit.before.strip():
+        return None, "no_passage"
+    if unusable(edit.after):
+        return None, "characters"
+    if len(edit.after) > 2 * len(edit.before) + 40:
+        return None, "too_long"
+    found = places(text, edit.before)
+    if len(found) != 1:
+        return None, "two_matches" if found else "no_match"
+    start, end = found[0]
+    # The spaces around a passage belong to the text: without them its words would grow together with their neighbours.
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return (start, end, cleaned(edit.after, text[start:end]).strip()), None
+
+
+def _overlap(first: tuple[int, int, str, Edit], second: tuple[int, int, str, Edit]) -> bool:
+    return first[0] < second[1] and second[0] < first[1]
+
+
+def _with(text: str, spans: Sequence[tuple[int, int, str]]) -> str:
+    """A text with other passages in place; where a passage goes, one of the spaces around it goes as well."""
+    for start, end, put in sorted(spans, reverse=True):
+        before, after = text[:start], text[end:]
+        if not put and after[:1] in (" ", ""):
+            before = before.rstrip(" ") if before.endswith(" ") else before
+        if not put and not before:
+            after = after.lstrip(" ")
+        text = before + put + after
+    return text

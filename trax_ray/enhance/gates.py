@@ -1,0 +1,362 @@
+"""The gates: whether a new text of a segment still says what was said.
+
+Both texts are aligned word by word. Where they differ, each gate may refuse, in the order of `GATES`. Level `format`
+lets pass what has the same words, numbers by value, and fillers that may go. Level `words` besides lets pass words that
+were doubted, or that become a term of the glossary, where old and new sound alike.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from trax_ray.core.writing import is_unspaced
+from trax_ray.enhance.characters import scripts
+from trax_ray.enhance.glossary import Glossary
+from trax_ray.enhance.numbers import is_number, same_value
+from trax_ray.enhance.sounds import sound_alike
+from trax_ray.enhance.tokens import APOSTROPHES, FREE, Token, tokens
+from trax_ray.enhance.vocabulary import fillers, is_common, is_negation, negates
+from trax_ray.enhance.windows import Doubt
+
+__all__ = ["GATES", "LONGEST", "Change", "Found", "Rules", "compare"]
+
+LONGEST = 3
+"""Consecutive words that may be replaced at once."""
+
+GATES = {
+    "lookalikes": "letters of another script",
+    "number": "a number would change",
+    "negation": "a negation would come or go",
+    "name": "a name would change that the glossary doesn't know",
+    "insertion": "words would be added",
+    "deletion": "words would be lost",
+    "order": "words would change places",
+    "words": "words would change; at this level only punctuation and casing may",
+    "certain": "words would change that the recogniser was sure of",
+    "length": f"more than {LONGEST} consecutive words would change",
+    "sound": "the new words don't sound like the old ones",
+    "grammar": "a form of the same word; what was said stays, right or wrong",
+    "punctuation": "there would be more marks than a sentence needs",
+    "casing": "whole passages would be in capitals",
+    "spacing": "spaces would part characters of a script that has none",
+    "empty": "nothing would be left of the segment",
+}
+"""The gates that look at what an edit says, and why they refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may change.
+
+    Args:
+        level: `format` or `words`.
+        glossary: Whose terms may be put in.
+        remove_fillers: Whether words such as `um` may go.
+        language: ISO 639-1 code; None where nobody knows.
+        common: Words of the window in lower case: what begins a sentence and is among them is no name.
+    """
+
+    level: str = "format"
+    glossary: Glossary = field(default_factory=Glossary)
+    remove_fillers: bool = False
+    language: str | None = None
+    common: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Words that differ: those of the original, and those that should replace them."""
+
+    old: tuple[Token, ...]
+    new: tuple[Token, ...]
+    old_at: int
+    new_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a comparison finds.
+
+    Args:
+        gate: The gate that refuses; None where all hold.
+        detail: What it is about, for people: `"seven" -> "eleven"`.
+        kind: What the change is, where it passes: `punctuation`, `casing`, `number`, `filler`, `word`, `term`.
+    """
+
+    gate: str | None = None
+    detail: str = ""
+    kind: str = "punctuation"
+
+
+def compare(before: str, after: str, doubts: Sequence[Doubt], rules: Rules) -> Found:
+    """Whether a segment may have another text.
+
+    Args:
+        before: The original.
+        after: The new text.
+        doubts: What was doubted in the original.
+        rules: What may change.
+    """
+    old, new = tokens(before, rules.language), tokens(after, rules.language)
+    if old and not new:
+        return Found("empty")
+    form = _form(before, after, old, new, rules)
+    if form:
+        return Found(form)
+    kinds = set()
+    for change in changes(old, new, rules.language):
+        kind, gate = _judge(change, old, new, doubts, rules)
+        if gate:
+            return Found(gate, _shown(change))
+        kinds.add(kind)
+    for kind in ("word", "term", "number", "filler", "spelling"):
+        if kind in kinds:
+            return Found(kind=kind)
+    return Found(kind="casing" if after.lower() == before.lower() else "punctuation")
+
+
+def _shown(change: Change) -> str:
+    old, new = (" ".join(token.text for token in side) for side in (change.old, change.new))
+    return f'"{old}" -> "{new}"'
+
+
+# Where texts differ
+
+
+def changes(old: Sequence[Token], new: Sequence[Token], language: str | None) -> Iterator[Change]:
+    """The stretches in which the words differ; those that belong to one number as one."""
+    matcher = difflib.SequenceMatcher(None, [each.key for each in old], [each.key for each in new], autojunk=False)
+    blocks = [code[1:] for code in matcher.get_opcodes() if code[0] != "equal"]
+    at = 0
+    while at < len(blocks):
+        a, a_end, b, b_end = blocks[at]
+        best = at
+        if not same_value(old[a:a_end], new[b:b_end], language):
+            # Between `one hundred and fifty and six` and `150 and 6` the wrong `and` may be aligned.
+            for further in range(at + 1, min(at + 6, len(blocks))):
+                between = old[blocks[further - 1][1] : blocks[further][0]]
+                if len(between) > 2 or not all(is_number(each.key, language) or len(each.key) <= 3 for each in between):
+                    break
+                if same_value(old[a : blocks[further][1]], new[b : blocks[further][3]], language):
+                    best = further
+        a_end, b_end = blocks[best][1], blocks[best][3]
+        yield Change(tuple(old[a:a_end]), tuple(new[b:b_end]), a, b)
+        at = best + 1
+
+
+# One change
+
+
+def _judge(
+    change: Change, old: Sequence[Token], new: Sequence[Token], doubts: Sequence[Doubt], rules: Rules
+) -> tuple[str, str | None]:
+    """What a change is, and the gate that refuses it."""
+    said = change.old
+    if rules.remove_fillers:
+        known = fillers(rules.language)
+        said = tuple(token for token in said if token.key not in known)
+        if not said and not change.new:
+            return "filler", None
+    if same_value(said, change.new, rules.language):
+        return "number", None
+    if _same_spelling(said, change.new, new, change.new_at):
+        return "spelling", None
+    term = _is_term(change, new, rules)
+    for gate, refuses in _GATES:
+        if gate not in ("lookalikes", "order") and term and gate in _TERMS_MAY:
+            continue
+        if refuses(change, old, doubts, rules):
+            return "term" if term else "word", gate
+    return "term" if term else "word", None
+
+
+def _keys(side: Sequence[Token]) -> list[str]:
+    return [token.key for token in side]
+
+
+def _same_spelling(said: Sequence[Token], put: Sequence[Token], new: Sequence[Token], at: int) -> bool:
+    """Marks inside a word that change nothing that is heard: `dont`, `don't`; `l homme`, `l'homme`; `5 am`, `5 a.m.`"""
+    old_text, new_text = "".join(_keys(said)), "".join(_keys(put))
+    if not old_text or not new_text:
+        return False
+    if at and new[at - 1].has_digit and {old_text, new_text} <= {"am", "pm"} and old_text == new_text:
+        return True
+    if len(said) == len(put) == 1:
+        bare = old_text.replace("'", "")
+        return bare == new_text.replace("'", "") and bare not in _HEARD_APART
+    return " ".join(_keys(said)) == " ".join(_keys(put)).replace("'", " ") and old_text != new_text
+
+
+_HEARD_APART = frozenset("were well ill shell hell hed shed wed id cant wont".split())  # noqa: SIM905
+"""Words that an apostrophe turns into others."""
+
+
+def _is_term(change: Change, new: Sequence[Token], rules: Rules) -> bool:
+    """Whether all new words belong to terms of the glossary that then stand there whole."""
+    if not change.new:
+        return False
+    covered: set[int] = set()
+    keys = _keys(new)
+    for term in rules.glossary.terms:
+        words = _keys(tokens(term, rules.language))
+        for start in range(len(keys) - len(words) + 1):
+            if words and keys[start : start + len(words)] == words:
+                covered.update(range(start, start + len(words)))
+    return all(at in covered for at in range(change.new_at, change.new_at + len(change.new)))
+
+
+_TERMS_MAY = frozenset({"number", "name", "certain", "grammar"})
+"""The gates that a term of the glossary passes."""
+
+_Gate = Callable[[Change, Sequence[Token], Sequence[Doubt], Rules], bool]
+
+
+def _lookalikes(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    here = scripts("".join(token.key for token in old))
+    return bool(here) and not scripts("".join(_keys(change.new))) <= here
+
+
+def _number(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    before, after = (
+        sorted(key for key in _keys(side) if is_number(key, rules.language) and key not in ("a", "an"))
+        for side in (change.old, change.new)
+    )
+    return before != after or any(not token.key[-1:].isalnum() for token in (*change.old, *change.new))
+
+
+def _negation(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    before, after = (
+        sorted(key for key in _keys(side) if is_negation(key, rules.language)) for side in (change.old, change.new)
+    )
+    return before != after or any(
+        negates(first, second, rules.language) for first in _keys(change.old) for second in _keys(change.new)
+    )
+
+
+def _name(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    if rules.level == "format":
+        return False
+    shouted = all(token.text.isupper() for token in old if token.text.isalpha())
+    if not shouted and any(_is_name(token, rules) for token in change.old):
+        return True
+    # A word that becomes a name: only where a sentence begins a capital says nothing.
+    return any(_is_name(token, rules) for token in change.new) and not shouted
+
+
+def _is_name(token: Token, rules: Rules) -> bool:
+    if not token.text[:1].isupper() or is_common(token.key):
+        return False
+    return not token.starts_sentence or token.key not in rules.common
+
+
+def _insertion(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    return not change.old
+
+
+def _deletion(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    return not change.new
+
+
+def _words(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    return rules.level != "words"
+
+
+def _order(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    before, after = _keys(change.old), _keys(change.new)
+    return len(before) > 1 and before != after and sorted(before) == sorted(after)
+
+
+def _certain(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    return not all(_doubt(token, doubts) for token in change.old)
+
+
+def _doubt(token: Token, doubts: Sequence[Doubt]) -> Doubt | None:
+    return next((each for each in doubts if each.start <= token.start and token.end <= each.end), None)
+
+
+def _length(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    return max(len(change.old), len(change.new)) > LONGEST
+
+
+def _sound(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    before, after = " ".join(_keys(change.old)), " ".join(_keys(change.new))
+    if is_unspaced(before) or is_unspaced(after):
+        return True
+    return not sound_alike(before, after, rules.language)
+
+
+def _grammar(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    """Forms of one word: where the doubt isn't of this very word, they are repairs of grammar and not of hearing."""
+    if all((doubt := _doubt(token, doubts)) is not None and doubt.word for token in change.old):
+        return False
+    if len(change.old) != len(change.new):
+        return False
+    return any(
+        first != second and (is_common(first) or is_common(second) or _same_stem(first, second))
+        for first, second in zip(_keys(change.old), _keys(change.new), strict=True)
+    )
+
+
+_ENDINGS = ("s", "es", "'s", "d", "ed", "ing", "ly", "er", "est", "e", "n", "en", "t", "te")
+
+
+def _same_stem(first: str, second: str) -> bool:
+    stems = [{word, *(word[: -len(end)] for end in _ENDINGS if word.endswith(end))} for word in (first, second)]
+    return any(len(stem) >= 2 for stem in stems[0] & stems[1])
+
+
+_GATES: tuple[tuple[str, _Gate], ...] = (
+    ("lookalikes", _lookalikes),
+    ("number", _number),
+    ("negation", _negation),
+    ("name", _name),
+    ("order", _order),
+    ("insertion", _insertion),
+    ("deletion", _deletion),
+    ("words", _words),
+    ("length", _length),
+    ("certain", _certain),
+    ("sound", _sound),
+    ("grammar", _grammar),
+)
+
+
+# What has the same words
+
+
+def _form(before: str, after: str, old: Sequence[Token], new: Sequence[Token], rules: Rules) -> str | None:
+    """The gate that refuses a new form."""
+    if _longest_run(after) > max(4, _longest_run(before)) or _marks(after) > 2 * _marks(before) + len(new) + 4:
+        return "punctuation"
+    if is_unspaced(before) and _inner_spaces(after) > _inner_spaces(before):
+        return "spacing"
+    if not rules.glossary.terms and _shouts(new) and not _shouts(old):
+        return "casing"
+    return None
+
+
+def _marks(text: str) -> int:
+    return sum(character in FREE and character not in APOSTROPHES for character in text)
+
+
+def _longest_run(text: str) -> int:
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character in FREE else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _inner_spaces(text: str) -> int:
+    return sum(
+        text[at].isspace() and is_unspaced(text[at - 1]) and is_unspaced(text[at + 1]) for at in range(1, len(text) - 1)
+    )
+
+
+def _shouts(words: Sequence[Token]) -> bool:
+    """Whether two long words that follow each other are all in capitals."""
+    loud = [len(word.text) > 4 and word.text.isupper() for word in words]
+    return any(first and second for first, second in pairwise(loud))

@@ -1,0 +1,89 @@
+"""Small closed lists of words that the gates know: fillers, negations, and words that no name begins with."""
+
+from __future__ import annotations
+
+__all__ = ["fillers", "is_common", "is_negation", "negates"]
+
+_FILLERS = {
+    "en": "um umm uh uhh uhm er erm hmm hm mm mhm ah",
+    "de": "\u00e4h \u00e4hm \u00f6h \u00f6hm hm hmm",
+    "fr": "euh heu hum hmm",
+    "es": "eh em mmm",
+}
+_ANY_FILLERS = "uhm hmm erm \u00e4hm euh"
+
+_NEGATIONS = {
+    "en": "not no never none nobody nothing nowhere neither nor without cannot hardly scarcely barely unless non except"
+    " few little fail fails failed deny denies denied refuse refuses refused lack lacks",
+    "de": "nicht kein keine keinen keinem keiner keines nie niemals niemand niemanden niemandem nichts nirgends weder"
+    " noch ohne kaum au\u00dfer nein",
+    "fr": "ne n' pas jamais rien personne aucun aucune nul nulle ni sans non gu\u00e8re sauf",
+    "es": "no nunca jam\u00e1s nada nadie ning\u00fan ninguno ninguna tampoco ni sin apenas excepto salvo",
+    "it": "non no mai niente nulla nessuno nessuna n\u00e9 senza neanche",
+    "pt": "n\u00e3o nunca jamais nada ningu\u00e9m nenhum nenhuma nem sem tampouco",
+    "nl": "niet geen nooit niemand niets nergens noch zonder nee",
+}
+_PREFIXES = {
+    "en": ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "anti", "under", "over"),
+    "de": ("un", "miss", "in", "ent", "nicht"),
+    "fr": ("in", "im", "il", "ir", "d\u00e9", "mal", "non", "m\u00e9"),
+    "es": ("in", "im", "i", "des", "no", "anti"),
+}
+_NOT_NAMES = (
+    # English, German, French, Spanish
+    "i i'm i've i'll i'd a an the this that these those he she it we you they me him her us them my your his its"
+    " our their mine yours one ones who what which when where why how whose if unless until although though"
+    " because since while as so but and or nor yet for of in on at by with without from to into onto over under"
+    " above below after before about against between through during then than there here now not no never nobody"
+    " nothing none every everybody everyone everything each some somebody something any anybody anything all both"
+    " few many much more most several other another such same only just even also too very really well yes okay"
+    " please thank thanks good is are was were be been am do does did have has had can could will would shall"
+    " should may might must let's it's that's there's he's she's we're they're you're don't doesn't didn't can't"
+    " won't isn't aren't wasn't weren't maybe perhaps today yesterday tomorrow last next first second once again"
+    " always often sometimes soon later however therefore tickets hello hi hey oh ich du er sie es wir ihr mein"
+    " dein sein unser der die das den dem des ein eine einen einem einer eines und oder aber denn weil wenn als ob"
+    " dass wie wer wo wann warum nicht kein keine nie im zum zur auf aus bei mit nach von vor zu um für gegen ohne"
+    " durch über unter hier dort da jetzt dann heute gestern morgen ja nein auch noch schon sehr guten je tu il"
+    " elle nous vous ils elles le la les un une de et ou mais donc car si que qui quoi où quand comment pourquoi"
+    " ne pas jamais personne ce cet cette ces mon ton son notre votre leur c'est y dans sur sous avec sans pour"
+    " par chez en à au aux oui non bien bonjour bonsoir monsieur madame yo tú él ella nosotros vosotros ellos"
+    " ellas el los las unos unas o pero porque cuando donde cómo qué quién nunca ni sin con por para del al su sus"
+    " mi mis este esta estos estas sí buenas buenos señor señora"
+)
+_COMMON = frozenset(_NOT_NAMES.split())
+
+
+def _code(language: str | None) -> str:
+    return (language or "").partition("-")[0].lower()
+
+
+def fillers(language: str | None) -> frozenset[str]:
+    """Sounds of hesitation that may go; without a known language those that mean nothing anywhere (`um` is German)."""
+    return frozenset(_FILLERS.get(_code(language), _ANY_FILLERS).split())
+
+
+def is_negation(key: str, language: str | None) -> bool:
+    """Whether a word denies; without a known language, in any of those that are known."""
+    code = _code(language)
+    if code in ("", "en") and (key.endswith("n't") or key in ("aint", "cant", "dont", "wont")):
+        return True
+    if code == "fr" and key.startswith("n'"):
+        return True
+    known = [_NEGATIONS[code]] if code in _NEGATIONS else _NEGATIONS.values()
+    return any(key in words.split() for words in known)
+
+
+def negates(first: str, second: str, language: str | None) -> bool:
+    """Whether one word is the other turned round by a syllable: `likely` and `unlikely`, `useful` and `useless`."""
+    code = _code(language)
+    known = [_PREFIXES[code]] if code in _PREFIXES else _PREFIXES.values()
+    short, long = sorted((first, second), key=len)
+    if len(short) >= 3 and any(long == prefix + short for prefixes in known for prefix in prefixes):
+        return True
+    ends = {first[-4:], second[-4:]} & {"less"} and {first[-3:], second[-3:]} & {"ful"}
+    return bool(ends) and first[:3] == second[:3]
+
+
+def is_common(key: str) -> bool:
+    """Whether a word that begins a sentence is certainly no name."""
+    return key in _COMMON
