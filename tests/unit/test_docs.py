@@ -19,6 +19,7 @@ import trax_ray
 from trax_ray.cli import app as cli
 from trax_ray.cli import batch as cli_batch
 from trax_ray.cli import doctor as cli_doctor
+from trax_ray.cli.submit import compose as compose_job
 from trax_ray.codes import FailureClass, FailureCode, WarningCode
 from trax_ray.providers import choice
 from trax_ray.providers.openai_models import COMPATIBLE, MODELS, PRICES, SHUTDOWNS, model_of
@@ -77,7 +78,10 @@ def test_commands_of_the_pages_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Flags exist and values are allowed: `batch` gets as far as `--dry-run` does, others find a batch in `out`."""
-    parsed(command)
+    given = parsed(command)
+    if given.command.name == "submit":
+        compose_job(given.params)
+        return
     if " --model tone" in command:
         return  # tests/unit/test_provider_walkthrough.py does what that page says first
     if shlex.split(command)[1] in NOT_RUN_HERE:
