@@ -83,6 +83,16 @@ live-servers: $(BIN)/python ## Install the foreign servers that test-live asks, 
 test-live: $(DEV_STAMP) ## The samples through foreign servers; those that aren't installed are skipped
 	TRAX_RAY_LIVE=$(abspath $(LIVE)) $(BIN)/python -m pytest tests/live
 
+.PHONY: test-page
+test-page: $(DEV_STAMP) ## The page in Chromium and Firefox (apt install chromium firefox-esr), and axe-core; two minutes
+ifneq ($(UV),)
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --group page
+else
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group page
+endif
+	npm install --silent --prefix $(LIVE)/axe axe-core
+	TRAX_RAY_LIVE=$(abspath $(LIVE)) $(BIN)/python -m pytest tests/page
+
 lint: $(DEV_STAMP) ## Types and style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -92,7 +102,7 @@ samples: $(STAMP) ## Make the samples anew (needs flite and ffmpeg)
 	$(BIN)/python samples/make.py
 
 constraints: ## Pin the newest versions that fit pyproject.toml (needs uv)
-	uv pip compile --quiet --all-extras --group dev pyproject.toml --universal --no-header --no-annotate --no-emit-index-url --python-version 3.10 --output-file constraints.txt --upgrade
+	uv pip compile --quiet --all-extras --group dev --group page pyproject.toml --universal --no-header --no-annotate --no-emit-index-url --python-version 3.10 --output-file constraints.txt --upgrade
 
 clean: ## Remove the environments and the demo's output
 	rm -rf .venv .venv-pip $(DEMO_OUT)

@@ -117,7 +117,7 @@ const drawLine = (file, transcript, at, speaker, names, diff) => {
     element("span", { class: "margin" }),
     timeButton(file, transcript.s[at], transcript.e[at]),
     element("p", { dir: "auto" },
-      speaker ? element("span", { class: `speaker s${names.indexOf(speaker) % 4}` }, foreign(speaker)) : null,
+      speaker ? element("span", { class: `speaker s${names.indexOf(speaker) % 4}` }, foreign(speaker), ": ") : null,
       ...content,
       warned ? element("span", { class: "sure" }, ` ${sure === null ? warned.join(", ") : `${sure} % sure`}`) : null));
   lines.push({ start: transcript.s[at], end: transcript.e[at], item, doubt: Boolean(warned) });

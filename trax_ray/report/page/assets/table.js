@@ -179,7 +179,7 @@ const startTable = () => {
   });
   for (const name of ["status", "warning", "language", "model"]) byId(`f-${name}`).addEventListener("change", update);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("reset").addEventListener("click", () => { byId("filters").reset(); update(); });
+  byId("clear").addEventListener("click", () => { byId("filters").reset(); update(); });
   byId("show-all").addEventListener("click", () => { view.all = true; drawRows(); });
   for (const button of document.querySelectorAll("[data-query]")) {
     button.addEventListener("click", () => {
