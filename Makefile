@@ -122,3 +122,7 @@ bench-tasks: $(DEV_STAMP) ## Measure: 2,000 tiny tasks through a batch against r
 .PHONY: bench-lanes
 bench-lanes: $(DEV_STAMP) ## Measure: 1,000 calls to a service through a batch against a bare asyncio script
 	$(BIN)/python benchmarks/lanes.py
+
+.PHONY: bench-prediction
+bench-prediction: $(DEV_STAMP) ## Measure: the third run over the same kind of audio against what two runs predict for it
+	$(BIN)/python benchmarks/prediction.py

@@ -22,14 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.progress import (
-    BatchStatus,
-    Expected,
-    Phase,
-    decode_progress,
-    failures_of,
-    fold,
-)
+from trax_ray.core.progress import BatchStatus, Phase, decode_progress
+from trax_ray.core.standing import Expected, failures_of, fold
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import TaskState
 from trax_ray.errors import FileError

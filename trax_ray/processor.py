@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -25,12 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.progress import BatchProgress, Expected, fold
+from trax_ray.core.policy.prediction import Experience, Range
+from trax_ray.core.progress import BatchProgress, Phase
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.standing import Expected, fold
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import CoordinatorStarted, InputsClosed, Known
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
+from trax_ray.experience import forecast
+from trax_ray.experience.kept import this_machine
 from trax_ray.heads.notes import reap_orphans
 from trax_ray.plan.models import find_keys, pin_model
 from trax_ray.plan.options import option
@@ -79,6 +84,7 @@ class BatchProcessor:
 
     Attributes:
         on_result: Called with the result as soon as it is known, before Ray is left, which takes a second or two.
+        predicted: How long the next run is expected to take; None has it found out.
         on_held: Called once the output folder is this batch's and nobody else's, before anything is done there.
     """
 
@@ -87,6 +93,7 @@ class BatchProcessor:
         self.dashboard_url = ""
         self.on_result: Callable[[BatchResult], None] | None = None
         self.on_held: Callable[[], None] | None = None
+        self.predicted: Range | None = None
         self._address = address
         self._lean = lean
         self._waiting: deque[BatchTask] = deque()
@@ -100,6 +107,8 @@ class BatchProcessor:
         self._running = False
         self._commands: deque[str] = deque()
         self._last = BatchProgress()
+        self._began_at = 0.0
+        self._calm = True
 
     async def add(
         self,
@@ -240,6 +249,7 @@ class BatchProcessor:
         if not self._waiting and not self._planned and not self._fed:
             return BatchResult(output_dir=self.spec.output_dir)
         self._running = True
+        self._began_at, self._calm = time.monotonic(), True
         try:
             return await self._run_batch(progress_callback)
         finally:
@@ -320,10 +330,20 @@ class BatchProcessor:
         # Workers log as this process does: what is asked for here is shown from there too.
         level = logging.getLevelName(logging.getLogger("trax_ray").getEffectiveLevel())
         self.spec = replace(self.spec, log_level=level)
-        expected = Expected.of([*self._waiting, *self._planned])
-        driver = Driver(self.spec, address=self._address, lean=self._lean, keys=find_keys(), expected=expected)
+        given = [*self._waiting, *self._planned]
+        here = not (self._address or os.environ.get("RAY_ADDRESS"))
+        known, predicted = await asyncio.to_thread(self._foreseen, given, here)
+        driver = Driver(
+            self.spec,
+            address=self._address,
+            lean=self._lean,
+            keys=find_keys(),
+            expected=Expected.of(given),
+            machine=this_machine(),
+            earlier=known.earlier,
+        )
         try:
-            requests = {task.resources for task in [*self._waiting, *self._planned]}
+            requests = {task.resources for task in given}
             connection = await _to_its_end(driver.connect, requests)
             _keep_signals()
             self.dashboard_url = connection.dashboard_url
@@ -336,12 +356,28 @@ class BatchProcessor:
             while self._commands:
                 driver.command(self._commands.popleft())
             result = await self._to_the_end(driver, listener)
+            took_s = time.monotonic() - self._began_at
+            result = replace(result, took_s=took_s, predicted=predicted)
+            if result.reason == "complete":
+                await asyncio.to_thread(self._learn, driver, took_s)
             if self.on_result is not None:
                 self.on_result(result)
             return result
         finally:
             self._driver = None
             await _to_its_end(driver.close)
+
+    def _foreseen(self, given: Sequence[BatchTask], here: bool) -> tuple[Experience, Range | None]:
+        """What is known of how long things take, and how long these tasks will."""
+        predicted, self.predicted = self.predicted, None
+        if predicted is None:
+            given = [task for task in given if not self._planner.past.has_ended(task)]
+            predicted = forecast.finish(given, self.spec, here=here)
+        return forecast.experience_of(here=here), predicted
+
+    def _learn(self, driver: Driver, took_s: float) -> None:
+        """Keep what the run took, for the predictions of others."""
+        forecast.learn(driver.seen(), took_s, calm=self._calm)
 
     def _settled(self, given: Sequence[BatchTask]) -> BatchResult | None:
         """The result, where all that was given had ended in earlier runs; then there is nothing to start Ray for.
@@ -385,6 +421,7 @@ class BatchProcessor:
                     await ending
                     await feeding
                 self._last = await asyncio.to_thread(driver.snapshot)
+                self._calm = self._calm and self._last.phase in (Phase.RUNNING, Phase.COMPLETE)
                 await listener.tell(self._last)
                 if ending in done:
                     return await ending

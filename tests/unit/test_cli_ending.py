@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from trax_ray.cli import batch as command
 from trax_ray.cli import display
 from trax_ray.cli.app import app
-from trax_ray.core.progress import BatchProgress, Expected
+from trax_ray.core.policy.prediction import Observation
+from trax_ray.core.progress import BatchProgress
+from trax_ray.core.standing import Expected
 from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.plan.plan import Plan
 from trax_ray.processor import BatchProcessor
@@ -48,6 +50,9 @@ def driver(steps: list[str]) -> type:
 
         def snapshot(self) -> BatchProgress:
             return BatchProgress()
+
+        def seen(self) -> tuple[Observation, ...]:
+            return ()
 
         def wait(self, timeout_s: float) -> BatchResult:
             return BatchResult(success_count=1, total_count=1)

@@ -13,12 +13,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from trax_ray import experience
 from trax_ray.cli.app import app
 from trax_ray.core.policy.prediction import START, Observation
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Started, TasksAdded
 from trax_ray.core.task import Outcome
+from trax_ray.experience import kept as experience
 from trax_ray.plan.look import look_at, with_lengths
 from trax_ray.plan.plan import make_plan
 from trax_ray.store.batch_journal import BatchJournal

@@ -17,7 +17,7 @@ import ray
 from trax_ray.cluster.connect import _JobConfig
 from trax_ray.cluster.driver import Driver
 from trax_ray.cluster.thread import in_ray, post_to_ray
-from trax_ray.core.progress import Expected
+from trax_ray.core.standing import Expected
 from trax_ray.testing.factories import make_spec
 
 

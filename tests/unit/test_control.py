@@ -395,6 +395,8 @@ class TestTheFile:
         values: dict[str, Any] = {
             "int": 3, "float": 2.5, "float | None": 1.5, "int | None": 4, "str": "why", "Phase": Phase.PARKED,
             "Mapping[str, str]": {"a": "b"}, "Mapping[str, Any]": {"x": 1.5, "y": None},
+            "Mapping[str, Mapping[str, int]]": {"a": {"b": 1}}, "Sequence[Mapping[str, Any]]": [{"x": 1}],
+            "Sequence[Mapping[str, str]]": [{"x": "y"}],
         }  # fmt: skip
         progress = BatchProgress(**{each.name: values[each.type] for each in fields(BatchProgress)})
         at_work(**encode_progress(progress))

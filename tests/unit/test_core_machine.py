@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from trax_ray.core.policy.retry import LOST
-from trax_ray.core.progress import failures_of, fold
 from trax_ray.core.spec import BatchSpec, RetryPolicy
+from trax_ray.core.standing import failures_of, fold
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import (
     AttemptEnded,

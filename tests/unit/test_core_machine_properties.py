@@ -14,8 +14,8 @@ from test_core_machine import Batch
 
 from trax_ray.core.policy.quality import QualityTotals, audio_us
 from trax_ray.core.policy.retry import LOST
-from trax_ray.core.progress import failures_of, fold
 from trax_ray.core.spec import RetryPolicy
+from trax_ray.core.standing import failures_of, fold
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import (
     AttemptEnded,

@@ -16,6 +16,7 @@ from trax_ray.core.policy.prediction import (
     length_steps,
     predict,
     quantile,
+    start_of,
 )
 
 
@@ -120,6 +121,16 @@ def test_memory_is_raised_by_what_was_seen_and_never_lowered() -> None:
     assert big.memory_mb("chunk", "tiny", 512, 4096) == 512
     few = Experience(big.earlier[:4])
     assert few.memory_mb("chunk", "base", 1024, 4096) == 1024
+
+
+def test_what_a_run_takes_besides_its_work_is_the_time_in_which_nothing_runs() -> None:
+    def ran(began: float, ended: float) -> Observation:
+        return Observation("transcribe", "base", "here", 60.0, ended - began, 0.0, ended)
+
+    found = start_of([ran(20, 30), ran(10, 25), ran(40, 50)], 60.0, machine="here", run="r", at=60.0)
+    assert found is not None
+    assert (found.kind, found.seconds) == ("start", 30.0)
+    assert start_of([], 60.0, machine="here", run="r", at=60.0) is None
 
 
 def test_lengths_go_by_doublings() -> None:

@@ -15,16 +15,8 @@ from test_core_machine import Batch, child, failure
 from trax_ray import BatchProgress as PublicProgress
 from trax_ray import BatchResult as PublicResult
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
-from trax_ray.core.progress import (
-    BatchProgress,
-    Expected,
-    Phase,
-    estimate_remaining_s,
-    failures_of,
-    fold,
-    format_duration,
-    format_progress,
-)
+from trax_ray.core.progress import BatchProgress, Phase, format_duration, format_progress
+from trax_ray.core.standing import Expected, estimate_remaining_s, failures_of, fold
 from trax_ray.core.state.events import Draining, InputsClosed, Paused, Resumed, Stopped
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.report.result import BatchResult, result_of

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trax_ray import experience
 from trax_ray.core.policy.prediction import Observation
+from trax_ray.experience import kept as experience
 
 
 @pytest.fixture(autouse=True)

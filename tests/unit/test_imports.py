@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "gcs": {"places"},
     "heads": {"codes", "errors", "core", "store", "gcs", "places"},
     "control": {"codes", "errors", "core", "store"},
-    "experience": {"errors", "core", "store", "places"},
+    "experience": {"errors", "core", "store", "places", "plan", "heads"},
     "testing": {*ORDER},
     "__main__": {"cli"},
 }

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from trax_ray import TaskType, create_batch_processor
 from trax_ray.cli.app import app
+from trax_ray.core.policy.prediction import Observation
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Revived, Started, TasksAdded
@@ -83,6 +84,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
 
         def snapshot(self) -> BatchProgress:
             return BatchProgress()
+
+        def seen(self) -> tuple[Observation, ...]:
+            return ()
 
         def wait(self, timeout_s: float) -> BatchResult | None:
             if not self._closed.wait(timeout_s):

@@ -111,6 +111,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     options = command.options
     processor = BatchProcessor(plan.spec, address=options.get("address"), lean=bool(options.get("lean")))
     processor.take(plan)
+    processor.predicted = view.finish
     # A coordinator outlives a killed driver for a while, and holds the folder.
     notes.reap_orphans()
     expect_nobody(layout.lock)

@@ -12,16 +12,14 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trax_ray import experience
 from trax_ray.cli.display import count, say
-from trax_ray.core.policy.admission import Capacity, capacity, idle_machine
-from trax_ray.core.policy.prediction import Experience, Range
+from trax_ray.core.policy.prediction import Range
 from trax_ray.core.progress import format_duration, format_usd
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask
+from trax_ray.experience import forecast
 from trax_ray.heads.machine import usable_cores
 from trax_ray.plan.disk import format_bytes
-from trax_ray.plan.models import request_of
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from trax_ray.plan.outlook import Outlook
     from trax_ray.plan.plan import Plan
 
-__all__ = ["announce", "at_once", "format_range", "outlook_of", "show_json", "show_plan"]
+__all__ = ["announce", "format_range", "outlook_of", "show_json", "show_plan"]
 
 MAX_ROWS = 40
 
@@ -39,17 +37,6 @@ JSON_VERSION = 1
 
 TELL_AFTER_S = 5.0
 """How often it is said how far a long look at recordings is, where nobody watches a terminal."""
-
-
-def at_once(plan: Plan) -> Capacity | None:
-    """How many local attempts this machine will run at the same time; None where a service is asked.
-
-    On a cluster it is what is measured there that counts; the running batch says it.
-    """
-    request = request_of(plan.spec)
-    if request is None:
-        return None
-    return capacity(plan.spec.limits, idle_machine(plan.spec.limits, usable_cores()), request)
 
 
 def outlook_of(plan: Plan, *, here: bool, within_s: float, quiet: bool) -> Outlook:
@@ -66,10 +53,13 @@ def outlook_of(plan: Plan, *, here: bool, within_s: float, quiet: bool) -> Outlo
 
     with _looking(quiet) as tell:
         look = look_at(plan, within_s=within_s, processes=int(usable_cores()), tell=tell)
-    found = at_once(plan) if here else None
-    known = Experience(experience.recall(experience.this_machine() if here else None))
-    slots = found.slots if found else int(usable_cores()) if here else None
-    return Outlook(with_lengths(plan, look), look, known, slots, found)
+    return Outlook(
+        with_lengths(plan, look),
+        look,
+        forecast.experience_of(here=here),
+        forecast.slots_of(plan.spec, here=here),
+        forecast.at_once(plan.spec) if here else None,
+    )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from trax_ray.cluster.sampling import WorkerReport
 from trax_ray.codes import FailureCode
 from trax_ray.core.policy.admission import Use
 from trax_ray.core.policy.prefetch import Coming
+from trax_ray.core.progress import MOST_WORKERS
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import BatchTask, Failure, Outcome
@@ -137,6 +139,19 @@ class Attempts:
         """What is known of the downloads among them, by their tasks' ids."""
         found = ((running.dispatch.task.id, running.coming) for running in self._running.values())
         return {task_id: coming for task_id, coming in found if coming is not None}
+
+    def doing(self) -> tuple[dict[str, Any], ...]:
+        """What runs now, the oldest first, no more than `MOST_WORKERS`: as `BatchProgress.workers`."""
+        now = time.monotonic()
+        return tuple(
+            {
+                "name": _name_of(running.dispatch.task),
+                "step": running.dispatch.task.kind,
+                "fraction": round(running.fraction, 3),
+                "seconds": round(now - running.began_at, 1),
+            }
+            for running in islice(self._running.values(), MOST_WORKERS)
+        )
 
     def reports(self) -> list[WorkerReport]:
         """What each process last said of itself."""
@@ -282,6 +297,12 @@ class Attempts:
     def _lives(self, worker: WorkerReport) -> bool:
         """Whether a process is seen to live. Ray also says that a worker died where only its answer got lost."""
         return worker.node_id == self._node_id and lives(worker.pid, worker.mark)
+
+
+def _name_of(task: BatchTask) -> str:
+    """What people see of a task: its recording, and which part of it."""
+    name = str(task.data.get("name") or task.data.get("file_path") or task.data.get("url") or task.id)
+    return name if task.chunk is None else f"{name} part {task.chunk + 1}"
 
 
 def _report(packed: Mapping[str, Any]) -> WorkerReport:

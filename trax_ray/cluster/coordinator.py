@@ -25,12 +25,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trax_ray.cluster import failures, remote
 from trax_ray.cluster.attempts import Attempts
+from trax_ray.cluster.foresight import Foresight
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
 from trax_ray.core.policy import admission, ending, prefetch
+from trax_ray.core.policy.prediction import Observation
 from trax_ray.core.policy.schedule import parse_hours, waits_until
-from trax_ray.core.progress import BatchProgress, Expected, fold
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.standing import Expected, fold
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -128,6 +131,8 @@ class Coordinator:
         driver_pid: int,
         keys: dict[str, str],
         expected: Expected,
+        machine: str = "",
+        earlier: tuple[Observation, ...] = (),
     ) -> Opened | TraxRayError:
         """Take the output folder: its lock, the next epoch, and what the journal says has happened.
 
@@ -137,6 +142,8 @@ class Coordinator:
             driver_pid: The driver's process, on this node.
             keys: Keys of services by variable.
             expected: What the run is given in all, as far as the driver knows.
+            machine: What observations call the driver's machine.
+            earlier: What the attempts of earlier runs took.
 
         Returns:
             What was found, or why the folder can't be had (an error is returned, not raised, so that it
@@ -145,6 +152,7 @@ class Coordinator:
         try:
             self._attempts = Attempts(BatchSpec.from_dict(spec), keys)
             self._expected = expected
+            self._foresight = Foresight(BatchSpec.from_dict(spec), machine, earlier, run)
             self._open(spec, run, driver_pid)
         except TraxRayError as error:
             return error
@@ -169,6 +177,10 @@ class Coordinator:
     def snapshot(self) -> BatchProgress:
         """How the batch stood at the end of the last turn."""
         return self._snapshot
+
+    def seen(self) -> tuple[Observation, ...]:
+        """What the attempts of this run took, as far as this coordinator saw them."""
+        return self._foresight.seen
 
     def run(self) -> BatchResult | TraxRayError:
         """Work until the batch has ended.
@@ -211,7 +223,8 @@ class Coordinator:
         largest_mb = max((node.get("memory", 0.0) for node in self._nodes.values()), default=0.0) / 2**20
         if self._state.run is not None and run != self._state.run:
             self._forget_stops()
-        most_mb = min(int(largest_mb), self._spec.limits.memory_limit_mb)
+        self._most_mb = most_mb = min(int(largest_mb), self._spec.limits.memory_limit_mb)
+        self._request = self._foresight.request(self._request, most_mb)
         self._bound_the_disk()
         self._commit([CoordinatorStarted(self._book.epoch, self._spec.to_dict(), most_mb, run)])
         self._forget_needless_media()
@@ -274,8 +287,9 @@ class Coordinator:
                     events.append(_COMMANDS[message]())
                     continue
                 gone = missing_results(self._layout, self._state.records, message.tasks)
+                tasks = [self._foresight.asking(task, self._most_mb) for task in message.tasks]
                 try:
-                    given = additions(self._state.ledger, message.tasks, gone)
+                    given = additions(self._state.ledger, tasks, gone)
                 except TraxRayError as error:
                     answers.append((message, error))
                     continue
@@ -356,6 +370,7 @@ class Coordinator:
     # What ended
 
     def _end(self, dispatch: Dispatch, outcome: Outcome) -> Event:
+        self._foresight.note(dispatch, outcome)
         if outcome.children and outcome.failure is None:
             return Expanded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome)
         jitter = self._random.random() if outcome.failure is not None else 0.0
@@ -426,14 +441,15 @@ class Coordinator:
             write_status(self._layout, self._spec.name, self._state.epoch, self._snapshot)
 
     def _progress(self) -> BatchProgress:
+        folded = fold(
+            self._state,
+            self._now(),
+            self._attempts.fractions(),
+            waits_until=self._waits_until,
+            expected=self._expected,
+        )
         return replace(
-            fold(
-                self._state,
-                self._now(),
-                self._attempts.fractions(),
-                waits_until=self._waits_until,
-                expected=self._expected,
-            ),
+            self._foresight.tell(folded, self._state, self._attempts, self._expected),
             memory_usage_mb=self._measured.memory_mb,
             cpu_usage_percent=self._measured.cpu_percent,
             memory_peak_mb=self._memory_peak_mb,

@@ -21,8 +21,10 @@ from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
 from trax_ray.cluster.thread import in_ray, post_to_ray
 from trax_ray.codes import FailureCode
-from trax_ray.core.progress import BatchProgress, Expected
+from trax_ray.core.policy.prediction import Observation
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.standing import Expected
 from trax_ray.core.state.events import encode
 from trax_ray.core.task import BatchTask, ResourceRequest
 from trax_ray.errors import BusyError, ResourceError, SetupError, TaskCancelled, TraxRayError
@@ -64,6 +66,8 @@ class Driver:
         lean: Start a local head without the dashboard.
         keys: Keys of services by variable.
         expected: What the run is given in all, as far as that is known; None where nothing is.
+        machine: What observations call this machine.
+        earlier: What the attempts of earlier runs took.
     """
 
     def __init__(
@@ -74,10 +78,13 @@ class Driver:
         lean: bool = False,
         keys: Mapping[str, Secret] | None = None,
         expected: Expected | None = None,
+        machine: str = "",
+        earlier: tuple[Observation, ...] = (),
     ) -> None:
         self.spec = spec
         self._keys = dict(keys or {})
         self._expected = expected or Expected()
+        self._known = (machine, earlier)
         self.connection: Connection | None = None
         self._address = address
         self._lean = lean
@@ -172,6 +179,16 @@ class Driver:
         except (ray.exceptions.RayError, TimeoutError, TraxRayError) as error:
             logger.debug("no snapshot: %s", error)
         return self._snapshot
+
+    def seen(self) -> tuple[Observation, ...]:
+        """What the attempts of this run took, as far as the present coordinator saw them; nothing where it is gone."""
+        try:
+            with self._in_ray():
+                found: tuple[Observation, ...] = self._answer(self._actor, "seen", within_s=SNAPSHOT_S)
+        except (ray.exceptions.RayError, TimeoutError, TraxRayError) as error:
+            logger.debug("nothing is known of what the attempts took: %s", error)
+            return ()
+        return found
 
     def wait(self, timeout_s: float) -> BatchResult | None:
         """Wait for the end of the batch; replace the coordinator where it has died.
@@ -274,7 +291,9 @@ class Driver:
         until = time.monotonic() + OUT_OF_REACH_S
         keys = {variable: key.reveal() for variable, key in self._keys.items()}
         while True:
-            opened = self._answer(actor, "open", self.spec.to_dict(), self._run_id, os.getpid(), keys, self._expected)
+            opened = self._answer(
+                actor, "open", self.spec.to_dict(), self._run_id, os.getpid(), keys, self._expected, *self._known
+            )
             if isinstance(opened, coordinator.Opened):
                 return opened
             # One before it, of this run, was ended a moment ago, and may not have noticed yet.

@@ -6,34 +6,28 @@ progress callback gets, and in `trax-ray status --json`; what people are shown o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from trax_ray.codes import FailureCode
-from trax_ray.core.state.ledger import TaskRecord, work_of
-from trax_ray.core.task import BatchTask, TaskState
-
-if TYPE_CHECKING:
-    from trax_ray.core.state.machine import BatchState
+from typing import Any, TypeVar
 
 __all__ = [
+    "MOST_WORKERS",
     "BatchProgress",
     "BatchStatus",
-    "Expected",
     "Phase",
     "decode_progress",
     "encode_progress",
-    "estimate_remaining_s",
-    "failures_of",
-    "fold",
     "format_duration",
     "format_progress",
     "format_usd",
     "percent",
 ]
+
+
+MOST_WORKERS = 16
+"""Of so many attempts it is said what they do."""
 
 
 class Phase(str, Enum):
@@ -84,6 +78,16 @@ class BatchProgress:
         phase: Where it stands.
         slots: How many attempts of one core each the machine lets run now; None when unknown.
         limits_reason: Why no more.
+        remaining_low_s: Probably no less is still to go; None where too little is known for a range.
+        remaining_high_s: Probably no more.
+        cost_usd: What services have charged for the output folder so far; None where nothing is known.
+        max_cost_usd: What they may; None without a limit.
+        memory_limit_mb: MiB per node for the batch's own processes; None where no process runs it.
+        cpu_limit_percent: Percent of a node's cores that tasks may take; None likewise.
+        kinds: Tasks of this run by kind, chunks and steps too: `total`, `ended`, `failed` and `running` of each.
+        workers: What runs now, no more than `MOST_WORKERS`: `name` of the recording, `step`, `fraction` that is done
+            (0-1) and `seconds` so far.
+        last_failures: Tasks that failed for good, newest first, a few: `name`, `step`, `code`, `error`.
     """
 
     total_tasks: int = field(default=0, metadata={"key": "total"})
@@ -105,6 +109,15 @@ class BatchProgress:
     phase: Phase = Phase.STARTING
     slots: int | None = None
     limits_reason: str = ""
+    remaining_low_s: float | None = None
+    remaining_high_s: float | None = None
+    cost_usd: float | None = None
+    max_cost_usd: float | None = None
+    memory_limit_mb: float | None = None
+    cpu_limit_percent: float | None = None
+    kinds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    workers: Sequence[Mapping[str, Any]] = ()
+    last_failures: Sequence[Mapping[str, str]] = ()
 
     @property
     def paused(self) -> bool:
@@ -218,46 +231,6 @@ def _plain(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What a run is given in all, where that is known before it has reached its queue.
-
-    Args:
-        inputs: How many.
-        work: Their work, in the measure of `work_of`.
-    """
-
-    inputs: int = 0
-    work: float = 0.0
-
-    @classmethod
-    def of(cls, tasks: Iterable[BatchTask]) -> Expected:
-        """What these tasks are together."""
-        tasks = list(tasks)
-        return cls(len({task.file_id for task in tasks}), sum(map(work_of, tasks)))
-
-    def __add__(self, other: Expected) -> Expected:
-        return Expected(self.inputs + other.inputs, self.work + other.work)
-
-
-def estimate_remaining_s(work_done: float, work_left: float, elapsed_s: float) -> float | None:
-    """Seconds still to go at the speed so far.
-
-    Args:
-        work_done: Work that this run has finished, in any unit.
-        work_left: Work still to do, in the same unit.
-        elapsed_s: Seconds that `work_done` took.
-
-    Returns:
-        Seconds; 0.0 when nothing is left; None as long as nothing is finished.
-    """
-    if work_left <= 0:
-        return 0.0
-    if work_done <= 0 or elapsed_s <= 0:
-        return None
-    return elapsed_s * work_left / work_done
-
-
 def format_duration(seconds: float) -> str:
     """`42s`, `3m10s`, `2h05m`, `3d04h`: two units at most, rounded to the smaller one."""
     whole = max(0, round(seconds))
@@ -286,115 +259,3 @@ def format_progress(progress: BatchProgress) -> str:
         f" | Memory: {progress.memory_usage_mb:.1f}MB | CPU: {progress.cpu_usage_percent:.1f}%"
         f" | ETA: {'--' if remaining is None else format_duration(remaining)}"
     )
-
-
-def fold(
-    state: BatchState,
-    now: float,
-    fractions: Mapping[str, float],
-    *,
-    waits_until: float | None = None,
-    expected: Expected = Expected(),
-) -> BatchProgress:
-    """How the present run of a batch stands, apart from what is measured of memory and load.
-
-    Args:
-        state: The batch.
-        now: Seconds since the epoch.
-        fractions: Per running task how much of its attempt is done, 0-1.
-        waits_until: When its hours begin, seconds since the epoch; None within them.
-        expected: What the run is given in all; what is known already is counted where that is more.
-    """
-    run = state.ledger.run
-    elapsed_s = max(0.0, now - state.started_at)
-    roots = {task_id: fraction for task_id, fraction in fractions.items() if not state.records[task_id].task.parent}
-    partial = sum(state.records[task_id].work * fraction for task_id, fraction in roots.items())
-    partial += sum(_work_of_chunks(state, parent, fractions) for parent in state.expanded)
-    succeeded = run.verdicts[TaskState.SUCCEEDED]
-    failed = run.verdicts[TaskState.FAILED]
-    cancelled = run.verdicts[TaskState.CANCELLED]
-    active = len({state.records[task_id].task.file_id for task_id in fractions})
-    total = max(len(run.inputs), expected.inputs)
-    if state.finished == "stopped":
-        cancelled += total - len(run.inputs)  # they never reached the queue, and won't
-    phase = _phase(state, waits_until, running=bool(fractions))
-    work_left = max(run.work_total, expected.work) - run.work_ended - partial
-    remaining_s = estimate_remaining_s(run.work_ended - run.work_ended_before + partial, work_left, elapsed_s)
-    # What waits for a person, for a command or for its hours ends when they come, not at the speed so far.
-    goes_on = phase is Phase.RUNNING and not state.parked
-    return BatchProgress(
-        total_tasks=total,
-        completed_tasks=succeeded,
-        failed_tasks=failed,
-        cancelled_tasks=cancelled,
-        active_workers=len(fractions),
-        elapsed_s=elapsed_s,
-        estimated_remaining_s=remaining_s if goes_on or work_left <= 0 else None,
-        quality_metrics=run.quality.metrics(
-            succeeded=succeeded, failed=failed, elapsed_s=elapsed_s, audio_us_before=run.audio_us_before
-        ),
-        queued_tasks=max(0, total - succeeded - failed - cancelled - active),
-        parked={provider: failure.message for provider, failure in state.parked.items()},
-        waits_until=waits_until,
-        services=state.services.why(now),
-        phase=phase,
-        slots=state.scaled.slots if state.scaled else None,
-        limits_reason=state.scaled.reason if state.scaled else "",
-    )
-
-
-def _phase(state: BatchState, waits_until: float | None, *, running: bool) -> Phase:
-    """Where a batch stands that a process runs, or that has ended."""
-    if state.finished:
-        return Phase(state.finished)
-    if state.draining:
-        return Phase.DRAINING
-    if state.paused:
-        return Phase.PAUSED
-    if waits_until is None:
-        return Phase.RUNNING
-    return Phase.DRAINING if running else Phase.WAITING
-
-
-def _work_of_chunks(state: BatchState, parent: str, fractions: Mapping[str, float]) -> float:
-    """What the chunks of a recording have done so far, in the recording's own measure."""
-    record = state.records[parent]
-    if record.state is not TaskState.BLOCKED or record.task.parent or not record.children:
-        return 0.0
-    chunks = [state.records[name] for name in record.children]
-    done = sum(chunk.work * (1.0 if chunk.state.terminal else fractions.get(chunk.task.id, 0.0)) for chunk in chunks)
-    return record.work * done / sum(chunk.work for chunk in chunks)
-
-
-def failures_of(state: BatchState) -> list[dict[str, Any]]:
-    """One mapping per input of this run that failed for good, in the order of adding: `BatchResult.failures`."""
-    failed: dict[str, TaskRecord] = {}
-    for record in state.records.values():
-        given = record.task.id in state.ledger.run.members
-        if not given or record.state is not TaskState.FAILED or record.failure is None:
-            continue
-        first = failed.get(record.task.file_id)
-        # Of the steps of one input the one that failed by itself, not those that then couldn't be made.
-        if first is None or (_is_consequence(first) and not _is_consequence(record)):
-            failed[record.task.file_id] = record
-    return [_failure_of(record) for record in failed.values()]
-
-
-def _is_consequence(record: TaskRecord) -> bool:
-    return record.failure is not None and record.failure.code == FailureCode.DEPENDENCY_FAILED
-
-
-def _failure_of(record: TaskRecord) -> dict[str, Any]:
-    assert record.failure is not None
-    data = record.task.data
-    return {
-        "file_id": record.task.file_id,
-        "task_id": record.task.id,
-        "file_name": data.get("name") or data.get("file_path") or data.get("url") or record.task.id,
-        "failed_step": record.task.task_type.value,
-        "failure_class": record.failure.failure_class.value,
-        "category": record.failure.category.value,
-        "code": record.failure.code,
-        "error": record.failure.message,
-        "attempts": record.attempt,
-    }

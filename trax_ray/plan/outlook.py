@@ -125,14 +125,12 @@ class Outlook:
         )
 
 
-def finish_of(
-    tasks: Sequence[BatchTask], spec: BatchSpec, experience: Experience, slots: int | None
-) -> tuple[Range | None, Ahead]:
-    """How long these tasks will take, a run's start included, and what they come to: as `Outlook.finish`."""
+def finish_of(tasks: Sequence[BatchTask], spec: BatchSpec, experience: Experience, slots: int | None) -> Range | None:
+    """How long these tasks will take, a run's start included: as `Outlook.finish`."""
     ahead = ahead_of(tasks, lengths_of(spec))
     wanted = [task for task in tasks if task.task_type is TaskType.TRANSCRIBE]
     share = _guessed_share(wanted, sum(length_of(task) or 0.0 for task in wanted))
-    return _finish(ahead, spec, experience, slots, share), ahead
+    return _finish(ahead, spec, experience, slots, share)
 
 
 def _finish(ahead: Ahead, spec: BatchSpec, experience: Experience, slots: int | None, guessed: float) -> Range | None:

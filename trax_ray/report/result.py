@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trax_ray.core.progress import BatchProgress, failures_of, percent
+from trax_ray.core.policy.prediction import Range
+from trax_ray.core.progress import BatchProgress, percent
+from trax_ray.core.standing import failures_of
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +37,8 @@ class BatchResult:
         parked: Providers that wait for a person, with the reason.
         output_dir: Where transcripts and report are.
         report_error: Why the report could not be written; empty where it was.
+        took_s: Seconds from the call of `start` to this result: `processing_time`, and starting Ray.
+        predicted: How many they were expected to be; None where too little was known.
         cost_usd: What services have charged for this output folder so far, US dollars; None where nothing is known.
     """
 
@@ -52,6 +56,8 @@ class BatchResult:
     output_dir: str = ""
     report_error: str = ""
     cost_usd: float | None = None
+    took_s: float = 0.0
+    predicted: Range | None = None
 
     @property
     def success_rate(self) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from trax_ray.core.task import MEMORY_STEP_MB
@@ -31,7 +31,9 @@ __all__ = [
     "blend",
     "length_steps",
     "predict",
+    "predict_work",
     "quantile",
+    "start_of",
 ]
 
 TRANSCRIBE, CHUNK, REQUEST, PREPROCESS = "transcribe", "chunk", "request", "preprocess"
@@ -215,6 +217,11 @@ class Work:
     longest_s: float = 0.0
     shared: bool = False
 
+    def with_tasks(self, audio_s: float, count: int = 1) -> Work:
+        """This and so many tasks more over so much audio."""
+        longest_s = max(self.longest_s, audio_s / count)
+        return Work(self.count + count, self.audio_s + audio_s, longest_s, self.shared)
+
 
 class Ahead:
     """Work that is still to do, gathered task by task.
@@ -251,12 +258,7 @@ class Ahead:
     def add(self, kind: str, model: str, audio_s: float, *, count: int = 1, shared: bool = False) -> None:
         """So many tasks of one kind over so much audio."""
         known = self.work.get((kind, model), Work(shared=shared))
-        self.work[kind, model] = replace(
-            known,
-            count=known.count + count,
-            audio_s=known.audio_s + audio_s,
-            longest_s=max(known.longest_s, audio_s / count),
-        )
+        self.work[kind, model] = known.with_tasks(audio_s, count)
 
     @property
     def audio_s(self) -> float:
@@ -288,11 +290,16 @@ def predict(ahead: Ahead, experience: Experience, *, slots: int, workers: int) -
     Returns:
         Seconds; None where some of it is of a kind of which nothing is known, or of unknown length.
     """
-    if ahead.unknown:
-        return None
+    return None if ahead.unknown else predict_work(ahead.work, experience, slots=slots, workers=workers)
+
+
+def predict_work(
+    ahead: Mapping[tuple[str, str], Work], experience: Experience, *, slots: int, workers: int
+) -> Range | None:
+    """As `predict`, of work by kind and model."""
     on_cores: list[tuple[Work, Rate]] = []
     in_flight: list[tuple[Work, Rate]] = []
-    for (kind, model), work in ahead.work.items():
+    for (kind, model), work in ahead.items():
         rate = experience.rate(kind, model)
         if rate is not None:
             (in_flight if work.shared else on_cores).append((work, rate))
@@ -320,6 +327,29 @@ def _side_by_side(parts: Sequence[tuple[Work, Rate]], places: int) -> Range:
     low = middle - math.hypot(below, RUNS_DIFFER * middle)
     high = middle + math.hypot(above, RUNS_DIFFER * middle)
     return Range(max(0.0, low), middle, high).times(factor)
+
+
+def start_of(
+    observations: Sequence[Observation], took_s: float, *, machine: str, run: str, at: float
+) -> Observation | None:
+    """What a run took besides its work, as an observation; None where nothing is known of its work.
+
+    It is the time in which none of its attempts ran. How many ran at once doesn't matter for it.
+
+    Args:
+        observations: What its attempts took.
+        took_s: What all of it took, seconds.
+        machine: Where it ran.
+        run: Names it.
+        at: When it ended, seconds since the epoch.
+    """
+    if not observations:
+        return None
+    busy_s, until = 0.0, -math.inf
+    for began, ended in sorted((each.at - each.seconds, each.at) for each in observations):
+        busy_s += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return Observation(START, "", machine, 0.0, round(max(0.0, took_s - busy_s), 3), 0.0, at, run)
 
 
 def blend(predicted: Range | None, at_this_speed_s: float | None, done: float) -> Range | None:

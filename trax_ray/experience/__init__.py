@@ -1,0 +1,1 @@
+"""What runs on this machine took, and what follows for the next ones."""
