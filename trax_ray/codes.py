@@ -324,6 +324,18 @@ class FailureCode(_Code):
         "the next request would exceed `--max-cost`",
         "give a larger `--max-cost`, then run the same command again")
 
+    # Of the set-up: object stores
+
+    NO_SUCH_BUCKET = ("no_such_bucket", _CONFIG, _IN_FILE,
+        "the object store has no such bucket, or it isn't asked at the right endpoint",
+        "correct the URI, or `AWS_ENDPOINT_URL` and `AWS_REGION`; then run the same command again")
+    ACCESS_DENIED = ("access_denied", _CONFIG, None,
+        "there are no credentials for the object store, or it refuses them; no file is burnt",
+        "set the store's environment variables or profile, or give them the right; then run the same command again")
+    WRONG_STORE = ("wrong_store", _CONFIG, None,
+        "the object store can't be asked as it is set up: its endpoint, its region, a profile",
+        "correct what the message names, then run the same command again")
+
     # Of the set-up: the output folder
 
     DISK_FULL = ("disk_full", _CONFIG, _IN_RESOURCE,

@@ -6,6 +6,7 @@
         JournalError              a journal segment that can't be trusted (a bad group before the last)
         FencedError               a newer coordinator owns this output folder
         BusyError                 another batch holds this output folder
+        StoreError                an object store that refuses: no such bucket, no access, another address
       ProcessingError             category processing  media that can't be decoded, answers that can't be used
         MediaError                no audio, no samples, not decodable
         IllegalTransition         an event that a task's state doesn't allow, with that task's story
@@ -41,6 +42,7 @@ __all__ = [
     "QueueFull",
     "ResourceError",
     "SetupError",
+    "StoreError",
     "TaskCancelled",
     "TraxRayError",
     "UsageError",
@@ -121,6 +123,13 @@ class BusyError(FileError):
     """Another live batch holds this output folder, or uses this head of Ray."""
 
     code = FailureCode.BUSY
+
+
+class StoreError(FileError):
+    """An object store refuses, and will for all that is in the same place. A person has to see to it."""
+
+    failure_class = "config"
+    code = FailureCode.WRONG_STORE
 
 
 class ProcessingError(TraxRayError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +14,20 @@ from typing import Any
 import pytest
 
 from tests.support.media_server import MediaServer
+from tests.support.store_proxy import StoreProxy
+from tests.support.store_servers import StoreServer, environment, moto, program, rclone, seaweedfs
 from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Event, Started, TasksAdded
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
+from trax_ray.store import ranged
 from trax_ray.store.batch_journal import BatchJournal
 from trax_ray.store.layout import Layout
+from trax_ray.store.objects import forget_clients
 from trax_ray.testing.factories import make_spec, make_task
+
+# No test asks a store that it hasn't started, nor the machine's own service for credentials.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+for _name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+    os.environ.pop(_name, None)
 
 Journal = Callable[..., None]
 AtWork = Callable[..., subprocess.Popen[str]]
@@ -125,3 +136,43 @@ def web() -> Iterator[MediaServer]:
 def weather(samples: Path) -> bytes:
     """A short recording, as a file's bytes."""
     return (samples / "talks" / "weather.ogg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def stores() -> Iterator[Callable[[str], StoreServer]]:
+    """Starts object stores by name, each once."""
+    with contextlib.ExitStack() as stack:
+        running: dict[str, StoreServer] = {}
+
+        def start(name: str) -> StoreServer:
+            if name not in running:
+                known = {"moto": (moto, "python"), "seaweedfs": (seaweedfs, "weed"), "rclone": (rclone, "rclone")}
+                server, needed = known[name]
+                if name != "moto" and program(needed) is None:
+                    pytest.skip(f"{needed} isn't installed: make store-servers, and TRAX_RAY_LIVE=.live")
+                running[name] = stack.enter_context(server())
+            return running[name]
+
+        yield start
+
+
+@pytest.fixture
+def reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[StoreServer], StoreProxy]]:
+    """Puts a proxy before a store, and its address and keys into the environment, where nothing else is left."""
+    with contextlib.ExitStack() as stack:
+
+        def put_before(server: StoreServer) -> StoreProxy:
+            for name in [
+                name for name in os.environ if name.startswith("AWS_") and name != "AWS_EC2_METADATA_DISABLED"
+            ]:
+                monkeypatch.delenv(name)
+            monkeypatch.setenv("HOME", str(tmp_path))
+            proxy = stack.enter_context(StoreProxy(server.url))
+            for name, value in environment(proxy.url).items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setattr(ranged, "_windows", ranged._Windows())
+            forget_clients()
+            return proxy
+
+        yield put_before
+    forget_clients()

@@ -81,7 +81,8 @@ ROWS = [
     (("IN", *POCKETSPHINX, "--enhance"), 3, "--enhance"),
     (("IN", *POCKETSPHINX, "--memory-limit", "255"), 3, "--memory-limit 256"),
     (("IN", *POCKETSPHINX, "-o", "IN/talk.wav"), 3, "talk.wav"),
-    (("s3://bucket/talk.mp3", *POCKETSPHINX), 3, "s3://bucket/talk.mp3"),
+    (("ftp://host/talk.mp3", *POCKETSPHINX), 3, "ftp://host/talk.mp3"),
+    (("s3://bucket/talk.mp3", *POCKETSPHINX), 3, "AWS_ACCESS_KEY_ID"),
     # Fine.
     (("IN", *POCKETSPHINX, "--dry-run"), 0, ""),
     (("IN", "--model", "base", "--language", "German", "--dry-run"), 0, ""),

@@ -77,6 +77,7 @@ HEAVY = {
     "librosa",
     "numba",
     "numpy",
+    "obstore",
     "onnxruntime",
     "openai",
     "pandas",

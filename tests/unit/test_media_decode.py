@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from trax_ray.errors import FileError, MediaError, ProcessingError, TraxRayError
-from trax_ray.media import decode, decoder, source
+from trax_ray.media import decode, decoder, medium, source
 
 BROKEN = Path(os.environ.get("TRAX_RAY_SPEECH_DIR", Path(__file__).parents[3] / "shared" / "speech")) / "broken"
 
@@ -292,7 +292,7 @@ class TestErrors:
         def refuse(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(source, "open", refuse, raising=False)
+        monkeypatch.setattr(medium, "open", refuse, raising=False)
         assert self.code(path) == (FileError, "permission_denied", "permanent")
 
     @pytest.mark.parametrize("content", [b"", b"hello, this is text\n" * 50, bytes(4096), b"RIFF\x24\0\0\0WAVE"])

@@ -24,6 +24,7 @@ import soundfile
 from tests.unit.test_media_decode import sweep, write
 from trax_ray.errors import TraxRayError
 from trax_ray.media import choice, decode
+from trax_ray.media.medium import LocalFile
 from trax_ray.media.pieces import Piece, Slice, pieces_of
 from trax_ray.plan.inputs import MEDIA_SUFFIXES, scan
 
@@ -421,7 +422,7 @@ class TestJoined:
     def test_a_slice_is_a_file_of_its_own(self, tmp_path: Path) -> None:
         path = tmp_path / "bytes"
         path.write_bytes(bytes(range(100)))
-        piece = Slice(str(path), Piece(10, 20))
+        piece = Slice(LocalFile.of(path), Piece(10, 20))
         assert piece.read() == bytes(range(10, 20))
         assert piece.seek(-3, os.SEEK_END) == 7
         assert piece.read(10) == bytes((17, 18, 19))
@@ -430,7 +431,7 @@ class TestJoined:
         assert piece.tell() == 3
         assert piece.read(1) == b"\x0d"
         piece.close()
-        assert pieces_of(str(path)) == (Piece(0, 100),)
+        assert pieces_of(LocalFile.of(path)) == (Piece(0, 100),)
 
 
 def with_serial(data: bytes, serial: int) -> bytes:
@@ -491,7 +492,7 @@ class TestAnyBytes:
         data = bytearray(path.read_bytes())
         data[5] = 0
         path.write_bytes(data + with_serial(bytes(data), 7))
-        assert pieces_of(str(path)) == (Piece(0, 2 * len(data)),)
+        assert pieces_of(LocalFile.of(path)) == (Piece(0, 2 * len(data)),)
 
 
 class TestSuffixes:

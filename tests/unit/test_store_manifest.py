@@ -422,7 +422,7 @@ def test_what_stands_behind_a_long_url_is_a_name_of_bearable_length(out: Path) -
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ("s3://bucket/a.wav", SetupError, "only http and https URLs are fetched: download s3://bucket/a.wav"),
+        ("ftp://host/a.wav", SetupError, "only http and https URLs are fetched: download ftp://host/a.wav"),
         ("file:///etc/passwd", SetupError, "only http and https URLs are fetched"),
         ("https://me:sesame@e.org/a", UsageError, "name and password"),
         ("https://", UsageError, "names no host"),

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
-from trax_ray.errors import DiskFull, TraxRayError
+from trax_ray.errors import DiskFull, StoreError, TraxRayError
 from trax_ray.store.files import explain, shown
+from trax_ray.store.objects import is_denied_alone
+from trax_ray.store.uris import ObjectPath, is_object_uri
 
 __all__ = ["failure_of", "failure_of_task"]
 
@@ -37,7 +39,7 @@ def failure_of(error: BaseException) -> Failure:
         name = error.filename if isinstance(error.filename, str | bytes) else "a file"
         error = explain(error, os.fsdecode(name), "read")
     if isinstance(error, TraxRayError):
-        return Failure.of(error, parks="*" if isinstance(error, DiskFull) else "")
+        return Failure.of(error, parks="*" if isinstance(error, DiskFull | StoreError) else "")
     if isinstance(error, MemoryError):
         return Failure(
             FailureClass.RESOURCE,
@@ -57,6 +59,8 @@ def failure_of_task(error: BaseException, task: BatchTask) -> Failure:
     failure = failure_of(error)
     path, reference = task.data.get("file_path"), task.data.get("reference")
     in_reading = failure.category is Category.FILE or failure.code == FailureCode.NOT_DECODABLE
+    if path and is_object_uri(path):
+        return _of_object(failure, ObjectPath.of(path))
     if not in_reading or not path or task.data.get("missing"):
         return failure
     folder = Path(path).parent
@@ -66,6 +70,14 @@ def failure_of_task(error: BaseException, task: BatchTask) -> Failure:
     if failure.code == FailureCode.NOT_FOUND and all(map(os.path.exists, filter(None, (path, reference)))):
         message = f"{failure.message}; it is there again"
         return Failure(FailureClass.TRANSIENT, Category.FILE, FailureCode.FILE_BUSY, message)
+    return failure
+
+
+def _of_object(failure: Failure, path: ObjectPath) -> Failure:
+    """Of one object that may not be read among others that may be, the others aren't to suffer."""
+    if failure.code == FailureCode.ACCESS_DENIED and is_denied_alone(path):
+        message = f"{path} may not be read; others beside it may"
+        return Failure(FailureClass.PERMANENT, Category.FILE, FailureCode.PERMISSION_DENIED, message)
     return failure
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,6 +17,7 @@ from trax_ray.media import decode
 from trax_ray.media.analysis import Analyser, combined
 from trax_ray.media.choice import voices_of
 from trax_ray.media.loudness import Loudness, Meter, levelled
+from trax_ray.media.medium import Readable
 from trax_ray.media.source import Source
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import SileroDetector, spans_of, total_s
@@ -39,7 +39,7 @@ class Written:
     figures: dict[str, Any]
 
 
-def write_flac(path: Path, form: Form, file: BinaryIO, comment: str) -> Generator[Progress, None, Written]:
+def write_flac(path: Readable, form: Form, file: BinaryIO, comment: str) -> Generator[Progress, None, Written]:
     """Write a recording as 16 kHz FLAC: mono, or a channel for each speaker.
 
     Args:
@@ -60,7 +60,7 @@ def write_flac(path: Path, form: Form, file: BinaryIO, comment: str) -> Generato
     return found
 
 
-def _measured(path: Path, wanted: Sequence[Wanted]) -> Generator[Progress, None, list[Loudness]]:
+def _measured(path: Readable, wanted: Sequence[Wanted]) -> Generator[Progress, None, list[Loudness]]:
     """How loud each channel is."""
     found = []
     for each in wanted:
@@ -73,7 +73,7 @@ def _measured(path: Path, wanted: Sequence[Wanted]) -> Generator[Progress, None,
 
 
 def _written(
-    path: Path, wanted: Sequence[Wanted], loudness: Sequence[Loudness], file: BinaryIO, comment: str
+    path: Readable, wanted: Sequence[Wanted], loudness: Sequence[Loudness], file: BinaryIO, comment: str
 ) -> Generator[Progress, None, Written]:
     """Write what is heard, and say what it is like; of the recording itself, before its loudness is changed."""
     import soundfile

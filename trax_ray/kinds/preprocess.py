@@ -17,6 +17,7 @@ from trax_ray.kinds.form import Form
 from trax_ray.store.artifacts import ArtifactStore, hash_of
 from trax_ray.store.layout import Layout
 from trax_ray.store.outputs import Outputs
+from trax_ray.store.uris import place_of
 
 __all__ = ["PREPROCESS", "PreprocessData", "preprocess"]
 
@@ -60,7 +61,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     layout, form = Layout(Path(assignment.spec.output_dir)), Form.of(assignment.spec)
     store = ArtifactStore(layout.artifacts)
     fetched = None if data.file_path else downloaded(assignment)
-    source = hash_of(Path(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
+    source = hash_of(place_of(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
     cached = store.has(key_of(store, source.content, form))
     if fetched is not None and not cached:
         if not source.path.exists():

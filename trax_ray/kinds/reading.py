@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trax_ray.kinds.assignment import Progress
@@ -12,6 +11,7 @@ from trax_ray.media.wanted import ANYTHING, Wanted
 
 if TYPE_CHECKING:
     from trax_ray.media.decode import Audio
+    from trax_ray.media.medium import Readable
 
 __all__ = ["Reading", "Stretch", "read_through", "read_stretch"]
 
@@ -36,7 +36,7 @@ class Reading:
     cuts: tuple[Stretch, ...] = ()
 
 
-def read_through(path: Path, limit_s: float, wanted: Wanted = ANYTHING) -> Generator[Progress, None, Reading]:
+def read_through(path: Readable, limit_s: float, wanted: Wanted = ANYTHING) -> Generator[Progress, None, Reading]:
     """Read a recording from end to end.
 
     Args:
@@ -66,7 +66,7 @@ def read_through(path: Path, limit_s: float, wanted: Wanted = ANYTHING) -> Gener
     return Reading(duration_s, warnings, cuts=tuple((span.start_s, span.end_s) for span in planner.finish()))
 
 
-def read_stretch(path: Path, stretch: Stretch, wanted: Wanted = ANYTHING) -> Reading:
+def read_stretch(path: Readable, stretch: Stretch, wanted: Wanted = ANYTHING) -> Reading:
     """Read a part of a recording."""
     from trax_ray.media.decode import stream
 

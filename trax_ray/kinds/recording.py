@@ -29,6 +29,8 @@ from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of, unchanged
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.outputs import Outputs
+from trax_ray.store.ranged import StoredRecording
+from trax_ray.store.uris import place_of
 
 __all__ = [
     "CLAIM_PERIOD_S",
@@ -150,7 +152,7 @@ class Recording:
         spec = assignment.spec
         layout = Layout(Path(spec.output_dir))
         fetched = None if data.file_path else downloaded(assignment)
-        hashed = hash_of(Path(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
+        hashed = hash_of(place_of(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
         return cls(
             assignment=assignment,
             layout=layout,
@@ -314,7 +316,7 @@ def read_part(recording: Recording, span: Stretch) -> Generator[Progress, None, 
         return read_stretch(path, span, recording.wanted)
 
 
-def audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path, tuple[str, ...]]]:
+def audio_of(recording: Recording) -> Generator[Progress, None, tuple[Path | StoredRecording, tuple[str, ...]]]:
     """What is to be decoded, and what the decoder had to say when that was made from the recording.
 
     Converted audio that is missing is made here: it goes when its transcript is there, and what then needs it

@@ -6,7 +6,6 @@ silence.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from types import TracebackType
@@ -20,6 +19,7 @@ from trax_ray.errors import MediaError, TraxRayError
 from trax_ray.media.choice import choice_of
 from trax_ray.media.decoder import Decoder
 from trax_ray.media.frames import aligned, resampled, resampler, shape_of
+from trax_ray.media.medium import Readable, named
 from trax_ray.media.pieces import ends_early
 from trax_ray.media.source import MediaInfo, Source, probe, read_info, translated, undecodable
 from trax_ray.media.speech import SAMPLE_RATE_HZ
@@ -41,7 +41,7 @@ _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1_000, 768_000
 
 
 def stream(
-    path: str | os.PathLike[str],
+    path: Readable,
     *,
     start_s: float = 0.0,
     end_s: float | None = None,
@@ -51,7 +51,7 @@ def stream(
     """Decode a file, or a stretch of it, block by block; memory doesn't grow with the file's length.
 
     Args:
-        path: A local file.
+        path: A local file, or a `Medium`.
         start_s: Where to begin, seconds from the container's zero, >= 0; rounded to the nearest sample.
         end_s: Where to stop, likewise; None for the end of the file.
         block_s: Length of a block in seconds, > 0; the last one is shorter.
@@ -71,7 +71,7 @@ def stream(
     return AudioStream(path, start_s=start_s, end_s=end_s, block_s=block_s, wanted=wanted)
 
 
-def read(path: str | os.PathLike[str], *, start_s: float = 0.0, end_s: float | None = None) -> Audio:
+def read(path: Readable, *, start_s: float = 0.0, end_s: float | None = None) -> Audio:
     """All of `stream` in one array; for stretches that fit in memory (10 minutes are 38 MB).
 
     Returns:
@@ -95,9 +95,7 @@ class AudioStream(Iterator[Audio]):
         jumped: Whether timestamps jump so far that no silence was put there.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, start_s: float, end_s: float | None, block_s: float, wanted: Wanted
-    ) -> None:
+    def __init__(self, path: Readable, *, start_s: float, end_s: float | None, block_s: float, wanted: Wanted) -> None:
         if start_s < 0 or block_s <= 0 or (end_s is not None and end_s < start_s):
             raise ValueError(f"expected 0 <= start_s <= end_s and block_s > 0, got {start_s}, {end_s}, {block_s}")
         self._path = path
@@ -107,7 +105,7 @@ class AudioStream(Iterator[Audio]):
             self.choice = choice_of(self._source, wanted)
             with ExitStack() as stack:
                 self._first = stack.enter_context(self._source.opened(0, self.choice.track))
-                self.info = read_info(*self._first, path, self._source.pieces[0])
+                self.info = read_info(*self._first, self._source.medium, self._source.pieces[0])
                 self._opened = stack.pop_all()
         except Exception as error:
             raise translated(error, path) from error
@@ -206,7 +204,7 @@ class AudioStream(Iterator[Audio]):
                     damaged += 1
                     self.damaged_frames = damaged
                     continue
-                info = read_info(container, audio, self._path, pieces[number]) if number else self.info
+                info = read_info(container, audio, self._source.medium, pieces[number]) if number else self.info
                 channel = self.choice.channel
                 decoder = Decoder(container, audio, info, channel, alone=self._alone, follows=number > 0)
                 for position, samples in self._resampled(decoder, start):
@@ -257,10 +255,10 @@ class AudioStream(Iterator[Audio]):
             if self.info.sample_rate_hz == 0:
                 raise undecodable(self._path, "no decodable frame")
             raise MediaError(
-                f"{os.fspath(self._path)} has an audio stream without a single sample", code=FailureCode.NO_SAMPLES
+                f"{named(self._path)} has an audio stream without a single sample", code=FailureCode.NO_SAMPLES
             )
         if self.info.declared_s is None and self.info.container in _UNMARKED_FORMATS:
-            self.cut_off = ends_early(self._source.name, self.info.container)
+            self.cut_off = ends_early(self._source.medium, self.info.container)
 
 
 def _missing_s(info: MediaInfo, decoder: Decoder, length_s: float) -> float:

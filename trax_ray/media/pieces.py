@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
 
+from trax_ray.media.medium import Medium
+
 __all__ = ["WAV_UNKNOWN_BYTES", "Piece", "Slice", "after_id3", "chunks_of_wav", "ends_early", "pieces_of"]
 
 WAV_UNKNOWN_BYTES = 0x7FFF_F000
@@ -55,13 +57,13 @@ class Slice(io.RawIOBase):
     """A stretch of a file as a file.
 
     Args:
-        path: The file.
+        medium: The file.
         piece: The stretch.
     """
 
-    def __init__(self, path: str, piece: Piece) -> None:
+    def __init__(self, medium: Medium, piece: Piece) -> None:
         super().__init__()
-        self._file = open(path, "rb")  # noqa: PTH123, SIM115 - closed with this
+        self._file = medium.open()
         self._piece = piece
         self._file.seek(piece.start)
 
@@ -87,14 +89,14 @@ class Slice(io.RawIOBase):
         super().close()
 
 
-def pieces_of(path: str) -> tuple[Piece, ...]:
+def pieces_of(medium: Medium) -> tuple[Piece, ...]:
     """The pieces of a media file, in order; one that is the whole file for nearly all.
 
     Args:
-        path: A regular file that can be read.
+        medium: A file that can be read.
     """
-    with open(path, "rb") as file:  # noqa: PTH123
-        size = os.fstat(file.fileno()).st_size
+    with medium.open() as file:
+        size = medium.size_bytes
         head = file.read(12)
         start = after_id3(head)
         if _is_wav(file, start):
@@ -115,15 +117,15 @@ def _between(starts: list[int], size: int) -> list[Piece]:
     return [Piece(start, end) for start, end in pairwise([*starts, size])]
 
 
-def ends_early(path: str, container: str) -> bool:
+def ends_early(medium: Medium, container: str) -> bool:
     """Whether a file's last bytes show that more was to come.
 
     Args:
-        path: A regular file that can be read.
+        medium: A file that can be read.
         container: FFmpeg's name of its format; one of which FFmpeg doesn't tell how long a header says that it is.
     """
-    with open(path, "rb") as file:  # noqa: PTH123
-        size = os.fstat(file.fileno()).st_size
+    with medium.open() as file:
+        size = medium.size_bytes
         if container in ("w64", "caf"):
             return _stated_size(file, container) > size
         file.seek(max(0, size - _TAIL_BYTES))

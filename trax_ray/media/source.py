@@ -1,15 +1,14 @@
 """Open a media file safely, read what its header says, and name what goes wrong.
 
 FFmpeg (through PyAV) opens more than files: playlists, network addresses, lists of other files. Here it gets an
-absolute path, a list of real media containers and the protocol `file`, so that an input can't reach past itself.
+absolute path or bytes that we read ourselves, a list of real media containers and the protocol `file`, so that an input
+can't reach past itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, MediaError, ProcessingError, ResourceError, TraxRayError
+from trax_ray.media.medium import LocalFile, Medium, Readable, medium_of, named
 from trax_ray.media.pieces import WAV_UNKNOWN_BYTES, Piece, Slice, after_id3, chunks_of_wav, pieces_of
 
 __all__ = [
@@ -76,11 +76,11 @@ class MediaInfo:
     size_bytes: int
 
 
-def probe(path: str | os.PathLike[str]) -> MediaInfo:
+def probe(path: Readable) -> MediaInfo:
     """Read the header of a media file; nothing is decoded beyond what finds out the format.
 
     Args:
-        path: A local file. A name such as `http:x.wav` is a file's name, never an address.
+        path: A local file, or a `Medium`. A name such as `http:x.wav` is a file's name, never an address.
 
     Returns:
         What the header says; of the first file where several were joined.
@@ -92,7 +92,7 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
     """
     source = Source.of(path)
     with source.opened() as (container, audio):
-        return read_info(container, audio, path, source.pieces[0])
+        return read_info(container, audio, source.medium, source.pieces[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +101,22 @@ class Source:
 
     Args:
         path: As it was given, for messages.
-        name: Absolute path.
+        medium: Where its bytes come from.
         pieces: See `trax_ray.media.pieces`; at least one.
-        identity: Size, time of the last change in ns, and inode.
     """
 
-    path: str | os.PathLike[str]
-    name: str
+    path: Readable
+    medium: Medium
     pieces: tuple[Piece, ...]
-    identity: tuple[int, int, int]
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> Source:
+    def of(cls, path: Readable) -> Source:
         """A file that is there and may be read; errors as `probe`."""
-        name = os.path.abspath(os.fspath(path))  # noqa: PTH100 - keeps names that Path would change
         try:
-            status = os.stat(name)  # noqa: PTH116
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError(f"{path} is a folder or a device, not a media file", code=FailureCode.NOT_A_FILE)
-            with open(name, "rb"):  # noqa: PTH123 - only to learn whether it may be read
-                pass
-            pieces = pieces_of(name)
+            medium = medium_of(path)
+            return cls(path, medium, pieces_of(medium))
         except OSError as error:
             raise translated(error, path) from error
-        return cls(path, name, pieces, (status.st_size, status.st_mtime_ns, status.st_ino))
 
     @contextlib.contextmanager
     def opened(self, number: int = 0, track: int | None = None) -> Iterator[tuple[Any, Any]]:
@@ -161,12 +153,19 @@ class Source:
         told["options"] = {**_OPTIONS, **dict(piece.options), **options}
         with contextlib.ExitStack() as stack:
             try:
-                whole = (piece.start, piece.end) == (0, self.identity[0])
-                file = self.name if whole else stack.enter_context(Slice(self.name, piece))
+                file = self._readable(piece, stack)
                 container: Any = stack.enter_context(av.open(file, **told))
             except Exception as error:
                 raise translated(error, self.path) from error
             yield container
+
+    def _readable(self, piece: Piece, stack: contextlib.ExitStack) -> Any:
+        """What FFmpeg is given: the name of a whole file on a disk; else a file that is open, and closed in the end."""
+        if (piece.start, piece.end) != (0, self.medium.size_bytes):
+            return stack.enter_context(Slice(self.medium, piece))
+        if isinstance(self.medium, LocalFile):
+            return self.medium.name
+        return stack.enter_context(self.medium.open())
 
 
 def read_only(container: Any, streams: Sequence[Any]) -> None:
@@ -187,7 +186,7 @@ def _is_unclear(container: Any) -> bool:
     )
 
 
-def _track(container: Any, track: int | None, path: str | os.PathLike[str]) -> Any:
+def _track(container: Any, track: int | None, path: Readable) -> Any:
     audio = next((each for each in container.streams.audio if each.index == track), container.streams.best("audio"))
     if audio is None and container.streams.audio:
         raise undecodable(path, "no decoder accepts its audio stream")
@@ -199,13 +198,13 @@ def _track(container: Any, track: int | None, path: str | os.PathLike[str]) -> A
     return audio
 
 
-def read_info(container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece) -> MediaInfo:
+def read_info(container: Any, audio: Any, medium: Medium, piece: Piece) -> MediaInfo:
     """What the header of an open file says.
 
     Args:
         container: The file.
         audio: Its audio stream.
-        path: Where it lies.
+        medium: Where its bytes come from.
         piece: The piece of it that is open.
     """
     context = audio.codec_context
@@ -221,20 +220,20 @@ def read_info(container: Any, audio: Any, path: str | os.PathLike[str], piece: P
         sample_rate_hz=context.sample_rate or 0,
         channels=context.channels or 0,
         duration_s=duration_s,
-        declared_s=_declared_s(name, container, audio, path, piece, duration_s),
+        declared_s=_declared_s(name, container, audio, medium, piece, duration_s),
         bit_rate_bps=context.bit_rate or container.bit_rate or None,
-        size_bytes=os.stat(path).st_size,  # noqa: PTH116
+        size_bytes=medium.size_bytes,
     )
 
 
 def _declared_s(
-    name: str, container: Any, audio: Any, path: str | os.PathLike[str], piece: Piece, duration_s: float | None
+    name: str, container: Any, audio: Any, medium: Medium, piece: Piece, duration_s: float | None
 ) -> float | None:
     """The duration that a header promises for the audio stream; None where it is an estimate or unknown."""
     if name == "wav":
-        return None if piece.options else _wav_declared_s(path, piece)
+        return None if piece.options else _wav_declared_s(medium, piece)
     if name == "mp3":
-        return duration_s if _has_frame_count(path) else None
+        return duration_s if _has_frame_count(medium) else None
     if name.startswith("mov") or name in _COUNTED_FORMATS:
         return duration_s
     if name.startswith("matroska"):
@@ -249,10 +248,10 @@ def _declared_s(
     return None
 
 
-def _wav_declared_s(path: str | os.PathLike[str], piece: Piece) -> float | None:
+def _wav_declared_s(medium: Medium, piece: Piece) -> float | None:
     """The duration by the size in a WAV file's header; FFmpeg reports what the file holds instead."""
     byte_rate = 0
-    with open(path, "rb") as file:  # noqa: PTH123
+    with medium.open() as file:
         file.seek(piece.start)
         if file.read(4) != b"RIFF":  # RF64 keeps the size elsewhere. Source: EBU Tech 3306
             return None
@@ -265,12 +264,12 @@ def _wav_declared_s(path: str | os.PathLike[str], piece: Piece) -> float | None:
     return None
 
 
-def _has_frame_count(path: str | os.PathLike[str]) -> bool:
+def _has_frame_count(medium: Medium) -> bool:
     """Whether an MP3 file's first frame states the number of frames (Xing or Info tag with its first flag set).
 
     Source: http://gabriel.mp3-tech.org/mp3infotag.html
     """
-    with open(path, "rb") as file:  # noqa: PTH123
+    with medium.open() as file:
         file.seek(after_id3(file.read(10)))
         first = file.read(4096)
     for tag in (b"Xing", b"Info"):
@@ -295,9 +294,9 @@ def is_damage(error: Exception, *, reading: bool) -> bool:
     return not (reading and isinstance(error, OSError)) or error.errno == errno.EPERM
 
 
-def undecodable(path: str | os.PathLike[str], why: str) -> MediaError:
+def undecodable(path: Readable, why: str) -> MediaError:
     return MediaError(
-        f"{os.fspath(path)} is no audio that can be decoded ({why}): is it complete and really a media file?",
+        f"{named(path)} is no audio that can be decoded ({why}): is it complete and really a media file?",
         code=FailureCode.NOT_DECODABLE,
     )
 
@@ -307,11 +306,11 @@ _TRANSIENT_ERRNOS = frozenset(
 )
 
 
-def translated(error: Exception, path: str | os.PathLike[str]) -> TraxRayError:
+def translated(error: Exception, path: Readable) -> TraxRayError:
     """One of our errors for one of the operating system's or FFmpeg's."""
     import av
 
-    name = os.fspath(path)
+    name = named(path)
     if isinstance(error, TraxRayError):
         return error
     if isinstance(error, FileNotFoundError):

@@ -15,9 +15,12 @@ from pathlib import Path, PurePath
 from trax_ray.core.ids import file_id_of
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.plan.manifest import Row, is_manifest, read_bytes_of, read_list, read_manifest
-from trax_ray.plan.tasks import InputFile
+from trax_ray.plan.objects import StoredFile, exact, files_below, matches, on_disk_or_stored, stats_by_uri
+from trax_ray.plan.tasks import InputFile, is_fetched
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
+from trax_ray.store.objects import ObjectStat
+from trax_ray.store.uris import ObjectPath, is_object_uri
 from trax_ray.web.addresses import checked_url, is_url, name_of_url
 
 __all__ = ["MEDIA_SUFFIXES", "STDIN", "Found", "Scan", "describe", "find_reference", "read_stdin", "scan"]
@@ -42,17 +45,19 @@ class Found:
     """A recording that was named or found.
 
     Args:
-        path: Absolute path, bytes that aren't UTF-8 as surrogate escapes; or a URL.
+        path: Absolute path, bytes that aren't UTF-8 as surrogate escapes; or a URL, or a URI in an object store.
         relative: Path below the folder that was named (for lists and manifests: the folder they lie in; for
             patterns: the last folder before the first wildcard); else the bare name.
         missing: True where there is nothing at this path.
         row: What a manifest says about it, its reference as an absolute path; None where none names it.
+        stat: What its object store knows of it; None for files, and for what isn't there.
     """
 
     path: str
     relative: PurePath
     missing: bool = False
     row: Row | None = None
+    stat: ObjectStat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ def scan(
     however often it is named; two links to the same bytes are two.
 
     Args:
-        inputs: Files, folders, manifests (by suffix), `-` for a list on standard input, and patterns: what holds
+        inputs: Files, folders, manifests (by suffix), URIs of the same in object stores (where what names begin with
+            is a folder), `-` for a list on standard input, and patterns: what holds
             `*`, `?` or `[` and isn't there itself is matched as a shell would, with `**` for folders at any depth. Of
             what it matches folders and media files are taken, and manifests where it has a suffix (`lists/*.csv`).
         output_dir: Never searched, wherever it lies.
@@ -107,12 +113,14 @@ def scan(
         UsageError: An empty name, a list or manifest that can't be used, two manifest rows that contradict each
             other, or the output folder itself.
         SetupError: A URL of something else than the web.
+        StoreError, NetworkError: An object store can't be asked.
     """
     gathering = _Gathering(os.path.realpath(output_dir), read_stdin)
     for given in inputs:
         gathering.take(given)
     for given in lists:
         gathering.take_list(given)
+    gathering.look_up()
     suffixes = gathering.ignored
     return Scan(tuple(gathering.found.values()), suffixes.total(), gathering.unreadable, dict(suffixes.most_common()))
 
@@ -135,6 +143,8 @@ class _Gathering:
         path = os.path.abspath(given)
         if given == STDIN:
             self.take_list(given)
+        elif is_object_uri(given):
+            self._take_stored(given)
         elif os.path.lexists(path):
             self._take_path(path)
         elif is_url(given):
@@ -157,12 +167,55 @@ class _Gathering:
             if not self.stdin_read:
                 self.stdin_read = True
                 self._take_rows(read_list(self.read_stdin(), "standard input"), os.getcwd())
+        elif is_object_uri(given):
+            rows = read_manifest(given) if is_manifest(given) else read_list(read_bytes_of(given), given)
+            self._take_rows(rows, str(ObjectPath.of(given).parent))
         elif is_manifest(given):
             path = os.path.abspath(given)
             self._take_rows(read_manifest(path), os.path.dirname(path))
         else:
             path = os.path.abspath(given)
             self._take_rows(read_list(read_bytes_of(path), shown(given)), _folder_of_list(path))
+
+    def _take_stored(self, given: str) -> None:
+        """What a URI stands for: an object, a manifest, a folder, or a pattern."""
+        one = exact(given)
+        if one is not None:
+            self._take_object(one, named=True)
+        elif _MAGIC.search(given):
+            wants_manifests = os.path.splitext(given)[1] not in ("", ".*")
+            for each in matches(given, self.unreadable):
+                self._take_object(each, named=wants_manifests and is_manifest(str(each.path)))
+        else:
+            folder = ObjectPath.of(given)
+            self._expect_input(folder)
+            found = files_below(folder, self.unreadable)
+            for each in found:
+                self._take_object(each, named=False)
+            if not found and str(folder) not in self.unreadable:
+                self._add(Found(str(folder), PurePath(folder.name or folder.bucket), missing=True))
+
+    def _take_object(self, found: StoredFile, *, named: bool) -> None:
+        path = str(found.path)
+        if path == self.excluded or path.startswith(f"{self.excluded}/"):
+            return
+        suffix = found.path.suffix.lower()
+        if named and is_manifest(path):
+            self._take_rows(read_manifest(path), str(found.path.parent))
+        elif named or suffix in MEDIA_SUFFIXES:
+            self._add(Found(path, PurePath(found.relative), stat=found.stat))
+        else:
+            self.ignored[suffix] += 1
+
+    def _expect_input(self, folder: ObjectPath) -> None:
+        if str(folder) == self.excluded:
+            raise UsageError(f"{folder} is the output folder: give another --output-dir")
+
+    def look_up(self) -> None:
+        """Ask the stores for the objects that lists and manifests name."""
+        unknown = [path for path, each in self.found.items() if is_object_uri(path) and each.stat is None]
+        for path, known in stats_by_uri([path for path in unknown if not self.found[path].missing]).items():
+            self.found[path] = replace(self.found[path], stat=known, missing=known is None)
 
     def _take_path(self, path: str, root: str | None = None) -> None:
         """What is there: a folder, a manifest or a recording."""
@@ -196,6 +249,10 @@ class _Gathering:
     def _take_rows(self, rows: Sequence[Row], base: str) -> None:
         """The rows of a list or a manifest that lies in `base`."""
         for row in rows:
+            stored = on_disk_or_stored(base, row.file_name or row.url)
+            if stored is not None:
+                self._take_stored_row(stored, row, base)
+                continue
             path = os.path.abspath(os.path.join(base, row.file_name or row.url))
             if row.url or (is_url(row.file_name) and not os.path.lexists(path)):
                 self._note_url(row.url or row.file_name, self._with_reference(row, base))
@@ -206,6 +263,14 @@ class _Gathering:
             else:
                 self._note(path, base, self._with_reference(row, base))
 
+    def _take_stored_row(self, uri: str, row: Row, base: str) -> None:
+        path = ObjectPath.of(uri)
+        folder = ObjectPath.of(base) if is_object_uri(base) else None
+        below = folder is not None and path.is_below(folder)
+        relative = path.below(folder) if below and folder is not None else path.name
+        row_of = self._with_reference(row, base) if row.settings else None
+        self._add(Found(str(path), PurePath(relative or path.bucket), row=row_of))
+
     def _take_listed(self, path: str, base: str) -> None:
         if os.path.isdir(path):
             self._take_folder(path, base if _is_below(path, base) else None)
@@ -215,6 +280,10 @@ class _Gathering:
     def _with_reference(self, row: Row, base: str) -> Row:
         if not row.reference:
             return row
+        if on_disk_or_stored(base, row.reference) is not None:
+            raise UsageError(
+                f"{row.where}: reference transcripts in object stores aren't read: copy it, and give its path"
+            )
         path = os.path.abspath(os.path.join(base, row.reference))
         if not os.path.isfile(path):
             raise UsageError(
@@ -377,14 +446,19 @@ def _described(entry: Found, file_id: str, output: str, reference_dir: Path | No
     if reference is None and reference_dir is not None:
         reference = find_reference(reference_dir, entry.relative)
     missing = False
-    url = is_url(entry.path)
-    try:
-        status = None if url else os.stat(entry.path)
-    except OSError:
-        # The attempt will find out what is wrong, and the report will say it.
+    url = is_fetched(entry.path)
+    if entry.stat is not None:
+        identity = (entry.stat.size_bytes, entry.stat.modified_s * 1_000_000_000, entry.stat.number, 0)
+    elif is_object_uri(entry.path):
         missing, identity = True, (0, 0, 0, 0)
     else:
-        identity = _identity(status)
+        try:
+            status = None if url else os.stat(entry.path)
+        except OSError:
+            # The attempt will find out what is wrong, and the report will say it.
+            missing, identity = True, (0, 0, 0, 0)
+        else:
+            identity = _identity(status)
     return InputFile(
         path=entry.path,
         name=str(entry.relative).removesuffix(".url") if url else str(entry.relative),

@@ -22,10 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trax_ray.errors import UsageError
+from trax_ray.errors import FileError, StoreError, UsageError
 from trax_ray.plan.tasks import MAX_PRIORITY, Scalar
 from trax_ray.providers.languages import read_language
 from trax_ray.store.files import shown
+from trax_ray.store.objects import read_object
+from trax_ray.store.uris import ObjectPath, is_object_uri
 
 __all__ = ["OBEYED", "Row", "is_manifest", "read_bytes_of", "read_list", "read_manifest"]
 
@@ -79,11 +81,19 @@ def is_manifest(path: str) -> bool:
 
 
 def read_bytes_of(path: str) -> bytes:
-    """The bytes of a list or a manifest.
+    """The bytes of a list or a manifest, on a disk or in an object store.
 
     Raises:
         UsageError: It can't be read.
+        StoreError, NetworkError: Its object store can't be asked.
     """
+    if is_object_uri(path):
+        try:
+            return read_object(ObjectPath.of(path))[0]
+        except FileError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise UsageError(f"can't read {path}: {error.message}: check the URI of the list or manifest") from error
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -216,7 +226,7 @@ def _parquet_records(path: str, name: str) -> Records:
     number = 0
     try:
         # Opened here: Arrow takes no names that aren't UTF-8.
-        with Path(path).open("rb") as stream:
+        with io.BytesIO(read_bytes_of(path)) if is_object_uri(path) else Path(path).open("rb") as stream:
             file = pq.ParquetFile(stream)
             names = dict(zip(file.schema_arrow.names, _columns(file.schema_arrow.names, name), strict=True))
             # Recordings inside a table would go through the journal; names may be bytes.

@@ -17,6 +17,7 @@ from typing import Any
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
 from trax_ray.errors import UsageError
 from trax_ray.store.files import absolute
+from trax_ray.store.uris import is_object_uri
 
 __all__ = ["PARTS", "Option", "folder", "not_empty", "refused"]
 
@@ -148,5 +149,11 @@ def not_empty(given: str, label: str) -> str:
 
 
 def folder(given: str, label: str) -> str:
-    """An absolute path, whether something is there or not."""
+    """An absolute path, whether something is there or not.
+
+    Raises:
+        UsageError: It is empty, or a URI: inputs may be in object stores, and nothing else yet.
+    """
+    if is_object_uri(given):
+        raise UsageError(f"{label}: expected a folder on a disk, got {given}: only inputs may be in an object store")
     return str(absolute(not_empty(given, label)))

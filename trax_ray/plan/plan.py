@@ -23,13 +23,15 @@ from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found, Scan, describe, read_std
 from trax_ray.plan.models import resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
 from trax_ray.plan.steps import audio_outputs, in_order, served_by, shutdowns, steps_of, unused_variables
-from trax_ray.plan.tasks import InputFile, plan_call, provider_of_download
+from trax_ray.plan.tasks import InputFile, is_fetched, plan_call, provider_of_download
 from trax_ray.providers.choice import notice
 from trax_ray.providers.languages import read_language
 from trax_ray.providers.registry import is_service
 from trax_ray.store.files import shown
 from trax_ray.store.layout import plan_names
-from trax_ray.web.addresses import checked_url, is_url, name_of_url
+from trax_ray.store.objects import stats_of
+from trax_ray.store.uris import ObjectPath, is_object_uri
+from trax_ray.web.addresses import checked_url, name_of_url
 
 __all__ = ["Call", "Plan", "Planner", "make_plan", "with_model"]
 
@@ -238,7 +240,7 @@ class Planner:
         ended = {path for path, file_id in ids.items() if self.past.is_transcribed(file_id)}
         if not found.present and not ended:
             raise UsageError(f"nothing to {spec.task}: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
-        files = [entry.path for entry in found.found if not is_url(entry.path)]
+        files = [entry.path for entry in found.found if not is_fetched(entry.path)]
         if spec.task == TaskType.DOWNLOAD.value and files:
             raise UsageError(f"{shown(files[0])} is a file: task (--task) download fetches URLs, leave it out")
         taken = self._taken()
@@ -412,6 +414,10 @@ def _language(given: Any) -> str | None:
 
 def _found(path: Any) -> Found:
     """A recording that was named, links as they were."""
+    if is_object_uri(str(path)):
+        stored = ObjectPath.of(str(path))
+        stat = stats_of([stored])[stored]
+        return Found(str(stored), PurePath(stored.name or stored.bucket), missing=stat is None, stat=stat)
     absolute = os.path.abspath(os.fspath(path))  # noqa: PTH100 - Path.resolve follows links
     return Found(absolute, PurePath(PurePath(absolute).name))
 

@@ -19,12 +19,14 @@ from trax_ray.kinds.form import Form
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
 from trax_ray.kinds.table import KINDS
 from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
+from trax_ray.store.uris import is_object_uri
 from trax_ray.web.addresses import is_url
 
 __all__ = [
     "MAX_PRIORITY",
     "InputFile",
     "Scalar",
+    "is_fetched",
     "plan_call",
     "plan_conversion",
     "plan_download",
@@ -49,13 +51,13 @@ class InputFile:
     """One recording to transcribe.
 
     Args:
-        path: Absolute path, bytes that aren't UTF-8 as surrogate escapes; or a URL.
+        path: Absolute path, bytes that aren't UTF-8 as surrogate escapes; or a URL, or a URI in an object store.
         file_id: Its id; follows from the path where it wasn't moved.
         name: What people see: the path below the input folder.
         output: Path of its transcripts below the output folder, without suffix.
         size_bytes: File size; 0 when the file isn't there.
         mtime_ns: Time of the last change, nanoseconds since the epoch.
-        inode: Number of the file in its file system.
+        inode: Number of the file in its file system; of an object, a number that goes with its ETag.
         changed_ns: Time of the last change of its inode, which can't be set; nanoseconds since the epoch.
         reference: Path of its reference transcript, empty where there is none.
         reference_mtime_ns: Time of the reference's last change.
@@ -91,12 +93,17 @@ class InputFile:
     @property
     def url(self) -> str:
         """Where it is on the web; empty for a file."""
-        return self.path if is_url(self.path) else ""
+        return self.path if is_fetched(self.path) else ""
 
     @property
     def file(self) -> str:
-        """Its path; empty for what is on the web."""
-        return "" if is_url(self.path) else self.path
+        """Its path, or its URI in an object store; empty for what is on the web."""
+        return "" if is_fetched(self.path) else self.path
+
+
+def is_fetched(path: str) -> bool:
+    """Whether a recording has to be fetched first: one on the web does, an object in a store is read where it is."""
+    return is_url(path) and not is_object_uri(path)
 
 
 def _parameters(

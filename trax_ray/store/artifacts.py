@@ -21,6 +21,8 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, TraxRayError
 from trax_ray.store import files, system
+from trax_ray.store.ranged import StoredRecording
+from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = ["ArtifactStore", "Hashed", "content_hash", "hash_of", "unchanged"]
 
@@ -211,17 +213,17 @@ class Hashed:
     """A file as it was when its bytes were hashed.
 
     Args:
-        path: The file.
-        content: SHA-256 of its bytes, hexadecimal.
+        path: The file; of an object store, an object in the state in which it was looked at.
+        content: SHA-256 of its bytes, hexadecimal; of an object, of what it is known by.
         identity: What it would be known by, had it not changed since.
     """
 
-    path: Path
+    path: Path | StoredRecording
     content: str
-    identity: _Identity
+    identity: tuple[object, ...]
 
 
-def content_hash(path: Path, memo: Path | None = None, *, now: float | None = None) -> str:
+def content_hash(path: Place, memo: Path | None = None, *, now: float | None = None) -> str:
     """As `hash_of`, without what the file is known by."""
     return hash_of(path, memo, now=now).content
 
@@ -247,25 +249,30 @@ def unchanged(hashed: Hashed, memo: Path | None = None) -> Iterator[None]:
 
 
 def _look_again(hashed: Hashed, memo: Path | None) -> None:
+    path = hashed.path
+    if isinstance(path, StoredRecording):
+        return  # every answer with bytes says which state of the object they are of
     try:
-        found = _identity(hashed.path.stat())
+        found = _identity(path.stat())
     except OSError as error:
-        raise files.explain(error, hashed.path, "read") from error
+        raise files.explain(error, path, "read") from error
     if found == hashed.identity:
         return
     # Some network file systems give a file another inode number now and then.
-    if found[:-1] != hashed.identity[:-1] or content_hash(hashed.path, memo) != hashed.content:
-        raise _changed(hashed.path)
+    if found[:-1] != hashed.identity[:-1] or content_hash(path, memo) != hashed.content:
+        raise _changed(path)
 
 
-def hash_of(path: Path, memo: Path | None = None, *, now: float | None = None) -> Hashed:
+def hash_of(path: Place | StoredRecording, memo: Path | None = None, *, now: float | None = None) -> Hashed:
     """SHA-256 of a file's bytes, read in blocks of 1 MiB, and remembered.
 
-    It is remembered by (path, size, mtime and ctime in ns, inode), but only when the file was last written 2 s or more
-    before the hashing began: a younger file may be changed again without a change of its mtime.
+    An object isn't read: its content is what its store knows it by. Where it is copied, it is another recording.
+
+    A file's hash is remembered by (path, size, mtime and ctime in ns, inode), but only when the file was last written
+    2 s or more before the hashing began: a younger file may be changed again without a change of its mtime.
 
     Args:
-        path: A regular file, or a link to one.
+        path: A regular file, or a link to one; or an object.
         memo: Folder of what is remembered; made when it is needed. None remembers nothing.
         now: Seconds since the epoch when the hashing begins; None asks the clock.
 
@@ -276,7 +283,12 @@ def hash_of(path: Path, memo: Path | None = None, *, now: float | None = None) -
         FileError: `not_found`, `permission_denied`, `is_a_directory`, `not_a_file` (a pipe, a device):
             permanent. `changed_while_read`: transient, the file is being written.
         DiskFull: The hash can't be remembered.
+        StoreError, NetworkError: As `trax_ray.store.objects.stat_of`.
     """
+    if isinstance(path, StoredRecording):
+        path = path.path
+    if isinstance(path, ObjectPath):
+        return _identified(StoredRecording.at(path))
     started_at = time.time() if now is None else now
     try:
         # O_NONBLOCK, because opening a pipe would wait for a writer; it means nothing for regular files.
@@ -302,6 +314,12 @@ def hash_of(path: Path, memo: Path | None = None, *, now: float | None = None) -
         # for: a note that a power cut takes or damages costs one more reading of the file.
         files.write_atomically(note, _note(digest), lasting=False)
     return Hashed(path, digest, _identity(before))
+
+
+def _identified(recording: StoredRecording) -> Hashed:
+    # With its URI: an ETag may be a counter of its bucket's, and alike in two.
+    known_by = json.dumps([str(recording), *recording.stat.state]).encode()
+    return Hashed(recording, hashlib.sha256(known_by).hexdigest(), recording.stat.state)
 
 
 def _changed(path: Path) -> FileError:
