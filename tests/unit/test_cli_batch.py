@@ -73,7 +73,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
             return seen.result
 
     monkeypatch.setattr(command, "BatchProcessor", Processor)
-    monkeypatch.setattr(command.display, "show_result", lambda *_: None)
+    monkeypatch.setattr(command.summary, "show_result", lambda *_: None)
     return seen
 
 
@@ -538,7 +538,7 @@ class TestWhyNothingStarts:
                 return BatchResult()
 
         monkeypatch.setattr(command, "BatchProcessor", Processor)
-        monkeypatch.setattr(command.display, "show_result", lambda *_: None)
+        monkeypatch.setattr(command.summary, "show_result", lambda *_: None)
         touch(folder, "a.mp3")
         said = fine(trax_ray("a.mp3")).stderr
         assert [line for line in said.splitlines() if "waits" in line] == ["openai: waits 50 s", "openai: waits 8 s"]

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trax_ray.cli import batch as command
-from trax_ray.cli import display
+from trax_ray.cli import display, summary
 from trax_ray.cli.app import app
 from trax_ray.core.policy.prediction import Observation
 from trax_ray.core.progress import BatchProgress
@@ -136,7 +136,7 @@ def test_the_summary_is_printed_once_and_at_once(tells: bool, tmp_path: Path, mo
     shown: list[str] = []
     monkeypatch.setattr(command, "BatchProcessor", Processor)
     monkeypatch.setattr(display, "say", shown.append)
-    monkeypatch.setattr(display, "show_result", lambda result, _: shown.append("summary"))
+    monkeypatch.setattr(summary, "show_result", lambda result, _: shown.append("summary"))
     (tmp_path / "a.mp3").write_bytes(b"a")
     own = ["batch", str(tmp_path / "a.mp3"), "--model", "pocketsphinx", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(app, own)

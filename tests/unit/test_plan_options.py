@@ -175,7 +175,7 @@ def by_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Asked]:
         return seen[-1]
 
     monkeypatch.setattr(command_line, "BatchProcessor", make)
-    monkeypatch.setattr(command_line.display, "show_result", lambda *_: None)
+    monkeypatch.setattr(command_line.summary, "show_result", lambda *_: None)
 
     def give(*arguments: str) -> Asked:
         done = CliRunner().invoke(cli.app, ["batch", *arguments, "--", "a.wav"])

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from trax_ray.cli import display, outlook, parent, recorded
+from trax_ray.cli import display, outlook, parent, recorded, summary
 from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error, write_report_anyway
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.core.progress import BatchProgress
@@ -129,7 +129,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
             return
         told.append(result)
         if not command.quiet:
-            display.show_result(result, [task.file_id for task in plan.tasks])
+            summary.show_result(result, [task.file_id for task in plan.tasks])
             sys.stdout.flush()
         say_the_way_out(result, command.again)
         if parent.present() and notes.started_here():

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from textwrap import shorten
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from trax_ray.core.progress import BatchProgress, format_duration, format_progress
-from trax_ray.report.result import BatchResult
-from trax_ray.store.files import shown
-from trax_ray.store.layout import Layout
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -25,7 +19,6 @@ __all__ = [
     "count",
     "make_display",
     "say",
-    "show_result",
 ]
 
 MAX_ROWS = 40
@@ -141,84 +134,3 @@ def count(number: int, one: str, more: str = "") -> str:
 def say(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
-
-
-def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
-    """The summary: a table of files, the figures of the batch, and where everything is."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from trax_ray.report.summary import summary_rows, texts
-    from trax_ray.report.text import one_line
-
-    wanted = set(file_ids)
-    rows = [] if result.report_error else summary_rows(result.output_dir)
-    rows = [row for row in rows if row["file_id"] in wanted]
-    # Failures first, and no more rows than one wants to read; the table on disk has them all.
-    rows.sort(key=lambda row: row["status"] != "failed")
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    table = Table(title=None, expand=False)
-    for name, justify in (("file", "left"), ("audio", "right"), ("took", "right"), ("accuracy", "right")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    table.add_column("status", overflow="fold")
-    table.add_column("transcript")
-    shown_ids = {row["file_id"] for row in rows[:MAX_ROWS]}
-    spoken = texts(result.output_dir, shown_ids) if shown_ids else {}
-    for row in rows[:MAX_ROWS]:
-        table.add_row(
-            Text(one_line(row["file_name"])),
-            _seconds(row["duration_s"]),
-            _seconds(row["processing_s"]),
-            _accuracy(row),
-            Text(one_line(_status(row))),
-            Text(shorten(one_line(spoken.get(row["file_id"], "")), PREVIEW_CHARACTERS, placeholder=" ...")),
-        )
-    if rows:
-        console.print(table)
-    if len(rows) > MAX_ROWS:
-        print(f"and {len(rows) - MAX_ROWS} more in files.parquet")
-    _print_totals(result)
-
-
-def _print_totals(result: BatchResult) -> None:
-    metrics = result.quality_metrics
-    if not result.memory_peak_mb and result.total_count:
-        print("Nothing was left to do")
-    words = [f"{result.success_count} of {result.total_count} succeeded"]
-    if result.failure_count:
-        words.append(f"{result.failure_count} failed")
-    if result.cancelled_count:
-        words.append(f"{result.cancelled_count} not done")
-    print(", ".join(words) + f" in {format_duration(result.processing_time)}")
-    accuracy = metrics.get("avg_accuracy")
-    if accuracy is not None:
-        print(f"Accuracy ({metrics['accuracy_source']}): {accuracy:.1f}%")
-    if metrics.get("audio_s"):
-        speed = f", {metrics['x_realtime']:.1f} x real time" if metrics["x_realtime"] else ""
-        print(f"Audio: {format_duration(metrics['audio_s'])}{speed}")
-    if result.cost_usd is not None:
-        print(f"Cost: ${result.cost_usd:.2f}" if result.cost_usd >= 1 else f"Cost: ${result.cost_usd:.4f}")
-    if metrics.get("warnings"):
-        print("Warnings: " + ", ".join(f"{name} {count}" for name, count in metrics["warnings"].items()))
-    if result.memory_peak_mb:
-        print(f"Memory peak: {result.memory_peak_mb:.0f} MB, CPU peak: {result.cpu_peak_percent:.0f}%")
-    print(f"Transcripts: {shown(result.output_dir)}")
-    if not result.report_error:
-        print(f"Report: {shown(Layout(Path(result.output_dir)).report)}")
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} s" if value < 60 else format_duration(value)
-
-
-def _accuracy(row: dict[str, Any]) -> str:
-    if row["measured_accuracy"] is not None:
-        return f"{row['measured_accuracy']:.1f}%"
-    return f"~{row['estimated_accuracy']:.0f}%" if row["estimated_accuracy"] is not None else ""
-
-
-def _status(row: dict[str, Any]) -> str:
-    if row["status"] == "failed":
-        return f"failed ({row['failure_class']}): {row['error'] or ''}"
-    return f"{row['status']}, {row['warnings']}" if row["warnings"] else str(row["status"])

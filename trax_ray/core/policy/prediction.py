@@ -181,7 +181,7 @@ class Experience:
         if not values:
             return None
         low, middle, high = (quantile(values, share) for share in (0.1, 0.5, 0.9))
-        return Range(low, middle, high)
+        return Range(min(low, (1 - RUNS_DIFFER) * middle), middle, max(high, (1 + RUNS_DIFFER) * middle))
 
     def memory_mb(self, kind: str, model: str, declared_mb: int, limit_mb: int) -> int:
         """What a task of a kind should ask for, MiB: what is declared, or more where it was seen to need more.
