@@ -38,7 +38,7 @@ GATES = {
     "certain": "words would change that the recogniser was sure of",
     "length": f"more than {LONGEST} consecutive words would change",
     "sound": "the new words don't sound like the old ones",
-    "grammar": "a form of the same word; what was said stays, right or wrong",
+    "grammar": "another form of the word that was said; repairs of grammar change what was said",
     "punctuation": "there would be more marks than a sentence needs",
     "casing": "whole passages would be in capitals",
     "spacing": "spaces would part characters of a script that has none",
@@ -285,27 +285,36 @@ def _sound(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules:
     before, after = " ".join(_keys(change.old)), " ".join(_keys(change.new))
     if is_unspaced(before) or is_unspaced(after):
         return True
-    return not sound_alike(before, after, rules.language)
+    # A word more or less is only a matter of spaces where all else is nearly the same: `all together`, `altogether`.
+    strictly = len(change.old) != len(change.new) or not _word_by_word(change, doubts)
+    return not sound_alike(before, after, rules.language, strictly=strictly)
 
 
 def _grammar(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
-    """Forms of one word: where the doubt isn't of this very word, they are repairs of grammar and not of hearing."""
-    if all((doubt := _doubt(token, doubts)) is not None and doubt.word for token in change.old):
-        return False
+    """Forms of one word, which repair grammar and not hearing; little words, where no word alone is doubted."""
     if len(change.old) != len(change.new):
         return False
-    return any(
-        first != second and (is_common(first) or is_common(second) or _same_stem(first, second))
-        for first, second in zip(_keys(change.old), _keys(change.new), strict=True)
-    )
+    pairs = [pair for pair in zip(_keys(change.old), _keys(change.new), strict=True) if pair[0] != pair[1]]
+    little = not _word_by_word(change, doubts) and any(is_common(first) or is_common(second) for first, second in pairs)
+    return little or any(_same_stem(first, second) for first, second in pairs)
 
 
-_ENDINGS = ("s", "es", "'s", "d", "ed", "ing", "ly", "er", "est", "e", "n", "en", "t", "te")
+def _word_by_word(change: Change, doubts: Sequence[Doubt]) -> bool:
+    """Whether the doubt is of these very words."""
+    return all((doubt := _doubt(token, doubts)) is not None and doubt.word for token in change.old)
+
+
+_ENDINGS = ("s", "es", "'s", "d", "ed", "ing", "ly", "er", "est", "n", "en")
+_AFTER_E = ("es", "ed", "ing", "er", "est")
 
 
 def _same_stem(first: str, second: str) -> bool:
-    stems = [{word, *(word[: -len(end)] for end in _ENDINGS if word.endswith(end))} for word in (first, second)]
-    return any(len(stem) >= 2 for stem in stems[0] & stems[1])
+    return any(len(stem) >= 3 for stem in _stems(first) & _stems(second))
+
+
+def _stems(word: str) -> set[str]:
+    found = {word} | {word[: -len(end)] for end in _ENDINGS if word.endswith(end)}
+    return found | {word[: -len(end)] + "e" for end in _AFTER_E if word.endswith(end)}
 
 
 _GATES: tuple[tuple[str, _Gate], ...] = (

@@ -28,8 +28,12 @@ TARGET_WORDS = 400
 CONTEXT_WORDS = 40
 """Words of its neighbours that a window shows on each side."""
 
-DOUBTED_WORD = 0.5
-"""Words of a lower probability are doubted."""
+DOUBTED_WORD = 0.6
+"""Words of a lower probability are doubted.
+
+Measured with tiny.en over real speech, clear and in noise: that finds 57 % of the wrong words, and
+half of what it finds is wrong.
+"""
 
 DOUBTED_SEGMENT = 0.5
 """Segments of a lower confidence are doubted as a whole, where their words have no probabilities."""
