@@ -224,8 +224,17 @@ class FailureCode(_Code):
         "no recording is found at the URL",
         "name the recording itself, or a newer yt-dlp may know the site")
     SEVERAL_RECORDINGS = ("several_recordings", _PERMANENT, _IN_NETWORK,
-        "a playlist, a channel, a feed or a page with more than one recording, which this version doesn't take apart",
-        "name each of its recordings")
+        "a playlist, a channel, a feed or a page with more than one recording, where one was expected",
+        "give it to `trax-ray batch` as an INPUT, once more where it was one: it is taken apart before the start")
+    ARCHIVED = ("archived", _PERMANENT, _IN_PROCESSING,
+        "the recording stands in the `--download-archive` under a name that it had before",
+        "leave it out, or take its line out of the archive")
+    NO_CAPTIONS = ("no_captions", _PERMANENT, _IN_PROCESSING,
+        "the publisher offers no captions of the recording in its language, and `--captions only` was given",
+        "give `--captions prefer`: a speech model transcribes it then")
+    BAD_FEED = ("bad_feed", _PERMANENT, _IN_NETWORK,
+        "a feed that is damaged, or longer than 32 MB",
+        "see whether a program for podcasts can read it, and name its recordings where not")
     PROTECTED = ("protected", _PERMANENT, _IN_NETWORK,
         "the recording is encrypted, or can only be fetched by another program",
         "leave it out")

@@ -51,6 +51,11 @@ def create_batch_processor(
     loudness: bool = False,
     preprocess: bool = False,
     keep_audio: bool = False,
+    max_items: int | None = None,
+    since: str | None = None,
+    match: str | None = None,
+    download_archive: str | os.PathLike[str] | None = None,
+    captions: str = "never",
     cookies: str | os.PathLike[str] | None = None,
     keep_media: bool = False,
     prefetch_mb: int | None = None,
@@ -92,6 +97,11 @@ def create_batch_processor(
         loudness: Bring recordings to -23 LUFS (EBU R128) where they are converted; sets `preprocess`.
         preprocess: Convert recordings to 16 kHz mono FLAC first, and transcribe that.
         keep_audio: With `preprocess`: keep the converted audio, in `output_dir/audio`.
+        max_items: Recordings that are taken of each playlist, channel, page and feed; None for all.
+        since: Take only what was published on that day or later, such as `2026-11-21`; None for all.
+        match: Take only recordings of lists whose title holds this text, in any case; None for all.
+        download_archive: File that lists what was fetched, as yt-dlp writes it; None for none.
+        captions: Take the publisher's own captions as the transcript: `never`, `prefer`, or `only`.
         cookies: File with cookies, in Netscape's format, for recordings that need a login; None for none.
         keep_media: Keep what was fetched from the web, in `output_dir/media`.
         prefetch_mb: MB fetched ahead of transcription; None takes a quarter of the free disk, at most 5000.

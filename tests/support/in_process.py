@@ -95,6 +95,8 @@ def run_tasks(
         while not book.state.finished:
             now = max(book.state.now, book.state.next_due() or 0.0)
             starts = [(task.id, book.state.next_attempt(task.id)) for task in book.state.candidates(1, now)]
+            if not starts:  # a host is left alone for a while
+                now += 1
             for dispatch in book.commit([Started(tuple(starts))], now):
                 assert isinstance(dispatch, Dispatch)
                 before(dispatch)

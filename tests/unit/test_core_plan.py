@@ -114,6 +114,8 @@ CHANGED_ENTRY: dict[str, Any] = {
     "language": "de",
     "model": "base",
     "prompt": "Names: Ada.",
+    "captions": "/in/talk.srt",
+    "captions_mtime_ns": 7,
 }
 CHANGED_SPEC: dict[str, Any] = {
     "model": "base",
@@ -128,6 +130,7 @@ CHANGED_SPEC: dict[str, Any] = {
     "loudness": True,
     "vad": "high",
     "base_url": "http://127.0.0.1:8000/v1",
+    "captions": "prefer",
 }
 OTHER_SPEC: dict[str, Any] = {
     "output_dir": "/elsewhere",
@@ -149,6 +152,10 @@ OTHER_SPEC: dict[str, Any] = {
     "allow_private_network": True,
     "cookies": "/cookies.txt",
     "keep_media": True,
+    "max_items": 3,
+    "since": "20260501",
+    "match": "Interview",
+    "download_archive": "/archive.txt",
     "max_cost_usd": 1.0,
     "reference_dir": "/ref",
     "priority": 3,

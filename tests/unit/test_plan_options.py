@@ -120,6 +120,13 @@ CASES: Mapping[str, Case] = {
     "keep_audio": Case(("--keep-audio",), True, True, (True,), (), ("yes", 1), ("--preprocess",)),
     "task": Case(("--task", "Preprocess"), "preprocess", "preprocess", ("", "sing"), (), (5,)),
     "cookies": Case(("--cookies", __file__), __file__, __file__, ("", " ", "/not/there.txt"), (), (5,)),
+    "max_items": Case(("--max-items", "3"), 3, 3, (0, -1, 1.5), ("all",), NOT_WHOLE),
+    "since": Case(("--since", "2026-05-01"), "20260501", "20260501", ("", "May", "2026-13-01"), (), (5,)),
+    "match": Case(("--match", "Interview"), "Interview", "Interview", ("", " "), (), (5,)),
+    "download_archive": Case(
+        ("--download-archive", "archive.txt"), Path("archive.txt"), f"{HERE}/archive.txt", ("", "no/folder"), (), (5,)
+    ),
+    "captions": Case(("--captions", "Prefer"), "prefer", "prefer", ("", "always"), (), (5,)),
     "keep_media": Case(("--keep-media",), True, True, (), (), ("yes", 1)),
     "prefetch_mb": Case(("--prefetch-mb", "300"), 300, 300, (0, 1.5), ("all",), NOT_WHOLE),
     "host_requests": Case(("--host-requests", "3"), 3, 3, (0, 1.5), ("all",), NOT_WHOLE),

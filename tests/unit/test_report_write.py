@@ -174,6 +174,7 @@ def test_a_row_of_a_measured_success(told: Path) -> None:
         "wer_errors": 2,
         "wer_words": 20,
         "cached": False,
+        "source": "model",
     }
 
 

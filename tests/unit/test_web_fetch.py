@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.media_server import Answer, Asked, MediaServer
 from trax_ray.errors import NetworkError, UsageError
-from trax_ray.web.fetch import fetch, list_entries, look
+from trax_ray.web.fetch import fetch, look
 from trax_ray.web.job import Item, Job, Told
 
 TALK = "audio/ogg"
@@ -262,23 +262,8 @@ def test_of_several_recordings_none_is_taken_for_all(web: MediaServer, weather: 
     web.answers |= {"/feed.xml": Answer(feed.encode(), "application/rss+xml"), "/a.ogg": Answer(weather, TALK)}
     error = failed(job(web, "/feed.xml", tmp_path))
     assert (error.code, error.failure_class) == ("several_recordings", "permanent")
-    assert "'Talks' holds more than one recording: name each of its recordings" in str(error)
+    assert "'Talks' holds more than one recording: give it to `trax-ray batch` as an INPUT" in str(error)
     assert web.bytes_sent("/a.ogg") == 0
-
-
-@pytest.mark.long
-def test_a_feed_lists_its_episodes(web: MediaServer, tmp_path: Path) -> None:
-    episodes = "".join(
-        f"<item><title>Episode {number}</title><link>{web.url}/{number}.ogg</link>"
-        f"<enclosure url='{web.url}/{number}.ogg' type='audio/ogg' length='1'/></item>"
-        for number in range(1, 31)
-    )
-    feed = f"<?xml version='1.0'?><rss version='2.0'><channel><title>Talks</title>{episodes}</channel></rss>"
-    web.answers["/feed.xml"] = Answer(feed.encode(), "application/rss+xml")
-    found = list(list_entries(job(web, "/feed.xml", tmp_path)))
-    assert [entry.title for entry in found] == [f"Episode {number}" for number in range(1, 31)]
-    assert found[4].url == f"{web.url}/5.ogg"
-    assert len(list(list_entries(job(web, "/feed.xml", tmp_path, max_items=7)))) == 7
 
 
 RUNS = """

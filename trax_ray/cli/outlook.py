@@ -119,7 +119,13 @@ def show_plan(outlook: Outlook) -> None:
     print("\n".join(_lines(outlook)))
 
 
-_WOULD_BE = {"transcribe": "transcribed with {}", "preprocess": "converted", "download": "fetched"}
+_WOULD_BE = {
+    "transcribe": "transcribed with {}",
+    "preprocess": "converted",
+    "download": "fetched",
+    "youtube": "asked about at their sites",
+}
+_SUFFIXES = {"preprocess": ".flac", "download": ".*", "youtube": ".json"}
 
 
 def _lines(outlook: Outlook) -> Iterator[str]:
@@ -199,7 +205,7 @@ def _targets(task: BatchTask, layout: Layout, spec: BatchSpec) -> list[str]:
     """The files that a task would write."""
     if spec.task == "transcribe":
         return [str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats]
-    suffix = ".flac" if spec.task == "preprocess" else ".*"
+    suffix = _SUFFIXES[spec.task]
     return [f"{layout.output_dir / task.data['output']}{suffix}"]
 
 

@@ -10,6 +10,7 @@ from trax_ray.core.policy.schedule import parse_hours
 from trax_ray.errors import UsageError
 
 __all__ = [
+    "CAPTIONS",
     "CHANNELS",
     "DEFAULT_CHUNK_SIZE",
     "DEFAULT_CPU_LIMIT_PERCENT",
@@ -40,10 +41,13 @@ SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "ENHANCE_API_KEY")
 
 CHANNELS = ("mix", "left", "right", "split")
 
-TASKS = ("transcribe", "preprocess", "download")
+TASKS = ("transcribe", "preprocess", "download", "youtube")
 """What a batch can be asked for of each input; the steps before it come by themselves."""
 
 MOST_PAUSE_S = 3600.0
+
+CAPTIONS = ("never", "prefer", "only")
+"""Whether a publisher's captions are taken as the transcript."""
 
 VAD_LEVELS = ("off", "low", "normal", "high")
 
@@ -184,6 +188,11 @@ class BatchSpec:
         cookies: Absolute path of a file with cookies for what needs a login; empty for none.
         keep_media: Keep what was fetched after what needs it is committed, in `OUT/media`.
         task: What is made of each input, of `TASKS`.
+        captions: Whether captions that a publisher wrote are taken as the transcript, of `CAPTIONS`.
+        max_items: How many recordings of each playlist, channel, page and feed are taken; None for all.
+        since: The first day of publication of those, YYYYMMDD; empty for any.
+        match: What their titles hold, in any case; empty for any.
+        download_archive: Absolute path of a list of what was fetched before, in yt-dlp's format; empty for none.
         priority: Of recordings whose manifest row says nothing else; lower runs first, 0 is the highest.
     """
 
@@ -219,6 +228,11 @@ class BatchSpec:
     allow_private_network: bool = False
     cookies: str = ""
     keep_media: bool = False
+    captions: str = "never"
+    max_items: int | None = None
+    since: str = ""
+    match: str = ""
+    download_archive: str = ""
     priority: int = 0
     task: str = "transcribe"
 
@@ -253,6 +267,13 @@ class BatchSpec:
         _require(
             self.grace_s is None or self.grace_s >= 0,
             f"grace (--grace): expected a grace period of 0 seconds or more, got {self.grace_s}",
+        )
+        _require(
+            self.captions in CAPTIONS, f"captions (--captions): expected {', '.join(CAPTIONS)}, got {self.captions}"
+        )
+        _require(
+            self.max_items is None or self.max_items >= 1,
+            f"max_items (--max-items): expected 1 or more, got {self.max_items}",
         )
         _require(self.task in TASKS, f"task (--task): expected {', '.join(TASKS)}, got {self.task}")
         _require(self.priority >= 0, f"priority (--priority): expected 0 (first) or more, got {self.priority}")

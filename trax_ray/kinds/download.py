@@ -16,7 +16,9 @@ from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder, progress_of
+from trax_ray.kinds.known import captions_of_site, info_of, site_says
 from trax_ray.store.artifacts import ArtifactStore, content_hash
+from trax_ray.store.download_archive import add_to_archive
 from trax_ray.store.files import bring_to_disk, ensure_folder
 from trax_ray.store.layout import Layout
 from trax_ray.store.outputs import Outputs
@@ -39,12 +41,14 @@ class DownloadData:
         output: Path of the media below the output folder, without suffix. Empty for private media, which are there
             until the input's transcript is.
         size_bytes: What it weighs in the estimate of the time still to go.
+        archive: Its names in an archive of downloads, where its list or feed says them; empty for what its site says.
     """
 
     url: str
     name: str = ""
     output: str = ""
     size_bytes: int = 0
+    archive: tuple[str, ...] = ()
 
 
 def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
@@ -59,13 +63,20 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
     layout = Layout(Path(spec.output_dir))
     store = ArtifactStore(layout.artifacts)
     delivery = _Delivery(layout, data, task.file_id)
+    if captions_of_site(assignment, store) is not None and not data.output:
+        # They are the transcript: nobody needs the media.
+        says = site_says(assignment)
+        names = data.archive or (says.archive if says else ())
+        yield Outcome(metrics=to_json(Downloaded(data.url, "", 0, "", archive=names)))
+        return
     key, known = known_download(store, data.url)
     there = None if known is None else delivery.found(known)
     if there is not None:
         yield Outcome(artifact_key=key, metrics=to_json(there))
         return
     told: Told | None = None
-    working = download(store, layout, spec, data.url, task.file_id, needed=bool(data.output))
+    info = info_of(assignment, media_folder(layout, task.file_id))
+    working = download(store, layout, spec, data.url, task.file_id, needed=bool(data.output), info=info)
     try:
         while True:
             try:
@@ -81,7 +92,10 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
         yield Outcome(failure=failure, signal=replace(signal_of(failure), pause_s=_pause_s(spec, told)))
         return
     signal = None if told is None else ProviderSignal(kind=SignalKind.OK, status=200, pause_s=_pause_s(spec, told))
-    yield Outcome(artifact_key=key, metrics=to_json(delivery.deliver(made, cached=told is None)), signal=signal)
+    delivered = delivery.deliver(made, cached=told is None)
+    if data.output and spec.download_archive:
+        add_to_archive(Path(spec.download_archive), delivered.archive)
+    yield Outcome(artifact_key=key, metrics=to_json(delivered), signal=signal)
 
 
 def _pause_s(spec: BatchSpec, told: Told | None) -> float | None:
@@ -132,7 +146,8 @@ class _Delivery:
     def _said(self, made: Downloaded, wanted: str, name: str, *, cached: bool) -> Downloaded:
         outputs = (name,) if self.data.output else ()
         kept = (wanted,) if name != wanted else ()
-        return replace(made, media=name, outputs=outputs, kept_outputs=kept, cached=cached)
+        archive = self.data.archive or made.archive
+        return replace(made, media=name, outputs=outputs, kept_outputs=kept, cached=cached, archive=archive)
 
 
 def _holds(path: Path, content: str) -> bool:

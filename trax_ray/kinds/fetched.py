@@ -38,6 +38,7 @@ __all__ = [
     "known_download",
     "media_folder",
     "media_of",
+    "pause_of_requests",
     "progress_of",
     "site_figures",
 ]
@@ -71,7 +72,8 @@ class Downloaded:
         webpage: Its page.
         site_id: Its name at its site.
         captions: Languages of the captions that the publisher offers.
-        media: Its media, a path below the output folder; empty in artifacts.
+        archive: Its names in an archive of downloads, of which the first one is ours to write.
+        media: Its media, a path below the output folder; empty in artifacts, and where captions took their place.
         outputs: Files that a user gets, paths below the output folder; None in artifacts.
         kept_outputs: Files that weren't ours to replace, beside which ours went.
         cached: Whether it was known already; None in artifacts.
@@ -88,6 +90,7 @@ class Downloaded:
     webpage: str = ""
     site_id: str = ""
     captions: tuple[str, ...] = ()
+    archive: tuple[str, ...] = ()
     media: str = ""
     outputs: tuple[str, ...] | None = None
     kept_outputs: tuple[str, ...] = ()
@@ -158,13 +161,31 @@ def progress_of(told: Told) -> Progress:
     return Progress(told.fraction, told.bytes, told.total_bytes)
 
 
-def _job(url: str, folder: Path, spec: BatchSpec) -> Job:
-    pause_s = REQUEST_PAUSE_S if spec.limits.host_pause_s is None else min(REQUEST_PAUSE_S, spec.limits.host_pause_s)
-    return Job(url, "fetch", str(folder), allow_private_network=spec.allow_private_network, request_pause_s=pause_s)
+def pause_of_requests(spec: BatchSpec) -> float:
+    """Seconds between the requests by which a page is read."""
+    return REQUEST_PAUSE_S if spec.limits.host_pause_s is None else min(REQUEST_PAUSE_S, spec.limits.host_pause_s)
+
+
+def _job(url: str, folder: Path, spec: BatchSpec, info: str) -> Job:
+    return Job(
+        url=url,
+        task="fetch",
+        folder=str(folder),
+        allow_private_network=spec.allow_private_network,
+        info=info,
+        request_pause_s=pause_of_requests(spec),
+    )
 
 
 def download(
-    store: ArtifactStore, layout: Layout, spec: BatchSpec, url: str, file_id: str, *, needed: bool
+    store: ArtifactStore,
+    layout: Layout,
+    spec: BatchSpec,
+    url: str,
+    file_id: str,
+    *,
+    needed: bool,
+    info: str = "",
 ) -> Generator[Told, None, tuple[str, Downloaded]]:
     """Fetch a recording, as far as that hasn't been done; what an earlier attempt got is continued.
 
@@ -175,6 +196,7 @@ def download(
         url: Where it is.
         file_id: The input that it is for.
         needed: Whether the media have to be there in the end, or what is known of them alone.
+        info: What yt-dlp knows of it already; empty for nothing.
 
     Yields:
         How far it is.
@@ -192,7 +214,7 @@ def download(
     if known is not None and (not needed or _is_there(folder, known)):
         return key, known
     ensure_folder(folder)
-    item = yield from fetch(_job(url, folder, spec), spec.cookies)
+    item = yield from fetch(_job(url, folder, spec, info), spec.cookies)
     path = folder / item.file
     bring_to_disk(path)
     content = content_hash(path)
@@ -209,6 +231,7 @@ def download(
         file=item.file,
         processing_s=round(time.monotonic() - began_s, 3),
         captions=item.captions,
+        archive=item.archive,
         **site_figures(item),
     )
     return key, replace(from_json(Downloaded, store.put(key, to_json(found))[1]), file=item.file)

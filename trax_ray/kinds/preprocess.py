@@ -14,6 +14,7 @@ from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.conversion import KIND, convert, holds, key_of, private_audio
 from trax_ray.kinds.fetched import downloaded, fetch_again, media_of
 from trax_ray.kinds.form import Form
+from trax_ray.kinds.known import captions_of_site
 from trax_ray.store.artifacts import ArtifactStore, hash_of
 from trax_ray.store.layout import Layout
 from trax_ray.store.outputs import Outputs
@@ -60,6 +61,9 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     task, data = assignment.task, PREPROCESS.read(assignment.task)
     layout, form = Layout(Path(assignment.spec.output_dir)), Form.of(assignment.spec)
     store = ArtifactStore(layout.artifacts)
+    if captions_of_site(assignment, store) is not None and not data.output:
+        yield Outcome(metrics={"cached": True})  # they are the transcript: nobody needs the audio
+        return
     fetched = None if data.file_path else downloaded(assignment)
     source = hash_of(place_of(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
     cached = store.has(key_of(store, source.content, form))

@@ -26,6 +26,7 @@ from trax_ray.kinds.transcript import Figures, Source, Transcript
 from trax_ray.media.wanted import Wanted
 from trax_ray.providers.registry import is_service, revision_of
 from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of, unchanged
+from trax_ray.store.download_archive import add_to_archive
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.outputs import Outputs
@@ -392,8 +393,16 @@ def finished(recording: Recording, transcript: Transcript, *, output: str, refer
         with suppress(OSError):
             private_audio(recording.layout, recording.task.file_id).unlink()
     if recording.fetched is not None:
+        _archive(recording)
         forget_media(recording.layout, recording.task.file_id)
     return figures
+
+
+def _archive(recording: Recording) -> None:
+    """Note in the archive of downloads what was fetched: once its transcript is there, and nothing is left to do."""
+    path, fetched = recording.assignment.spec.download_archive, recording.fetched
+    if path and fetched is not None:
+        add_to_archive(Path(path), fetched.archive)
 
 
 def _write(recording: Recording, transcript: Transcript, output: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -12,6 +12,7 @@ from trax_ray.kinds.download import DOWNLOAD
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.request import REQUEST
 from trax_ray.kinds.transcribe import TRANSCRIBE
+from trax_ray.kinds.youtube import YOUTUBE
 
 __all__ = ["KINDS", "asked_of_a_node", "needed_field"]
 
@@ -21,6 +22,7 @@ _ALL: tuple[Kind[Any], ...] = (
     REQUEST,
     PREPROCESS,
     DOWNLOAD,
+    YOUTUBE,
 )
 
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
@@ -28,7 +30,6 @@ KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 
 _TO_COME: Mapping[TaskType, str] = {
     TaskType.ENHANCE: "transcript_path",
-    TaskType.YOUTUBE: "url",
 }
 """Steps that this version knows by name only, and what a call needs: they are planned, and an attempt says so."""
 

@@ -18,6 +18,7 @@ from trax_ray.core.task import BatchTask, Outcome, TaskType
 from trax_ray.errors import FileError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
+from trax_ray.kinds.captions import captioned
 from trax_ray.kinds.chunk import CHUNK, chunk_of, recognise
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.parts import plan_parts
@@ -51,6 +52,7 @@ class TranscribeData:
         missing: It couldn't be looked at when it was planned: it isn't there, or its disk isn't.
         url: Where it is fetched from; empty for a file.
         audio_s: How long its header says that it is, seconds; None where nobody looked, or it doesn't say.
+        captions: Path of captions that lie beside it; empty where there are none, or none are taken.
     """
 
     file_path: str
@@ -66,6 +68,7 @@ class TranscribeData:
     missing: bool = False
     url: str = ""
     audio_s: float | None = None
+    captions: str = ""
 
     @property
     def channel(self) -> None:
@@ -101,6 +104,11 @@ def transcribe(assignment: Assignment) -> Iterator[Progress | Outcome]:
     started = time.monotonic()
     yield Progress(0.0)
     data = TRANSCRIBE.read(assignment.task)
+    taken = captioned(assignment, data)
+    if taken is not None:
+        figures = finished(taken.recording, taken.transcript, output=data.output, reference="", cached=False)
+        yield Outcome(artifact_key=taken.key, metrics=to_json(figures))
+        return
     recording = Recording.of(assignment, data)
     key, transcript = find_whole(recording)
     cached = transcript is not None

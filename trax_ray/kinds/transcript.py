@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trax_ray.core.policy.quality import assess, uncovered
-from trax_ray.core.writing import joined
+from trax_ray.core.policy.quality import CAPTIONS, assess, uncovered
+from trax_ray.core.writing import joined, units
 from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.media.speech import Segment, Span, Word
 
@@ -45,6 +45,7 @@ class Transcript:
         uncovered: Stretches of speech without words; None in transcripts that were made before this was looked for.
         chunks: How many parts it was made from; None for one that was made whole, or is a part.
         cost_usd: What its provider charged; None where nothing is known.
+        captions: Whose captions it is, as of `FoundCaptions.origin`; empty where a speech model made it.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Transcript:
     uncovered: tuple[Span, ...] | None = None
     chunks: int | None = None
     cost_usd: float | None = None
+    captions: str = ""
 
     @classmethod
     def of(
@@ -168,7 +170,23 @@ class Transcript:
         return to_json(self)
 
     def figures(self) -> Figures:
-        """What is said of it in the outcome of the task that made it."""
+        """What is said of it in the outcome of the task that made it; captions aren't judged."""
+        if self.captions:
+            return Figures(
+                duration_s=self.duration_s,
+                speech_s=self.speech_s,
+                processing_s=self.processing_s,
+                language=self.language,
+                model=self.model,
+                segments=len(self.segments),
+                uncovered_s=0.0,
+                estimated_accuracy=None,
+                low_confidence_segments=0,
+                words=len(units(self.text)),
+                no_speech=False,
+                warnings=self.media_warnings,
+                source=CAPTIONS,
+            )
         uncovered_s = round(sum(span.end_s - span.start_s for span in self.uncovered or ()), 3)
         confidences = [(each.end_s - each.start_s, each.confidence) for each in self.segments]
         judged = assess(
@@ -194,7 +212,8 @@ class Transcript:
         """What its JSON file says besides text and segments."""
         payload = self.payload()
         names = ("language", "model", "provider", "duration_s", "speech_s", "media_warnings", "uncovered")
-        return {name: payload[name] for name in names if name in payload}
+        about = {name: payload[name] for name in names if name in payload}
+        return about | ({"source": CAPTIONS, "captions_from": self.captions} if self.captions else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +245,7 @@ class Figures:
         accuracy_unit: What the errors are counted in: `words`, or `characters` of a script without spaces.
         cost_usd: What this attempt's requests were charged; None where nothing is known.
         content: SHA-256 of the recording, hexadecimal; empty for parts.
+        source: `captions` where it is what a publisher wrote; empty where a speech model made it.
     """
 
     duration_s: float
@@ -252,6 +272,7 @@ class Figures:
     accuracy_unit: str | None = None
     cost_usd: float | None = None
     content: str = ""
+    source: str = ""
 
 
 def kept(segment: Segment, offset_s: float) -> Segment:

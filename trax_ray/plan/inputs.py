@@ -22,8 +22,18 @@ from trax_ray.store.layout import plan_names
 from trax_ray.store.objects import ObjectStat
 from trax_ray.store.uris import ObjectPath, is_object_uri
 from trax_ray.web.addresses import checked_url, is_url, name_of_url
+from trax_ray.web.job import Entry
 
-__all__ = ["MEDIA_SUFFIXES", "STDIN", "Found", "Scan", "describe", "find_reference", "read_stdin", "scan"]
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "STDIN",
+    "Found",
+    "Scan",
+    "describe",
+    "find_reference",
+    "read_stdin",
+    "scan",
+]
 
 _NAMES = """
 3g2 3ga 3gp 3gpp 3gpp2 aa3 aac ac3 adts aif aifc aiff amr ape asf au avi awb bwf caf divx dsf dss dts dtshd eac3 ec3
@@ -51,6 +61,9 @@ class Found:
         missing: True where there is nothing at this path.
         row: What a manifest says about it, its reference as an absolute path; None where none names it.
         stat: What its object store knows of it; None for files, and for what isn't there.
+        key: What it is known by where that isn't its path, such as its name at a site; empty for its path.
+        entry: What its list or feed says of it; None for files.
+        listing: It is a list that can't be read, and no recording.
     """
 
     path: str
@@ -58,6 +71,9 @@ class Found:
     missing: bool = False
     row: Row | None = None
     stat: ObjectStat | None = None
+    key: str = ""
+    entry: Entry | None = None
+    listing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,6 +492,8 @@ def _described(entry: Found, file_id: str, output: str, reference_dir: Path | No
         missing=missing,
         extra=row.extra,
         file_id=file_id,
+        entry=entry.entry,
+        listing=entry.listing,
     )
 
 

@@ -94,7 +94,8 @@ class Past:
     """The journal of an output folder, as it was when it was read.
 
     Args:
-        outputs: The names of outputs that earlier runs gave, by file id; of converted audio that is kept, by task id.
+        outputs: The names of outputs that earlier runs gave, by file id; of converted audio that is kept, and of what
+            sites say, by task id.
         inputs: The recordings that earlier runs were given, by file id.
         mark: What tells whether the journal has grown since: its segments and their sizes.
     """
@@ -120,6 +121,16 @@ class Past:
         """Whether the transcription of an input came to its end in an earlier run, as the same work."""
         known = self.inputs.get(task.file_id)
         return known is not None and bool(known.ended) and is_same_work(known.ended, task.fingerprint)
+
+    def id_of(self, path: str, key: str) -> str:
+        """The id of a recording of the web.
+
+        Args:
+            path: Its URL, which may have changed.
+            key: What it is known by; empty where that is its URL.
+        """
+        own = file_id_of(key or path)
+        return own if own in self.inputs else self._by_path.get(path, own)
 
     def ids(self, found: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The ids of recordings: what a recording was before it was moved, it still is.
@@ -216,8 +227,9 @@ def outputs_of(tasks: Iterable[BatchTask]) -> dict[str, str]:
         if task.parent:
             continue
         converts = task.task_type is TaskType.PREPROCESS
+        beside = converts or task.task_type is TaskType.YOUTUBE
         if task.data.get("output"):
-            names[task.id if converts else task.file_id] = task.data["output"]
+            names[task.id if beside else task.file_id] = task.data["output"]
         audio = str(task.data.get("audio", ""))  # version 0.1's
         if converts and audio.startswith("audio/"):
             names[task.id] = audio.removesuffix(".flac")

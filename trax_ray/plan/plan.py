@@ -18,11 +18,21 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import UsageError
 from trax_ray.kinds.table import asked_of_a_node, needed_field
+from trax_ray.plan.captions import with_captions
 from trax_ray.plan.disk import Room, room_for
+from trax_ray.plan.expansion import expanded
 from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found, Scan, describe, read_stdin, scan
 from trax_ray.plan.models import resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
-from trax_ray.plan.steps import audio_outputs, in_order, served_by, shutdowns, steps_of, unused_variables
+from trax_ray.plan.steps import (
+    audio_outputs,
+    in_order,
+    metadata_outputs,
+    served_by,
+    shutdowns,
+    steps_of,
+    unused_variables,
+)
 from trax_ray.plan.tasks import InputFile, is_fetched, plan_call, provider_of_download
 from trax_ray.providers.choice import notice
 from trax_ray.providers.languages import read_language
@@ -49,6 +59,7 @@ class Plan:
         ignored: Files in folders, and files that patterns match, that aren't media.
         ignored_suffixes: How many of them have which suffix, most first.
         unreadable: Folders that can't be listed, with the reason.
+        web_notes: What is left out of playlists, pages and feeds, and why.
         notice: What one should know of the model, where it wasn't named; may be empty.
         warnings: What one should know of models whose days are numbered, and of variables that aren't obeyed.
         past: The output folder's journal, as it was read for this.
@@ -62,6 +73,7 @@ class Plan:
     ignored: int = 0
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    web_notes: tuple[str, ...] = ()
     notice: str = ""
     warnings: tuple[str, ...] = ()
     past: Past = field(default_factory=Past, repr=False, compare=False)
@@ -75,6 +87,7 @@ class Plan:
         if self.archived:
             count, name = len(self.archived), shown(self.archived[0])
             notes.append(f"{count} not there any more, whose transcripts stay, such as {name}")
+        notes += self.web_notes
         missing = [path for path in self.missing if path not in set(self.archived)]
         if missing:
             notes.append(f"{len(missing)} not there, such as {shown(missing[0])}")
@@ -236,17 +249,20 @@ class Planner:
         output_dir = Path(spec.output_dir)
         reference = _reference_folder(spec)
         found = scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
-        ids = self.past.ids((entry.path, str(entry.relative)) for entry in found.found)
+        web = expanded(found.found, spec, self.past)
+        ids = self._ids(web.found)
         ended = {path for path, file_id in ids.items() if self.past.is_transcribed(file_id)}
         if not found.present and not ended:
             raise UsageError(f"nothing to {spec.task}: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
         files = [entry.path for entry in found.found if not is_fetched(entry.path)]
-        if spec.task == TaskType.DOWNLOAD.value and files:
-            raise UsageError(f"{shown(files[0])} is a file: task (--task) download fetches URLs, leave it out")
+        if spec.task in (TaskType.DOWNLOAD.value, TaskType.YOUTUBE.value) and files:
+            raise UsageError(f"{shown(files[0])} is a file: task (--task) {spec.task} fetches URLs, leave it out")
         taken = self._taken()
-        entries = describe(found.found, taken=taken, ids=ids, reference_dir=reference, priority=spec.priority)
+        entries = describe(web.found, taken=taken, ids=ids, reference_dir=reference, priority=spec.priority)
+        entries = [with_captions(entry, spec) for entry in entries]
         audio = audio_outputs({entry.file_id: entry.output for entry in entries}, spec, taken)
-        tasks = in_order(found.found, entries, spec, audio)
+        metadata = metadata_outputs({entry.file_id: entry.output for entry in entries if entry.url}, taken)
+        tasks = in_order(web.found, entries, spec, audio, metadata)
         missing = tuple(entry.path for entry in entries if entry.missing)
         return Plan(
             spec=spec,
@@ -257,10 +273,16 @@ class Planner:
             ignored=found.ignored,
             ignored_suffixes=found.ignored_suffixes,
             unreadable=found.unreadable,
+            web_notes=web.notes,
             notice="" if named else notice(spec.model),
             warnings=(*shutdowns(tasks, spec), *unused_variables(tasks, spec)),
             past=self.past,
         )
+
+    def _ids(self, found: Sequence[Found]) -> dict[str, str]:
+        """The id of each recording, by its path."""
+        ids = self.past.ids((each.path, str(each.relative)) for each in found if not each.key)
+        return ids | {each.path: self.past.id_of(each.path, each.key) for each in found if each.key}
 
     # Calls
 
@@ -301,7 +323,8 @@ class Planner:
         """
         if task_type is TaskType.TRANSCRIBE:
             return self._transcription(spec, data, priority, depends_on)
-        if task_type is TaskType.DOWNLOAD:
+        of_web = task_type in (TaskType.DOWNLOAD, TaskType.YOUTUBE)
+        if of_web:
             data = {**data, "url": checked_url(str(data["url"]))}
         call = f"{task_type.value} {sorted(data.items(), key=str)}"
         found = self._recording(data, depends_on) if task_type is TaskType.PREPROCESS else None
@@ -313,13 +336,13 @@ class Planner:
             depends_on=depends_on,
             repeat=self._repeats[call],
             spec=spec,
-            provider=provider_of_download(data["url"]) if task_type is TaskType.DOWNLOAD else task_type.value,
+            provider=provider_of_download(data["url"]) if of_web else task_type.value,
             resources=asked_of_a_node(task_type),
             identity=[entry.size_bytes, entry.mtime_ns, entry.inode] if entry else None,
             changed_ns=entry.changed_ns if entry else 0,
         )
-        if task_type is TaskType.DOWNLOAD:
-            task = self._with_media_output(task)
+        if of_web:
+            task = self._with_output_of_web(task)
         return Call(call, (self._with_audio_output(task, entry) if entry else task,))
 
     def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
@@ -329,10 +352,11 @@ class Planner:
         more |= {"missing": True} if entry.missing else {}
         return replace(task, data={**task.data, **more})
 
-    def _with_media_output(self, task: BatchTask) -> BatchTask:
-        """Name the file that a DOWNLOAD task which was called for leaves: it is what was wanted."""
+    def _with_output_of_web(self, task: BatchTask) -> BatchTask:
+        """Name the file that a task which was called for leaves, the media or what is said of them: it was wanted."""
         name = name_of_url(task.data["url"], MEDIA_SUFFIXES)
-        more = {"name": name.removesuffix(".url"), "output": self._output_of(task.id, PurePath("media", name))}
+        folder = "media" if task.task_type is TaskType.DOWNLOAD else "metadata"
+        more = {"name": name.removesuffix(".url"), "output": self._output_of(task.id, PurePath(folder, name))}
         return replace(task, data={**task.data, **more})
 
     def _output_of(self, each_id: str, relative: PurePath) -> str:

@@ -13,14 +13,24 @@ from trax_ray.errors import SetupError, UsageError
 from trax_ray.kinds.download import DOWNLOAD
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.transcribe import TRANSCRIBE
+from trax_ray.kinds.youtube import YOUTUBE
 from trax_ray.plan.inputs import Found
 from trax_ray.plan.lengths import length_of
 from trax_ray.plan.models import provider_for
-from trax_ray.plan.tasks import InputFile, plan_conversion, plan_download, plan_file
+from trax_ray.plan.tasks import InputFile, plan_conversion, plan_download, plan_file, plan_look
 from trax_ray.providers.registry import provider_of
 from trax_ray.store.layout import plan_names
 
-__all__ = ["audio_outputs", "in_order", "longest_first", "served_by", "shutdowns", "steps_of", "unused_variables"]
+__all__ = [
+    "audio_outputs",
+    "in_order",
+    "longest_first",
+    "metadata_outputs",
+    "served_by",
+    "shutdowns",
+    "steps_of",
+    "unused_variables",
+]
 
 
 def audio_outputs(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]) -> dict[str, str]:
@@ -40,6 +50,20 @@ def audio_outputs(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[st
     return {each: names[maker] for each, maker in makers.items()}
 
 
+def metadata_outputs(outputs: Mapping[str, str], taken: Mapping[str, str]) -> dict[str, str]:
+    """Where what sites say of recordings goes: paths below the output folder, without suffix, by file id.
+
+    Args:
+        outputs: The names of the transcripts of recordings of the web, by file id.
+        taken: As of `audio_outputs`.
+    """
+    makers = {each: f"{YOUTUBE.name}-{each}" for each in outputs}
+    names = plan_names(
+        [(makers[each], PurePath("metadata", f"{output}.json")) for each, output in outputs.items()], taken
+    )
+    return {each: names[maker] for each, maker in makers.items()}
+
+
 _Served = tuple[str, ResourceRequest]
 """Name of the provider of a model, and what an attempt asks of a node."""
 
@@ -48,7 +72,11 @@ NOBODY: _Served = ("", ResourceRequest())
 
 
 def in_order(
-    found: Sequence[Found], entries: Sequence[InputFile], spec: BatchSpec, audio: Mapping[str, str]
+    found: Sequence[Found],
+    entries: Sequence[InputFile],
+    spec: BatchSpec,
+    audio: Mapping[str, str],
+    metadata: Mapping[str, str],
 ) -> list[BatchTask]:
     """The tasks of the recordings, those that run first first: the queue in memory is bounded.
 
@@ -67,7 +95,8 @@ def in_order(
         if spec.task == TRANSCRIBE.name and asked not in known:
             blamed = given.row if entry.model or entry.language or entry.prompt else None
             known[asked] = served_by(entry, spec, blamed.where if blamed else "")
-        recordings.append(steps_of(entry, spec, known.get(asked, NOBODY), audio.get(entry.file_id, "")))
+        more = audio.get(entry.file_id, ""), metadata.get(entry.file_id, "")
+        recordings.append(steps_of(entry, spec, known.get(asked, NOBODY), *more))
     return longest_first(recordings, spec, length_of)
 
 
@@ -110,6 +139,7 @@ def steps_of(
     spec: BatchSpec,
     served: _Served,
     audio: str,
+    metadata: str = "",
     *,
     depends_on: tuple[str, ...] = (),
     repeat: int = 0,
@@ -122,24 +152,37 @@ def steps_of(
         spec: The batch.
         served: Who transcribes it.
         audio: Where converted audio goes.
+        metadata: Where what its site says goes.
         depends_on: Ids of tasks that must succeed first.
         repeat: How often the same recording was added before.
         fetched: Whether one of those fetches it.
     """
     steps: list[BatchTask] = []
+    said: tuple[str, ...] = ()
+    if entry.url and not fetched and _is_asked_about(entry, spec):
+        steps.append(plan_look(entry, spec, metadata, depends_on=depends_on, repeat=repeat))
+        depends_on = said = (steps[-1].id,)
+    if spec.task == YOUTUBE.name:
+        return tuple(steps)
     if entry.url and not fetched:
         media = f"media/{entry.output}" if spec.keep_media or spec.task == DOWNLOAD.name else ""
         steps.append(plan_download(entry, spec, media, depends_on=depends_on, repeat=repeat))
-        depends_on = (steps[-1].id,)
+        depends_on = (*said, steps[-1].id)
     if spec.task == DOWNLOAD.name:
         return tuple(steps)
-    if spec.preprocess or spec.task == PREPROCESS.name:
+    if (spec.preprocess and not entry.captions) or spec.task == PREPROCESS.name:
         steps.append(plan_conversion(entry, spec, audio, depends_on=depends_on, repeat=repeat))
         # What was fetched for it is what both read.
         depends_on = (*(depends_on if entry.url else ()), steps[-1].id)
     if spec.task == PREPROCESS.name:
         return tuple(steps)
     return (*steps, plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat))
+
+
+def _is_asked_about(entry: InputFile, spec: BatchSpec) -> bool:
+    """Whether there is more to be known of a recording than its file says; a plain URL of a file has no site."""
+    about = entry.entry
+    return spec.task == YOUTUBE.name or entry.listing or about is None or not about.media or bool(about.title)
 
 
 def shutdowns(tasks: Sequence[BatchTask], spec: BatchSpec) -> Iterable[str]:

@@ -19,8 +19,10 @@ from trax_ray.kinds.form import Form
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
 from trax_ray.kinds.table import KINDS
 from trax_ray.kinds.transcribe import TRANSCRIBE, TranscribeData
+from trax_ray.kinds.youtube import YOUTUBE, YoutubeData
 from trax_ray.store.uris import is_object_uri
 from trax_ray.web.addresses import is_url
+from trax_ray.web.job import Entry
 
 __all__ = [
     "MAX_PRIORITY",
@@ -31,6 +33,7 @@ __all__ = [
     "plan_conversion",
     "plan_download",
     "plan_file",
+    "plan_look",
     "provider_of_download",
 ]
 
@@ -67,6 +70,10 @@ class InputFile:
         prompt: Text that primes the model; None takes the batch's.
         missing: Whether it couldn't be looked at.
         extra: What a manifest says besides, by its column names; the report passes it on, nothing else reads it.
+        entry: What its list or feed says of it; None for files.
+        listing: It is a list that can't be read, and no recording.
+        captions: Path of captions beside it that are to be its transcript; empty for none.
+        captions_mtime_ns: Time of their last change.
     """
 
     path: str
@@ -85,6 +92,10 @@ class InputFile:
     missing: bool = False
     extra: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     file_id: str = ""
+    entry: Entry | None = None
+    listing: bool = False
+    captions: str = ""
+    captions_mtime_ns: int = 0
 
     def __post_init__(self) -> None:
         if not self.file_id:
@@ -122,6 +133,7 @@ def _parameters(
         **Form.of(spec).parameters,
     }
     # Only where it is set, so that batches of earlier versions aren't done again.
+    parameters |= {} if spec.captions == "never" else {"captions": spec.captions}
     return parameters | ({"preprocess": True} if spec.preprocess else {})
 
 
@@ -155,7 +167,8 @@ def plan_file(
         repeat: How often the same recording was added before.
     """
     language = entry.language or spec.language
-    identity = [entry.size_bytes, entry.mtime_ns, entry.inode, entry.reference, entry.reference_mtime_ns]
+    identity: list[Any] = [entry.size_bytes, entry.mtime_ns, entry.inode, entry.reference, entry.reference_mtime_ns]
+    identity += [entry.captions, entry.captions_mtime_ns] if entry.captions or entry.captions_mtime_ns else []
     file_id = _file_id(entry, repeat)
     return TRANSCRIBE.task(
         TranscribeData(
@@ -171,6 +184,7 @@ def plan_file(
             prompt=entry.prompt,
             extra=dict(entry.extra or {}),
             missing=entry.missing,
+            captions=entry.captions,
         ),
         id=f"{TRANSCRIBE.name}-{file_id}",
         file_id=file_id,
@@ -237,10 +251,47 @@ def plan_download(
     """
     file_id = _file_id(entry, repeat)
     return DOWNLOAD.task(
-        DownloadData(url=entry.url, name=entry.name, output=media),
+        DownloadData(url=entry.url, name=entry.name, output=media, archive=entry.entry.archive if entry.entry else ()),
         id=f"{DOWNLOAD.name}-{file_id}",
         file_id=file_id,
-        fingerprint=digest([DOWNLOAD.name, media]),
+        fingerprint=digest([DOWNLOAD.name, media, *_captions(spec)]),
+        priority=entry.priority,
+        max_retries=spec.retry.max_retries,
+        depends_on=depends_on,
+        provider=provider_of_download(entry.url),
+    )
+
+
+def _captions(spec: BatchSpec) -> list[str]:
+    """What they change in a fingerprint: nothing where they aren't taken."""
+    return [] if spec.captions == "never" else [spec.captions]
+
+
+def plan_look(
+    entry: InputFile, spec: BatchSpec, output: str, *, depends_on: Sequence[str] = (), repeat: int = 0
+) -> BatchTask:
+    """The task that asks a site of one recording.
+
+    Args:
+        entry: The recording.
+        spec: The batch.
+        output: Path of what it says, below the output folder and without suffix.
+        depends_on: Ids of tasks that must succeed first.
+        repeat: How often the same recording was added before.
+    """
+    file_id = _file_id(entry, repeat)
+    return YOUTUBE.task(
+        YoutubeData(
+            url=entry.url,
+            name=entry.name,
+            output=output,
+            entry=entry.entry,
+            listing=entry.listing,
+            language=entry.language,
+        ),
+        id=f"{YOUTUBE.name}-{file_id}",
+        file_id=file_id,
+        fingerprint=digest([YOUTUBE.name, output, *_captions(spec)]),
         priority=entry.priority,
         max_retries=spec.retry.max_retries,
         depends_on=depends_on,

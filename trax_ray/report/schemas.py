@@ -91,6 +91,12 @@ _FILES = {
     "site_id": Column(_TEXT, "its name at its site"),
     "captions": Column(_TEXT, "languages of the captions that the publisher offers, joined by commas"),
     "media_path": Column(_TEXT, "of what was fetched, below the output folder, where it is kept"),
+    "source": Column(_TEXT, "of the transcript: `model`, or `captions` that the publisher wrote; null without one"),
+    "chapters": Column(_TEXT, "JSON: `[[second, title], ...]`, as its site has them"),
+    "tags": Column(_TEXT, "JSON: what its site files it under"),
+    "availability": Column(_TEXT, "who may see it at its site: `public`, `unlisted`, ..."),
+    "view_count": Column(_LONG, "how often it was seen at its site"),
+    "metadata_path": Column(_TEXT, "all that its site says: a JSON file, a path below the output folder"),
 }
 
 _TASKS = {

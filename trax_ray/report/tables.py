@@ -261,17 +261,22 @@ def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str,
 
 
 def _site_columns(entry: Entry) -> dict[str, Any]:
-    """What its site says of a recording of the web."""
-    fetched = entry.result(TaskType.DOWNLOAD)
-    if fetched is None:
+    """What its site says of a recording of the web: to the task that asks, else to the one that fetches."""
+    asked, fetched = entry.result(TaskType.YOUTUBE), entry.result(TaskType.DOWNLOAD)
+    said = [record.metrics for record in (asked, fetched) if record is not None]
+    if not said:
         return {}
-    metrics = fetched.metrics
-    names = ("title", "channel", "uploaded_on", "webpage", "site_id")
-    captions = ",".join(map(str, metrics.get("captions") or ()))
+    names = ("title", "channel", "uploaded_on", "webpage", "site_id", "availability")
+    first = {name: next((each[name] for each in said if each.get(name)), None) for name in names}
+    captions = next((each["captions"] for each in said if each.get("captions")), ())
     return {
-        **{name: _text(metrics.get(name)) for name in names},
-        "captions": _text(captions),
+        **{name: _text(value) for name, value in first.items()},
+        "captions": _text(",".join(map(str, captions))),
         "media_path": _first_output(fetched),
+        "chapters": _passed_on(said[0].get("chapters")),
+        "tags": _passed_on(said[0].get("tags")),
+        "view_count": _whole(said[0].get("view_count")),
+        "metadata_path": _first_output(asked),
     }
 
 
@@ -315,6 +320,7 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "cached": bool(metrics["cached"]) if "cached" in metrics else None,
         "artifact_key": (entry.transcript.artifact_key or None) if entry.transcript else None,
         "uncovered_s": _number(metrics.get("uncovered_s")),
+        "source": str(metrics.get("source") or "model") if entry.transcript else None,
     }
 
 

@@ -13,12 +13,12 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from trax_ray.web.guard import Guard
-from trax_ray.web.job import ANY_SITE, MEDIA, Entry, Item, Job, Told
+from trax_ray.web.job import ANY_SITE, MEDIA, Item, Job, Told
 
 __all__ = ["main"]
 
@@ -54,6 +54,18 @@ _INFO = (
 )
 
 
+_NOT_FOR_FETCHING = (
+    "automatic_captions",
+    "cookies",
+    "heatmap",
+    "requested_downloads",
+    "requested_formats",
+    "requested_subtitles",
+    "subtitles",
+    "thumbnails",
+)
+
+
 def main() -> None:
     """Do the job that standard input names."""
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -64,7 +76,7 @@ def main() -> None:
     _limit()
     guard.install()
     try:
-        result = _do(job, told)
+        result = _do(job, told, guard)
     except Exception as error:  # noqa: BLE001 - the border: every exception becomes a line
         from trax_ray.web.errors import described
 
@@ -94,12 +106,20 @@ def _tell(told: TextIO, **line: Any) -> None:
     told.flush()
 
 
-def _do(job: Job, told: TextIO) -> dict[str, Any]:
+def _do(job: Job, told: TextIO, guard: Guard) -> dict[str, Any]:
     os.chdir(job.folder)
-    if job.task == "list":
-        return _list(job, told)
+    if job.task == "expand":
+        from trax_ray.web.lists import expand
+
+        return expand(job, lambda: _yt_dlp(job, told), lambda **line: _tell(told, **line), guard.refused)
     with _yt_dlp(job, told) as ydl:
+        if job.task == "captions":
+            return _with_captions(ydl, job, {}).to_dict()
         _tell(told, progress=Told(0, site=_site_of(ydl, job.url)).to_dict())
+        if job.task == "fetch" and job.info:
+            item = _fetched_as_known(ydl, job)
+            if item is not None:
+                return item.to_dict()
         info = ydl.extract_info(job.url, download=False)
         info = _single(ydl, info)
         _tell(told, progress=Told(0, site=_named(info.get("extractor_key"))).to_dict())
@@ -109,10 +129,45 @@ def _do(job: Job, told: TextIO) -> dict[str, Any]:
 
             raise Live(item.title or job.url, item.live_status)
         if job.task == "look":
-            return item.to_dict()
-        done = ydl.process_ie_result(info, download=True)
-        (made,) = done["requested_downloads"]
-        return Item.of({**info, **done}, _INFO, file=Path(made["filepath"]).name).to_dict()
+            return _with_captions(ydl, job, info).to_dict()
+        return _fetched(ydl, info).to_dict()
+
+
+def _fetched(ydl: Any, info: dict[str, Any]) -> Item:
+    done = ydl.process_ie_result(info, download=True)
+    (made,) = done["requested_downloads"]
+    return Item.of({**info, **done}, _INFO, file=Path(made["filepath"]).name)
+
+
+def _fetched_as_known(ydl: Any, job: Job) -> Item | None:
+    """Fetch by what the site said a while ago; None where that doesn't hold any more, and it has to be asked again."""
+    import yt_dlp
+
+    from trax_ray.web.errors import described
+
+    try:
+        return _fetched(ydl, ydl.sanitize_info(json.loads(job.info), remove_private_keys=True))
+    except (yt_dlp.utils.YoutubeDLError, ValueError, KeyError, TypeError) as error:
+        if described(error, job, ())["failure_class"] == "transient" and "HTTP Error 403" not in str(error):
+            raise
+        return None
+
+
+def _with_captions(ydl: Any, job: Job, info: dict[str, Any]) -> Item:
+    """What a site says, with all that fetching needs, and with the captions that are wanted."""
+    from trax_ray.web.captions import fetched, offered
+
+    taken = None
+    if job.languages is not None:
+        taken = fetched(ydl, job, (*job.captions, *offered(info)), str(info.get("language") or ""))
+    whole = ydl.sanitize_info(info, remove_private_keys=True)
+    for name in _NOT_FOR_FETCHING:
+        whole.pop(name, None)
+    for form in whole.get("formats") or ():
+        form.pop("cookies", None)  # they are given by the pipe, and kept nowhere
+        headers = form.get("http_headers") or {}
+        form["http_headers"] = {name: value for name, value in headers.items() if name.lower() != "cookie"}
+    return replace(Item.of(info, _INFO), whole=json.dumps(whole) if info else "", taken=taken)
 
 
 def _site_of(ydl: Any, url: str) -> str:
@@ -142,34 +197,6 @@ def _single(ydl: Any, info: Any) -> Any:
             raise Several(str(info.get("title") or ""))
         info = ydl.process_ie_result(first, download=False)
     return info
-
-
-def _list(job: Job, told: TextIO) -> dict[str, Any]:
-    """Tell of the recordings that a playlist, channel or page holds, as they are read."""
-    count = 0
-    with _yt_dlp(job, told) as ydl:
-        info = ydl.extract_info(job.url, download=False, process=False)
-        for entry in _entries(ydl, info):
-            if job.max_items is not None and count >= job.max_items:
-                break
-            count += 1
-            _tell(told, entry=entry.to_dict())
-    return {"count": count}
-
-
-def _entries(ydl: Any, info: Any) -> Iterator[Entry]:
-    if info.get("_type") in ("url", "url_transparent"):
-        info = ydl.extract_info(info["url"], download=False, process=False, ie_key=info.get("ie_key"))
-    if info.get("_type") not in ("playlist", "multi_video"):
-        yield Entry.of(info)
-        return
-    for entry in info.get("entries") or ():
-        if not entry:
-            continue
-        if entry.get("_type") in ("playlist", "multi_video"):
-            yield from _entries(ydl, entry)
-        else:
-            yield Entry.of(entry)
 
 
 def _yt_dlp(job: Job, told: TextIO) -> Any:

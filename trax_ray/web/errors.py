@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from trax_ray.codes import FailureClass, FailureCode
 from trax_ray.web.job import Job
 
-__all__ = ["Live", "Nothing", "Several", "described"]
+__all__ = ["Live", "Nothing", "Several", "Unusable", "described"]
 
 _Said = tuple[FailureCode, str]
 """A code and what happened."""
@@ -30,6 +30,14 @@ class Live(Exception):
 
 class Nothing(Exception):
     """A page without a recording."""
+
+
+class Unusable(Exception):
+    """What came, and is of no use."""
+
+    def __init__(self, message: str, code: FailureCode) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Several(Exception):
@@ -142,6 +150,8 @@ def _of_one(error: BaseException) -> _Said | None:
         return FailureCode.SEVERAL_RECORDINGS, str(error)
     if isinstance(error, Nothing):
         return FailureCode.NOTHING_TO_FETCH, "no recording is found there"
+    if isinstance(error, Unusable):
+        return error.code, str(error)
     status = getattr(error, "status", None)
     if isinstance(status, int) and status >= 400:
         return _of_status(status)

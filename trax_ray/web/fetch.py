@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -18,9 +18,9 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, TraxRayError
 from trax_ray.web.addresses import checked_url
-from trax_ray.web.job import Entry, Item, Job, Told
+from trax_ray.web.job import Captions, Entry, Item, Job, Told
 
-__all__ = ["fetch", "list_entries", "look"]
+__all__ = ["Listing", "expand", "fetch", "fetch_captions", "look"]
 
 SILENCE_S = 120.0
 """How long nothing may come from the process that fetches. yt-dlp gives up on a silent host after 20 s."""
@@ -42,6 +42,16 @@ def look(job: Job, cookies: str = "") -> Generator[Told, None, Item]:
     """
     result = yield from _messages(replace(job, task="look"), cookies)
     return Item.from_dict(result)
+
+
+def fetch_captions(job: Job, cookies: str = "") -> Generator[Told, None, Captions | None]:
+    """The captions of a job, in one of its languages; None where there are none.
+
+    Raises:
+        As `fetch`.
+    """
+    result = yield from _messages(replace(job, task="captions"), cookies)
+    return Item.from_dict(result).taken
 
 
 def fetch(job: Job, cookies: str = "") -> Generator[Told, None, Item]:
@@ -66,24 +76,84 @@ def fetch(job: Job, cookies: str = "") -> Generator[Told, None, Item]:
     return Item.from_dict(result)
 
 
-def list_entries(job: Job, cookies: str = "") -> Iterator[Entry]:
-    """The recordings that a playlist, a channel or a page holds, as they are read.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is behind a URL.
 
-    Raises:
-        As `fetch`.
+    Args:
+        url: The URL.
+        entries: Its recordings that are wanted, in its order.
+        title: The title of the list; empty where it has none.
+        alone: Whether the URL is one recording, and no list; `entries` is that one then.
+        error: Why it can't be read to its end; what was read before is in `entries`. None where it was read.
     """
-    found: list[Entry] = []
-    working = _messages(replace(job, task="list"), cookies, found.append)
-    for _ in working:
-        yield from found
-        found.clear()
-    yield from found
+
+    url: str
+    entries: tuple[Entry, ...] = ()
+    title: str = ""
+    alone: bool = False
+    error: TraxRayError | None = None
+
+
+def expand(job: Job, cookies: str = "") -> Iterator[Listing]:
+    """The recordings behind the URLs of a job: playlists, channels, pages and feeds, or recordings themselves.
+
+    One process asks for one after the other. Where it has to be ended another one goes on with those after that URL.
+
+    Args:
+        job: Its `urls`, which entries of them are wanted, and its folder.
+        cookies: As of `fetch`.
+
+    Yields:
+        What is behind each URL, in their order, as soon as it is read.
+    """
+    left = [checked_url(url) for url in job.urls]
+    while left:
+        reading = _Listings(left)
+        try:
+            for _ in _messages(replace(job, task="expand", urls=tuple(left), url=left[0]), cookies, reading.take):
+                yield from reading.finished()
+        except TraxRayError as error:
+            reading.fail(error)
+        yield from reading.finished()
+        left = left[reading.count :]
+
+
+class _Listings:
+    """What the process tells of several URLs, put together."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.count = 0
+        self._urls = urls
+        self._entries: list[Entry] = []
+        self._finished: list[Listing] = []
+
+    def take(self, line: dict[str, Any]) -> None:
+        if "entry" in line:
+            self._entries.append(Entry.from_dict(line["entry"]))
+        elif "listed" in line:
+            self._end(**line["listed"])
+        elif "failed" in line:
+            self.fail(_error(line["failed"]))
+
+    def fail(self, error: TraxRayError) -> None:
+        if self.count < len(self._urls):
+            self._end(error=error)
+
+    def _end(self, **fields: Any) -> None:
+        self._finished.append(Listing(self._urls[self.count], tuple(self._entries), **fields))
+        self._entries.clear()
+        self.count += 1
+
+    def finished(self) -> Iterator[Listing]:
+        yield from self._finished
+        self._finished.clear()
 
 
 def _messages(
-    job: Job, cookies: str, take: Callable[[Entry], None] = lambda entry: None
+    job: Job, cookies: str, take: Callable[[dict[str, Any]], None] = lambda line: None
 ) -> Generator[Told, None, dict[str, Any]]:
-    """Run the process, and pass on what it tells."""
+    """Run the process, and pass on what it tells; `take` gets what is neither progress nor the end."""
     checked_url(job.url)
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,14 +181,14 @@ def _messages(
                     new = Told(**line["progress"])
                     told = replace(new, site=new.site or told.site)
                     yield told
-                elif "entry" in line:
-                    take(Entry(**line["entry"]))
-                    yield told
                 elif "error" in line:
                     raise _error(line["error"])
-                else:
+                elif "result" in line:
                     result: dict[str, Any] = line["result"]
                     return result
+                else:
+                    take(line)
+                    yield told
             process.wait()
             complaints.seek(0)
             raise _ended(process.returncode, complaints.read().decode(errors="replace"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
-__all__ = ["ANY_SITE", "MEDIA", "Entry", "Item", "Job", "Told"]
+__all__ = ["ANY_SITE", "MEDIA", "Captions", "Entry", "Item", "Job", "Told"]
 
 MEDIA = "media"
 """Stem of the file that is fetched, in its folder."""
@@ -18,17 +19,49 @@ ANY_SITE = ("Generic", "HTML5MediaEmbed")
 _LIVE = ("is_live", "is_upcoming", "post_live")
 
 
+def _day(timestamp: Any) -> str:
+    """The day of a time in seconds since the epoch, YYYYMMDD in UTC; empty where there is none."""
+    if not isinstance(timestamp, int | float) or not 0 < timestamp < 1e11:
+        return ""
+    return datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y%m%d")
+
+
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """Captions that a publisher offers.
+
+    Args:
+        url: Where they are.
+        type: Their media type, or the suffix of their file.
+        language: Code of their language, such as `de` or `en-GB`; empty where nobody says.
+        text: All of them, where they were fetched.
+    """
+
+    url: str
+    type: str = ""
+    language: str = ""
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What to do.
 
     Args:
         url: What to fetch.
-        task: `look` for what is known of it, `fetch` for the media too, `list` for what a playlist holds.
+        task: `look` for what is known of it, `fetch` for the media too, `captions` for those alone, `expand` for the
+            recordings behind `urls`.
         folder: The folder into which all goes; nothing is written outside of it.
         allow_private_network: Whether any address may be reached, and not only public ones.
         cookies: All of a file with cookies; empty for none.
-        max_items: How many entries to list; None for all.
+        urls: What to expand.
+        max_items: How many entries of each to list; None for all.
+        since: The first day of entries to list, YYYYMMDD; empty for all.
+        match: What the titles of entries to list hold, in any case; empty for all.
+        info: What an earlier `look` was told, to fetch without asking the site again; empty for nothing.
+        languages: Languages of captions to fetch beside a `look`, the best first; None for no captions, empty for the
+            recording's own.
+        captions: The captions to fetch where somebody else than the site offers them.
         request_pause_s: Seconds between the requests by which a site's pages are read.
     """
 
@@ -37,7 +70,13 @@ class Job:
     folder: str
     allow_private_network: bool = False
     cookies: str = ""
+    urls: tuple[str, ...] = ()
     max_items: int | None = None
+    since: str = ""
+    match: str = ""
+    info: str = ""
+    languages: tuple[str, ...] | None = None
+    captions: tuple[Captions, ...] = ()
     request_pause_s: float = 0.0
 
     def line(self) -> str:
@@ -45,7 +84,11 @@ class Job:
 
     @classmethod
     def read(cls, line: str) -> Job:
-        return cls(**json.loads(line))
+        said = json.loads(line)
+        said["urls"] = tuple(said["urls"])
+        said["languages"] = None if said["languages"] is None else tuple(said["languages"])
+        said["captions"] = tuple(Captions(**each) for each in said["captions"])
+        return cls(**said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +116,23 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recording of a playlist.
+    """One recording of a playlist, a channel, a page or a feed; or of a URL that is one recording.
 
     Args:
         url: Its page or file.
-        id: Its name at its site.
+        id: Its name at its site, or in its feed.
         title: Its title; empty where the list doesn't say.
         extractor: Which of yt-dlp's extractors knows it; empty for a plain URL.
         uploaded_on: Day of its publication, YYYYMMDD; empty where the list doesn't say.
         duration_s: Its length, seconds; None where the list doesn't say.
+        key: What it is known by wherever it is named: the same in other lists, and where its URL has changed. Empty
+            where nothing but its URL tells it.
+        series: Title of the list.
+        page: Its page, where `url` is its file; empty where nobody says.
+        media: Whether `url` is its file, so that no site has to be asked about it.
+        description: What its feed says of it.
+        captions: The transcripts that its feed names.
+        archive: Its names in an archive of downloads, of which the first one is ours to write.
     """
 
     url: str
@@ -90,19 +141,35 @@ class Entry:
     extractor: str = ""
     uploaded_on: str = ""
     duration_s: float | None = None
+    key: str = ""
+    series: str = ""
+    page: str = ""
+    media: bool = False
+    description: str = ""
+    captions: tuple[Captions, ...] = ()
+    archive: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> Entry:
-        """From what yt-dlp says of it."""
+    def of(cls, info: Mapping[str, Any], url: str = "") -> Entry:
+        """From what yt-dlp says of it; `url` is its own where that is known."""
         duration = info.get("duration")
+        formats = [each["url"] for each in info.get("formats") or () if each.get("url")]
+        linked = info.get("url") if info.get("_type") in ("url", "url_transparent") else None
+        day = info.get("upload_date") or _day(info.get("timestamp") or info.get("release_timestamp"))
         return cls(
-            url=str(info.get("url") or info.get("webpage_url") or info.get("original_url") or ""),
+            url=str(url or linked or info.get("webpage_url") or info.get("url") or (formats[-1] if formats else "")),
             id=str(info.get("id") or ""),
             title=str(info.get("title") or ""),
             extractor=str(info.get("ie_key") or info.get("extractor_key") or ""),
-            uploaded_on=str(info.get("upload_date") or ""),
+            uploaded_on=str(day or ""),
             duration_s=float(duration) if isinstance(duration, int | float) else None,
+            archive=tuple(str(each) for each in info.get("_old_archive_ids") or ()),
         )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
+        captions = tuple(Captions(**each) for each in data["captions"])
+        return cls(**{**data, "captions": captions, "archive": tuple(data["archive"])})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -116,11 +183,18 @@ class Item:
         info: What its site says of it, by yt-dlp's names; only plain figures and texts.
         captions: Languages of the captions that the publisher offers.
         file: Name of the file that was fetched, in the folder; empty where only the site was asked.
+        whole: All that yt-dlp knows after a `look`, for a `fetch` after it; empty after others. It may hold addresses
+            that are secrets.
+        taken: The captions that were fetched beside a `look`; None where there are none.
+        archive: Its names in an archive of downloads: the one it has now, then those it had before.
     """
 
     info: dict[str, Any] = field(default_factory=dict)
     captions: tuple[str, ...] = ()
     file: str = ""
+    whole: str = ""
+    taken: Captions | None = None
+    archive: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, info: Mapping[str, Any], names: Sequence[str], file: str = "") -> Item:
@@ -128,11 +202,21 @@ class Item:
         kept = {name: info[name] for name in names if info.get(name) is not None}
         captions = info.get("subtitles") or {}
         offered = tuple(sorted(str(language) for language in captions if language != "live_chat"))
-        return cls(json.loads(json.dumps(kept, default=str)), offered, file)
+        key, own = info.get("extractor_key") or info.get("ie_key"), info.get("id")
+        archive = ([f"{key.lower()} {own}"] if key and own else []) + [*(info.get("_old_archive_ids") or ())]
+        return cls(json.loads(json.dumps(kept, default=str)), offered, file, archive=tuple(map(str, archive)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Item:
-        return cls(dict(data["info"]), tuple(data["captions"]), str(data["file"]))
+        taken = data.get("taken")
+        return cls(
+            dict(data["info"]),
+            tuple(data["captions"]),
+            str(data["file"]),
+            str(data.get("whole") or ""),
+            None if taken is None else Captions(**taken),
+            tuple(data.get("archive") or ()),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

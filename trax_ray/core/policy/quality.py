@@ -190,9 +190,14 @@ def assess(
     }
 
 
+CAPTIONS = "captions"
+"""What metrics say is the source of a transcript that a publisher wrote."""
+
+
 def audio_us(task_type: str, metrics: Mapping[str, Any]) -> int:
     """Microseconds of audio that an outcome transcribed; 0 of other tasks, so that a recording counts once."""
-    return round(1e6 * float(metrics.get("duration_s") or 0.0)) if task_type == TRANSCRIBE else 0
+    heard = task_type == TRANSCRIBE and metrics.get("source") != CAPTIONS
+    return round(1e6 * float(metrics.get("duration_s") or 0.0)) if heard else 0
 
 
 @dataclass(slots=True)
@@ -218,7 +223,8 @@ class QualityTotals:
     def add(self, task_type: str, metrics: Mapping[str, Any], *, recovered: bool, sign: int = 1) -> None:
         """Count one input that succeeded; `sign=-1` takes it away again."""
         transcribed = task_type == TRANSCRIBE
-        heard_us = round(1e6 * float(metrics.get("duration_s") or 0.0))
+        captions = metrics.get("source") == CAPTIONS
+        heard_us = 0 if captions else round(1e6 * float(metrics.get("duration_s") or 0.0))
         processing_us = round(1e6 * float(metrics.get("processing_s") or 0.0))
         self.audio_us += sign * audio_us(task_type, metrics)
         self.processing_us += sign * processing_us
