@@ -193,6 +193,8 @@ def test_no_field_of_a_spec_is_forgotten_here() -> None:
         "missing",
         "extra",
         "file_id",
+        "entry",
+        "listing",
     }
 
 
