@@ -23,7 +23,7 @@ from trax_ray.plan.past import Past
 from trax_ray.plan.tasks import is_fetched
 from trax_ray.store.download_archive import read_archive
 from trax_ray.store.files import shown
-from trax_ray.web.addresses import is_url, name_of_url
+from trax_ray.web.addresses import name_of_url
 from trax_ray.web.fetch import Listing, expand
 from trax_ray.web.job import Entry, Job
 
@@ -157,7 +157,7 @@ class _Gathering:
 
     def _add_entry(self, given: Found, entry: Entry, shared: frozenset[str]) -> None:
         url = _without_login(entry.url)
-        if not is_url(url):
+        if not is_fetched(url):
             self._nameless += 1
             return
         # A name that several have says nothing of any of them.
