@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from trax_ray.core.progress import BatchProgress, format_duration, format_progress
+from trax_ray.core.progress import BatchProgress, format_progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+    from collections.abc import Sequence
 
+    from rich.console import RenderableType
+    from rich.live import Live
+
+    from trax_ray.cli.board import Bar, Board
 
 __all__ = [
     "LineDisplay",
     "LiveDisplay",
     "NoDisplay",
     "count",
+    "drawn",
     "make_display",
     "say",
 ]
 
-MAX_ROWS = 40
-PLAIN_WIDTH = 140
-PREVIEW_CHARACTERS = 44
+DUMB = ("", "dumb", "unknown")
+"""Terminals that can't move their cursor."""
 
 
 class NoDisplay:
@@ -60,7 +65,7 @@ class LineDisplay(NoDisplay):
 
 
 class LiveDisplay(NoDisplay):
-    """One bar that moves, on a terminal; its last state stays.
+    """A board that is drawn in place, on a terminal; its last state stays.
 
     Args:
         doing: What it says before the first figures come.
@@ -68,62 +73,75 @@ class LiveDisplay(NoDisplay):
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
-        self._bar: RichProgress | None = None
-        self._task: Any = None
+        self._live: Live | None = None
 
     def __enter__(self) -> LiveDisplay:
         from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn
-        from rich.progress import Progress as RichProgress
+        from rich.live import Live
+        from rich.spinner import Spinner
 
-        self._bar = RichProgress(
-            SpinnerColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
-            expand=True,
+        # What doesn't fit is cut off below: a screen that scrolls can't be drawn in place.
+        self._live = Live(
+            Spinner("dots", self._doing), console=Console(stderr=True), refresh_per_second=4, vertical_overflow="crop"
         )
-        self._bar.start()
-        self._task = self._bar.add_task(self._doing, total=1)
+        self._live.start()
         return self
 
     def end(self) -> None:
-        """Stop the bar; its last state stays."""
-        bar, self._bar = self._bar, None
-        if bar is not None:
-            bar.stop()
+        """Draw it for the last time; it stays."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
 
     def update(self, progress: BatchProgress) -> None:
-        """Move the bar."""
-        if self._bar is None:
-            return
-        ended = progress.completed_tasks + progress.failed_tasks
-        remaining = progress.estimated_remaining_s
-        words = [
-            f"active {progress.active_workers}",
-            f"failed {progress.failed_tasks}",
-            f"{progress.memory_usage_mb:.0f} MB",
-            f"CPU {progress.cpu_usage_percent:.0f}%",
-            f"ETA {'--' if remaining is None else format_duration(remaining)}",
-        ]
-        if progress.paused:
-            words.insert(0, "paused")
-        self._bar.update(self._task, total=max(1, progress.total_tasks), completed=ended, description=" · ".join(words))
+        """Draw the newest figures."""
+        if self._live is not None:
+            from trax_ray.cli.board import board_of
+
+            self._live.update(drawn(board_of(progress)))
 
     def note(self, text: str) -> None:
-        """Print it above the bar."""
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+        """Print it above the board."""
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+
+
+def drawn(board: Board) -> RenderableType:
+    """A board for a terminal of any width: lines are cut, never broken."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    def line(text: str, style: str = "") -> Text:
+        return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+    def bars(rows: Sequence[Bar], style: str) -> Table:
+        grid = Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
+        grid.add_column(ratio=4, min_width=8)
+        grid.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
+        for each in rows:
+            bar = ProgressBar(total=1.0, completed=each.share, complete_style=style, finished_style=style)
+            grid.add_row(line(each.label), bar, line(each.note))
+        return grid
+
+    parts: list[RenderableType] = [line(board.headline, "bold"), bars(board.bars, "green"), line(board.machine)]
+    if board.workers:
+        parts.append(bars(board.workers, "cyan"))
+    if board.more_workers and board.workers:
+        parts.append(line(f"and {board.more_workers} more running"))
+    parts += [line(each.text, "red" if each.bad else "yellow") for each in board.lines]
+    return Group(*parts)
 
 
 def make_display(doing: str = "starting Ray") -> NoDisplay:
-    """The live bar where stderr is a terminal, else lines.
+    """The live board where stderr is a terminal that can draw in place, else lines.
 
     Args:
-        doing: What the bar says before the first figures come.
+        doing: What the board says before the first figures come.
     """
-    return LiveDisplay(doing) if sys.stderr.isatty() else LineDisplay()
+    return LiveDisplay(doing) if sys.stderr.isatty() and os.environ.get("TERM", "") not in DUMB else LineDisplay()
 
 
 def count(number: int, one: str, more: str = "") -> str:
