@@ -23,9 +23,10 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trax_ray.cluster import failures, remote
+from trax_ray.cluster import failures, metrics, remote
 from trax_ray.cluster.attempts import Attempts
 from trax_ray.cluster.foresight import Foresight
+from trax_ray.cluster.metrics import Metrics
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
 from trax_ray.core.policy import admission, ending, prefetch
@@ -212,9 +213,11 @@ class Coordinator:
         node_id = ray.get_runtime_context().get_node_id()
         self._sampler = Sampler(node_id, [driver_pid, os.getpid()])
         self._governor = admission.Governor(self._spec.limits)
+        self._metrics = Metrics(self._spec.name, self._spec.limits.memory_limit_mb)
         self._request = request_of(self._spec)
         self._nodes: dict[str, dict[str, float]] = {}
         self._nodes_at = self._sampled_at = self._reported_at = self._status_at = self._asked_at = -1e9
+        self._told_at = -1e9
         self._memory_peak_mb = self._cpu_peak_percent = 0.0
         self._drained_at: float | None = None
         self._waits_until: float | None = None
@@ -371,6 +374,7 @@ class Coordinator:
 
     def _end(self, dispatch: Dispatch, outcome: Outcome) -> Event:
         self._foresight.note(dispatch, outcome)
+        self._metrics.count(dispatch.task.task_type.value, outcome)
         if outcome.children and outcome.failure is None:
             return Expanded(dispatch.task.id, dispatch.epoch, dispatch.attempt, outcome)
         jitter = self._random.random() if outcome.failure is not None else 0.0
@@ -439,6 +443,9 @@ class Coordinator:
         if now - self._status_at >= SAMPLE_PERIOD_S or self._state.finished:
             self._status_at = now
             write_status(self._layout, self._spec.name, self._state.epoch, self._snapshot)
+        if now - self._told_at >= metrics.PERIOD_S or self._state.finished:
+            self._told_at = now
+            self._metrics.tell(self._state, self._snapshot)
 
     def _progress(self) -> BatchProgress:
         folded = fold(

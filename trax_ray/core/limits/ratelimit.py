@@ -92,6 +92,11 @@ class ProviderLimits:
         self.configure(max_workers=max_workers, max_cost_usd=max_cost_usd, together=together)
         self._window.size = min(first_window, self._window.most)
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """How many requests are in flight, and how many may be."""
+        return len(self._running), int(self._window.size)
+
     # What happens
 
     def configure(self, *, max_workers: int, max_cost_usd: float | None, together: bool = False) -> None:

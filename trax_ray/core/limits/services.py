@@ -148,6 +148,10 @@ class Services:
         reasons = {provider: limits.why(now) for provider, limits in self._limits.items()}
         return {provider: reason for provider, reason in reasons.items() if reason}
 
+    def loads(self) -> dict[str, tuple[int, int]]:
+        """How many requests are in flight and how many may be, by provider."""
+        return {provider: limits.load for provider, limits in self._limits.items()}
+
     def dump(self) -> dict[str, Any]:
         """The whole state as JSON types."""
         return {
