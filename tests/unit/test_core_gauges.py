@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trax_ray.core import gauges
-from trax_ray.core.progress import fold
+from trax_ray.core.standing import fold
 from trax_ray.core.state.events import CoordinatorStarted, Started, TasksAdded
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import TaskState, TaskType
