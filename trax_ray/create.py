@@ -16,6 +16,7 @@ from trax_ray.core.spec import (
 )
 from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, make_spec
 from trax_ray.processor import BatchProcessor
+from trax_ray.watching import make_watch
 
 __all__ = ["create_batch_processor"]
 
@@ -39,6 +40,9 @@ def create_batch_processor(
     reference: str | os.PathLike[str] | None = None,
     max_retries: int = DEFAULT_MAX_RETRIES,
     priority: int = 0,
+    watch: bool = False,
+    settle: float | None = None,
+    poll: str | None = None,
     task: str = "transcribe",
     initial_prompt: str | None = None,
     word_timestamps: bool = False,
@@ -85,6 +89,9 @@ def create_batch_processor(
         reference: Folder of reference transcripts for what `add` adds; None for none.
         max_retries: Attempts after the first one.
         priority: Of what `add` adds; lower runs first, 0 is the highest.
+        watch: Keep the batch open for what comes later to the inputs of `add`; `stop` or `interrupt` ends it.
+        settle: With `watch`: seconds for which a file has to stay as it is until it is taken; None takes 10.
+        poll: With `watch`: how often feeds and playlists are read again, such as `90s` or `6h`; None takes `30m`.
         task: What is made of each input: `transcribe`, `preprocess` or `download`; steps before it come too.
         initial_prompt: Text that primes Whisper models; None for none.
         word_timestamps: Put word times into the JSON transcripts.
@@ -115,4 +122,4 @@ def create_batch_processor(
         SetupError: What was asked for isn't in this version.
     """
     given = dict(locals())  # the keywords above by their names; `trax_ray.plan.options` has a row for each
-    return BatchProcessor(make_spec(given), address=address, lean=lean)
+    return BatchProcessor(make_spec(given), address=address, lean=lean, watch=make_watch(given))

@@ -32,11 +32,13 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.standing import Expected, fold
 from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import CoordinatorStarted, InputsClosed, Known
+from trax_ray.core.state.waiting import EVERYTHING
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
 from trax_ray.experience import forecast
 from trax_ray.experience.kept import this_machine
 from trax_ray.heads.notes import reap_orphans
+from trax_ray.plan.inputs import Scan, read_stdin
 from trax_ray.plan.models import find_keys, pin_model
 from trax_ray.plan.options import option
 from trax_ray.plan.plan import Plan, Planner, with_model
@@ -46,6 +48,7 @@ from trax_ray.store.batch_journal import missing_results
 from trax_ray.store.inbox import waiting
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease, expect_nobody
+from trax_ray.watching import Watch, Watcher, keep_looking
 
 if TYPE_CHECKING:
     from trax_ray.cluster.driver import Driver
@@ -81,6 +84,7 @@ class BatchProcessor:
         spec: What to do.
         address: `host:port` of a Ray cluster; None finds or starts one.
         lean: Start a local Ray head without the dashboard.
+        watch: How inputs are watched; None doesn't: the batch ends when all that was added has ended.
 
     Attributes:
         on_result: Called with the result as soon as it is known, before Ray is left, which takes a second or two.
@@ -88,7 +92,9 @@ class BatchProcessor:
         on_held: Called once the output folder is this batch's and nobody else's, before anything is done there.
     """
 
-    def __init__(self, spec: BatchSpec, *, address: str | None = None, lean: bool = False) -> None:
+    def __init__(
+        self, spec: BatchSpec, *, address: str | None = None, lean: bool = False, watch: Watch | None = None
+    ) -> None:
         self.spec = spec
         self.dashboard_url = ""
         self.on_result: Callable[[BatchResult], None] | None = None
@@ -100,6 +106,10 @@ class BatchProcessor:
         self._planned: deque[BatchTask] = deque()
         self._gpus = 0.0
         self._fed = False
+        self._watch = watch
+        self._watchers: list[Watcher] = []
+        self._watched: dict[str, None] = {}
+        self._open = False
         self._changed = asyncio.Event()
         self._planner = Planner(spec.output_dir)
         self._planning = asyncio.Lock()
@@ -131,7 +141,7 @@ class BatchProcessor:
 
         Returns:
             The ids of the tasks that transcribe them, or make what else the batch's `task` says, in the order in which
-            the recordings were named or found.
+            the recordings were named or found. None where inputs are watched: recordings join as they come.
 
         Raises:
             UsageError: Nothing to transcribe, or an input, a manifest or a value that makes no sense.
@@ -143,6 +153,9 @@ class BatchProcessor:
             changed["reference_dir"] = option("reference").checked(reference)
         if priority is not None:
             changed["priority"] = option("priority").checked(priority)
+        if self._watch is not None:
+            await asyncio.to_thread(self.watch, _names(inputs), _names(lists), spec=replace(self.spec, **changed))
+            return []
         async with self._planning:
             spec = replace(self.spec, **changed)
             plan = await asyncio.to_thread(self._planner.inputs, spec, _names(inputs), lists=_names(lists))
@@ -224,6 +237,55 @@ class BatchProcessor:
         self._planned += tasks
         self._fed = True
 
+    def watch(
+        self,
+        inputs: Sequence[str],
+        lists: Sequence[str] = (),
+        *,
+        spec: BatchSpec | None = None,
+        read_stdin: Callable[[], bytes] = read_stdin,
+    ) -> Watcher:
+        """Watch inputs from now on: what is whole joins the batch as long as it runs.
+
+        Args:
+            inputs: As of `add`.
+            lists: As of `add`.
+            spec: What holds for them; None takes the batch's.
+            read_stdin: Gives standard input, where `-` is among them.
+
+        Raises:
+            UsageError: An input that makes no sense, or the batch watches none.
+            SetupError: As of `add`.
+        """
+        if self._watch is None:
+            raise UsageError("this batch watches nothing: give watch=True")
+        if self.spec.task == TaskType.TRANSCRIBE.value:
+            self.spec = with_model(self.spec)
+        spec = replace(spec or self.spec, model=self.spec.model)
+        watcher = Watcher(self._watch, spec, tuple(inputs), tuple(lists), read_stdin)
+        watcher.check()
+        self._watchers.append(watcher)
+        return watcher
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Ids of the inputs that have joined a batch that watches, in the order in which they did."""
+        return tuple(self._watched)
+
+    async def _take_watched(self, watcher: Watcher, found: Scan) -> None:
+        """What is new at what is watched joins the batch."""
+        async with self._planning:
+            plan = await asyncio.to_thread(
+                self._planner.inputs, watcher.spec, watcher.inputs, lists=watcher.lists, found=found
+            )
+            self._check_memory(plan.requests)
+            # A file that was added before has changed since, or may have; a list that is read again is mostly the same.
+            added = self._planner.added
+            self._planned += [task for task in plan.tasks if task.data.get("file_path") or task.id not in added]
+            self._planner.take(plan)
+        self._watched |= dict.fromkeys(task.file_id for task in plan.tasks)
+        self._changed.set()
+
     def take(self, plan: Plan) -> None:
         """Give a plan for this output folder, and nothing else; its tasks are taken as the queue drains."""
         self.feed(plan.tasks, requests=plan.requests)
@@ -246,7 +308,7 @@ class BatchProcessor:
         """
         if self._running:
             raise UsageError("this batch is running already: wait for its end before you start it again")
-        if not self._waiting and not self._planned and not self._fed:
+        if not self._waiting and not self._planned and not self._fed and not self._watchers:
             return BatchResult(output_dir=self.spec.output_dir)
         self._running = True
         self._began_at, self._calm = time.monotonic(), True
@@ -316,7 +378,7 @@ class BatchProcessor:
             if self.on_held is not None:
                 self.on_held()
             given = [*self._waiting, *self._planned]
-            settled = await asyncio.to_thread(self._settled, given)
+            settled = None if self._watchers else await asyncio.to_thread(self._settled, given)
             if settled is not None and len(given) == len(self._waiting) + len(self._planned):
                 self._waiting.clear()
                 self._planned.clear()
@@ -410,6 +472,8 @@ class BatchProcessor:
     async def _to_the_end(self, driver: Driver, listener: _Listener) -> BatchResult:
         feeding = asyncio.create_task(self._feed_driver(driver))
         ending = asyncio.create_task(_until_ended(driver))
+        self._open = bool(self._watchers)
+        looking = asyncio.create_task(keep_looking(self._watchers, self._take_watched)) if self._open else None
         try:
             while True:
                 done, _ = await asyncio.wait(
@@ -425,10 +489,28 @@ class BatchProcessor:
                 await listener.tell(self._last)
                 if ending in done:
                     return await ending
+                if looking is not None and self._waits_for_a_person(self._last):
+                    looking.cancel()
+                    self._open = False
+                    self._changed.set()
+                elif looking is not None and looking.done() and self._open:
+                    driver.command("stop")
+                    await ending
+                    await looking
         finally:
-            for task in (feeding, ending):
+            running: list[asyncio.Task[Any]] = [task for task in (feeding, ending, looking) if task is not None]
+            for task in running:
                 task.cancel()
-            await asyncio.gather(feeding, ending, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _waits_for_a_person(self, progress: BatchProgress) -> bool:
+        """Whether a batch that watches is to end: nothing that may come could be done before somebody acts."""
+        if progress.active_workers or not progress.parked:
+            return False
+        needed = {EVERYTHING}
+        if self.spec.model:
+            needed.add(provider_of(self.spec.model, base_url=self.spec.base_url).name)
+        return bool(needed & set(progress.parked))
 
     async def _feed_driver(self, driver: Driver) -> None:
         """Bring tasks to the coordinator as its queue has room; close the batch when no more are known."""
@@ -443,9 +525,15 @@ class BatchProcessor:
             if room <= 0:
                 await asyncio.sleep(FEED_PERIOD_S)
                 room = await asyncio.to_thread(driver.add, [])
-            elif not await self._more_tasks(None if closed else 0.0 if self._fed else LAST_TASK_S) and not closed:
+            elif not await self._more_tasks(self._patience_s(closed=closed)) and not (closed or self._open):
                 closed = True
                 driver.command("close")
+
+    def _patience_s(self, *, closed: bool) -> float | None:
+        """How long it is waited for another task until no more are expected, seconds; None for ever."""
+        if closed or self._open:
+            return None
+        return 0.0 if self._fed else LAST_TASK_S
 
     async def _more_tasks(self, timeout_s: float | None) -> bool:
         """Wait for a task that isn't brought to the coordinator yet; False where none comes in time."""

@@ -27,6 +27,7 @@ ORDER = (
     "enhance",
     "kinds",
     "plan",
+    "watching",
     "report",
     "cluster",
     "processor",
@@ -41,7 +42,7 @@ APART = {
     "web": {"core", "media", "store"},
     "providers": {"store", "web"},
     "enhance": {"store", "web", "providers"},
-    "report": {"enhance", "kinds", "media", "providers", "web"},
+    "report": {"enhance", "kinds", "media", "providers", "watching", "web"},
 }
 """Of those before it what a room may not import; media and store stand side by side."""
 

@@ -22,8 +22,9 @@ from trax_ray.cli import batch as command_line
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec
 from trax_ray.errors import SetupError, TraxRayError, UsageError
 from trax_ray.plan.options import OPTIONS, ROOMS, Option, make_spec, option
-from trax_ray.plan.plan import Plan
+from trax_ray.plan.plan import Plan, with_model
 from trax_ray.report.result import BatchResult
+from trax_ray.watching import Watch
 
 HERE = "/HERE"
 """Stands for the test's folder, which is the working folder too."""
@@ -118,6 +119,17 @@ CASES: Mapping[str, Case] = {
     "loudness": Case(("--loudness",), True, True, (), (), ("yes", 1), ("--preprocess",)),
     "preprocess": Case(("--preprocess",), True, True, (), (), ("yes", 1)),
     "keep_audio": Case(("--keep-audio",), True, True, (True,), (), ("yes", 1), ("--preprocess",)),
+    "watch": Case(("--watch",), True, True, (), (), ("yes", 1)),
+    "settle": Case(("--settle", "3"), 3, 3, (-1, 90_000, *NOT_FINITE), ("long",), ("1", True), ("--watch",)),
+    "poll": Case(
+        ("--poll", "90s"),
+        "1.5m",
+        90.0,
+        ("", " ", "often", "1s", "8d", "-5m", "5 minutes"),
+        (),
+        (60, 60.0),
+        ("--watch",),
+    ),
     "task": Case(("--task", "Preprocess"), "preprocess", "preprocess", ("", "sing"), (), (5,)),
     "cookies": Case(("--cookies", __file__), __file__, __file__, ("", " ", "/not/there.txt"), (), (5,)),
     "max_items": Case(("--max-items", "3"), 3, 3, (0, -1, 1.5), ("all",), NOT_WHOLE),
@@ -162,8 +174,15 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class Asked:
     """What a processor is made with."""
 
-    def __init__(self, spec: BatchSpec, *, address: str | None = None, lean: bool = False) -> None:
-        self.spec, self.address, self.lean = spec, address, lean
+    watched = ()
+
+    def __init__(
+        self, spec: BatchSpec, *, address: str | None = None, lean: bool = False, watch: Watch | None = None
+    ) -> None:
+        self.spec, self.address, self.lean, self.watches = spec, address, lean, watch
+
+    def watch(self, *_: Any, **__: Any) -> None:
+        self.spec = with_model(self.spec)
 
     def take(self, plan: Plan) -> None:
         self.spec = plan.spec
@@ -207,6 +226,10 @@ def by_python(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Asked]:
 
 def arrived(asked: Asked, each: Option) -> Any:
     """What has become of an option."""
+    if each.name == "watch":
+        return asked.watches is not None
+    if each.name in ("settle", "poll"):
+        return getattr(asked.watches or Watch(), f"{each.name}_s")
     if not each.field:
         return getattr(asked, each.name, None)
     part: Any = asked.spec
@@ -239,7 +262,7 @@ def test_from_the_command_line_it_arrives(each: Option, by_line: Callable[..., A
 @pytest.mark.parametrize("each", NAMED, ids=lambda each: each.name)
 def test_from_python_it_arrives(each: Option, by_python: Callable[..., Asked]) -> None:
     case = CASES[each.name]
-    more = {"preprocess": True} if "--preprocess" in case.more else {}
+    more = {name: True for name in ("preprocess", "watch") if f"--{name}" in case.more}
     before, after = by_python(**more), by_python(**{each.name: case.python}, **more)
     assert arrived(after, each) == here(case.value)
     others = [other for other in NAMED if other.name != each.name]
@@ -330,6 +353,8 @@ def test_what_is_not_given_has_the_specs_default() -> None:
     spec = make_spec({"model": None, "formats": None})
     assert spec == BatchSpec(str(Path.cwd() / "trax_ray_output"))
     assert make_spec({"formats": "all"}).formats == make_spec({"formats": ["txt", "all"]}).formats == OUTPUT_FORMATS
+    with pytest.raises(UsageError, match=r"settle \(--settle\) goes with watch \(--watch\)"):
+        make_spec({"settle": 5.0})
     assert make_spec({"formats": "srt, txt"}).formats == ("srt", "txt")
 
 

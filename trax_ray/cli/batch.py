@@ -19,7 +19,7 @@ from typing import Any
 from trax_ray.cli import display, outlook, parent, recorded, summary
 from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error, write_report_anyway
 from trax_ray.core.policy.schedule import parse_start
-from trax_ray.core.progress import BatchProgress
+from trax_ray.core.progress import BatchProgress, Phase
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.waiting import EVERYTHING
 from trax_ray.errors import BusyError, SetupError, TraxRayError, UsageError
@@ -28,12 +28,13 @@ from trax_ray.plan import look
 from trax_ray.plan.inputs import STDIN
 from trax_ray.plan.manifest import read_bytes_of
 from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, OPTIONS, make_spec
-from trax_ray.plan.plan import make_plan
+from trax_ray.plan.plan import Plan, make_plan
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.result import BatchResult
 from trax_ray.store.files import ensure_folder, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import expect_nobody
+from trax_ray.watching import make_watch
 
 __all__ = ["Command", "continue_batch", "drive", "exit_code", "run", "say_the_way_out"]
 
@@ -97,8 +98,16 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     command, stdin = _pipe_as_stdin(command, stdin)
     command = replace(command, again=_again(command, Path(spec.output_dir)))
     source = _StandardInput(stdin)
-    plan = make_plan(command.inputs, spec, lists=command.lists, read_stdin=source.read)
-    here = not (command.options.get("address") or os.environ.get("RAY_ADDRESS"))
+    options = command.options
+    watch = None if command.dry_run else make_watch(options)
+    here = not (options.get("address") or os.environ.get("RAY_ADDRESS"))
+    ray: dict[str, Any] = {"address": options.get("address"), "lean": bool(options.get("lean"))}
+    if watch is not None:
+        processor = BatchProcessor(spec, watch=watch, **ray)
+        processor.watch(command.inputs, command.lists, read_stdin=source.read)
+        plan = Plan(processor.spec, (), ())
+    else:
+        plan = make_plan(command.inputs, spec, lists=command.lists, read_stdin=source.read)
     view = outlook.outlook_of(
         plan, here=here, within_s=look.DRY_RUN_S if command.dry_run else look.RUN_S, quiet=command.quiet
     )
@@ -108,10 +117,10 @@ def run(command: Command, stdin: bytes | None = None) -> int:
         return 0
     layout = Layout(Path(spec.output_dir))
     ensure_folder(layout.private)
-    options = command.options
-    processor = BatchProcessor(plan.spec, address=options.get("address"), lean=bool(options.get("lean")))
-    processor.take(plan)
-    processor.predicted = view.finish
+    if watch is None:
+        processor = BatchProcessor(plan.spec, **ray)
+        processor.take(plan)
+        processor.predicted = view.finish
     # A coordinator outlives a killed driver for a while, and holds the folder.
     notes.reap_orphans()
     expect_nobody(layout.lock)
@@ -119,8 +128,10 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     # Of two batches that race for a folder the one that gets it is the one that is continued there.
     processor.on_held = lambda: recorded.record(layout, _to_record(command, plan.spec, source.content))
     parent.tell(again=command.again, output_dir=str(layout.output_dir))
-    if not command.quiet:
+    if not command.quiet and watch is None:
         outlook.announce(view)
+    elif not command.quiet and watch is not None:
+        outlook.announce_watch(view, [*command.inputs, *command.lists], watch.settle_s)
     told: list[BatchResult] = []
 
     def show(result: BatchResult) -> None:
@@ -129,7 +140,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
             return
         told.append(result)
         if not command.quiet:
-            summary.show_result(result, [task.file_id for task in plan.tasks])
+            summary.show_result(result, processor.watched if watch else [task.file_id for task in plan.tasks])
             sys.stdout.flush()
         say_the_way_out(result, command.again)
         if parent.present() and notes.started_here():
@@ -237,13 +248,27 @@ async def drive(
             loop.add_signal_handler(number, stop)
     notices = Notices(output_dir, limit)
 
+    idle = ""
+
     def update(progress: BatchProgress) -> None:
+        nonlocal idle
+        # A batch that watches and has nothing to do says so once, and not every five seconds for days.
+        before, idle = idle, _idle(progress)
+        if idle and idle == before:
+            return
         for text in notices.of(progress):
             screen.note(text)
         screen.update(progress)
 
     with screen:
         return await processor.start(progress_callback=update)
+
+
+def _idle(progress: BatchProgress) -> str:
+    """How a batch stands that waits for what may come; empty for any other."""
+    if progress.phase is not Phase.RUNNING or progress.active_workers or progress.queued_tasks:
+        return ""
+    return f"{progress.completed_tasks} {progress.failed_tasks} {progress.cancelled_tasks} {progress.parked}"
 
 
 SAME_SIGNAL_S = 0.2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from trax_ray.plan.outlook import Outlook
     from trax_ray.plan.plan import Plan
 
-__all__ = ["announce", "format_range", "outlook_of", "show_json", "show_plan"]
+__all__ = ["announce", "announce_watch", "format_range", "outlook_of", "show_json", "show_plan"]
 
 MAX_ROWS = 40
 
@@ -98,6 +99,17 @@ def announce(outlook: Outlook) -> None:
     how = f"model {spec.model}" if plan.transcribes else f"to {spec.task}"
     say(f"{count(len(plan.recordings), 'recording')}, {how}, output {shown(spec.output_dir)}{_notes(plan)}")
     for line in _lines(outlook):
+        say(line)
+
+
+def announce_watch(outlook: Outlook, names: Sequence[str], settle_s: float) -> None:
+    """On stderr: what a batch that watches is about to do."""
+    plan, spec = outlook.plan, outlook.plan.spec
+    how = f"model {spec.model}" if plan.transcribes else f"to {spec.task}"
+    say(f"watching {', '.join(map(shown, names))}, {how}, output {shown(spec.output_dir)}{_notes(plan)}")
+    stop = shlex.join(["trax-ray", "stop", spec.output_dir])
+    say(f"files join when they have stayed as they are for {settle_s:g} s; {stop} ends it, and so does Ctrl-C")
+    for line in _limit(outlook):
         say(line)
 
 

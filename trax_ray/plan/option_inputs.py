@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from trax_ray.core.spec import TASKS
 from trax_ray.errors import UsageError
@@ -11,6 +12,9 @@ from trax_ray.plan.tasks import MAX_PRIORITY
 from trax_ray.store.files import shown
 
 __all__ = ["INPUTS"]
+
+MOST_SETTLE_S = 86_400.0
+LEAST_POLL_S, MOST_POLL_S = 10.0, 7 * 86_400.0
 
 
 def _reference(given: str, label: str) -> str:
@@ -28,6 +32,23 @@ def _priority(given: int, label: str) -> int:
     if not 0 <= given <= MAX_PRIORITY:
         raise refused(label, f"a number from 0 (first) to {MAX_PRIORITY}", given)
     return given
+
+
+def _settle(given: float, label: str) -> float:
+    if not 0 <= given <= MOST_SETTLE_S:
+        raise refused(label, f"0 to {MOST_SETTLE_S:g} seconds", given)
+    return given
+
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _poll(given: str, label: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", not_empty(given, label).strip().lower(), re.ASCII)
+    time_s = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    if not LEAST_POLL_S <= time_s <= MOST_POLL_S:
+        raise refused(label, "a time from 10s to 7d, such as 90s, 30m or 6h", given)
+    return time_s
 
 
 INPUTS: tuple[Option, ...] = (
@@ -50,6 +71,31 @@ INPUTS: tuple[Option, ...] = (
         "Paths are relative to the list's folder.",
         optional=True,
         key="lists",
+    ),
+    Option(
+        "watch",
+        ("--watch",),
+        bool,
+        "Keep the batch open: recordings that come later join it, and lists and feeds are read again. "
+        "`trax-ray stop OUT` or Ctrl-C ends it.",
+        value=False,
+    ),
+    Option(
+        "settle",
+        ("--settle",),
+        float,
+        "With --watch: seconds for which a file has to stay as it is until it counts as whole.  [default: 10]",
+        optional=True,
+        read=_settle,
+    ),
+    Option(
+        "poll",
+        ("--poll",),
+        str,
+        "With --watch: how often feeds, playlists and channels are read again, such as 90s, 30m or 6h.  [default: 30m]",
+        optional=True,
+        read=_poll,
+        metavar="TIME",
     ),
     Option(
         "task",

@@ -68,4 +68,8 @@ def make_spec(given: Mapping[str, Any]) -> BatchSpec:
     if values["keep_audio"] and not (values["preprocess"] or values["loudness"] or values["task"] == "preprocess"):
         keeps, converts = option("keep_audio").label, option("preprocess").label
         raise UsageError(f"{keeps} keeps what {converts} converts: give both of them, or neither")
+    if not given.get("watch"):
+        for name in ("settle", "poll"):
+            if given.get(name) is not None:
+                raise UsageError(f"{option(name).label} goes with {option('watch').label}: give both, or neither")
     return BatchSpec(**values, **{name: kind(**parts[name]) for name, kind in PARTS.items()})

@@ -237,8 +237,13 @@ class Planner:
         *,
         lists: Sequence[str] = (),
         read_stdin: Callable[[], bytes] = read_stdin,
+        found: Scan | None = None,
     ) -> Plan:
-        """Plan inputs, as `make_plan` does. A recording that was planned before is the same one; see `take`."""
+        """Plan inputs, as `make_plan` does. A recording that was planned before is the same one; see `take`.
+
+        Args:
+            found: What of them is to be planned, where somebody has looked already; then nothing is nothing wrong.
+        """
         if not inputs and not lists:
             raise UsageError(
                 f"nothing to {spec.task}: give an INPUT (a file, a folder, a manifest, or - for a list on stdin)"
@@ -248,11 +253,12 @@ class Planner:
             spec = with_model(spec)
         output_dir = Path(spec.output_dir)
         reference = _reference_folder(spec)
-        found = scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
+        watched = found is not None
+        found = found or scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
         web = expanded(found.found, spec, self.past)
         ids = self._ids(web.found)
         ended = {path for path, file_id in ids.items() if self.past.is_transcribed(file_id)}
-        if not found.present and not ended:
+        if not found.present and not ended and not watched:
             raise UsageError(f"nothing to {spec.task}: {'; '.join(_reasons(found, (*inputs, *lists))[:3])}")
         files = [entry.path for entry in found.found if not is_fetched(entry.path)]
         if spec.task in (TaskType.DOWNLOAD.value, TaskType.YOUTUBE.value) and files:
