@@ -471,6 +471,10 @@ class WarningCode(_Code):
     MADE_UP_SEGMENT_TIMES = ("made_up_segment_times",
         "the service gave text without times, so times are those of the speech that was sent",
         "take a model that gives times where subtitles must fit to the second")
+    FAST_SUBTITLES = ("fast_subtitles",
+        "some cues stay for less time than it takes to read them at the speed of `--subtitle-style`; `fast_cues` in "
+        "the JSON transcript says which",
+        "shorten what they say, or leave `--subtitle-style` out")
     OUTPUT_KEPT = ("output_kept",
         "a file of that name wasn't written by trax_ray, or was changed since: it is kept, and the new one lies beside "
         "it, such as `talk.new.txt`; `kept_outputs` in `run.json` names those that were kept",

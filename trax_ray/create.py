@@ -37,6 +37,10 @@ def create_batch_processor(
     max_cost_usd: float | None = None,
     vad: str = "normal",
     formats: str | Sequence[str] | None = None,
+    max_line_width: int | None = None,
+    max_line_count: int | None = None,
+    max_words_per_line: int | None = None,
+    subtitle_style: str = "none",
     reference: str | os.PathLike[str] | None = None,
     max_retries: int = DEFAULT_MAX_RETRIES,
     priority: int = 0,
@@ -86,6 +90,10 @@ def create_batch_processor(
         max_cost_usd: What paid requests may cost, US dollars: none starts that would exceed it; None sets no limit.
         vad: How readily sound counts as speech: `off`, `low`, `normal` or `high`.
         formats: Formats of transcripts: `txt`, `srt`, `vtt`, `tsv`, `json`; None for all.
+        max_line_width: Columns in a line of the subtitles; None takes the style's, 42.
+        max_line_count: Lines in a cue; None for 2, and for 1 with `max_words_per_line`.
+        max_words_per_line: Words in a line; None sets no limit.
+        subtitle_style: House rules for line lengths and reading speed: `none`, `netflix` or `bbc`.
         reference: Folder of reference transcripts for what `add` adds; None for none.
         max_retries: Attempts after the first one.
         priority: Of what `add` adds; lower runs first, 0 is the highest.

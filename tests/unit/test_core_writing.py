@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from trax_ray.core.policy.quality import accuracy_percent, assess
 from trax_ray.core.writing import breakable, is_unspaced, joined, units, width
 from trax_ray.kinds.accuracy import count_errors, count_errors_normalized
+from trax_ray.media.shape import DEFAULT, wrapped
 from trax_ray.media.speech import Segment
-from trax_ray.media.subtitles import MAX_LINES, to_cues, wrapped
+from trax_ray.media.subtitles import to_cues
 
 CHINESE = "\u6211\u4eec\u6b63\u5728\u6d4b\u8bd5\u4e2d\u6587\u8bed\u97f3\u8bc6\u522b\u7684\u6548\u679c"  # 16 characters
 JAPANESE = "\u3053\u308c\u306f\u65e5\u672c\u8a9e\u306e\u30c6\u30b9\u30c8\u3067\u3059"
@@ -43,7 +44,7 @@ class TestWithoutSpaces:
         assert all(width(line) <= 40 for line in lines)
         cues = to_cues([Segment(0.0, 20.0, sentence * 9)])
         assert "".join(text for _, _, text in cues) == sentence * 9
-        assert all(len(wrapped(text).split("\n")) <= MAX_LINES for _, _, text in cues)
+        assert all(len(wrapped(text).split("\n")) <= DEFAULT.lines for _, _, text in cues)
 
     def test_what_was_said_is_not_sparse(self, sentence: str) -> None:
         assert assess(sentence * 4, [], speech_s=16.0)["warnings"] == []

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trax_ray.core.spec import OUTPUT_FORMATS
+from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec
 from trax_ray.core.writing import breakable, units, width
+from trax_ray.errors import UsageError
+from trax_ray.media.shape import DEFAULT, STYLES, Shape, shape_of, wrapped
 from trax_ray.media.speech import Segment, Word
-from trax_ray.media.subtitles import MAX_CUE_S, MAX_LINE_CHARS, MAX_LINES, MIN_CUE_MS, render, to_cues, wrapped
+from trax_ray.media.subtitles import MIN_CUE_MS, fast_cues, render, to_cues
 
 TWO = [Segment(0.0, 1.5, "Hello there.", confidence=0.9), Segment(3661.25, 3663.0, "Good bye!")]
 
@@ -120,7 +122,7 @@ class TestCues:
         text = "汉" * 200
         cues = to_cues([Segment(0.0, 20.0, text)])
         assert "".join(cue[2] for cue in cues) == text
-        assert max(len(cue[2]) for cue in cues) <= MAX_LINE_CHARS * MAX_LINES
+        assert max(len(cue[2]) for cue in cues) <= DEFAULT.columns * DEFAULT.lines
 
     def test_segments_that_overlap(self) -> None:
         cues = to_cues([Segment(0.0, 5.0, "one"), Segment(2.0, 4.0, "two"), Segment(4.5, 6.0, "three")])
@@ -152,7 +154,7 @@ class TestCues:
         assert cues == [(0, 500, "one"), (500, 1000, "two")]
 
     def test_a_long_stay_is_cut(self) -> None:
-        assert to_cues([Segment(0.0, 60.0, "word")]) == [(0, int(MAX_CUE_S * 1000), "word")]
+        assert to_cues([Segment(0.0, 60.0, "word")]) == [(0, int(DEFAULT.cue_s * 1000), "word")]
 
 
 texts = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), min_size=0, max_size=60).map(" ".join)
@@ -174,10 +176,10 @@ def test_cues_lose_nothing_and_lie_in_order(rows: list[tuple[float, float, str]]
     for start, end, text in cues:
         assert last <= start <= end - MIN_CUE_MS
         assert text.strip() == text != ""
-        assert end - start <= MAX_CUE_S * 1000
+        assert end - start <= DEFAULT.cue_s * 1000
         last = end
     for _, _, text in cues:
-        assert wrapped(text).count("\n") < MAX_LINES or max(map(len, text.split())) > MAX_LINE_CHARS / 2
+        assert wrapped(text).count("\n") < DEFAULT.lines or max(map(len, text.split())) > DEFAULT.columns / 2
     assert render("vtt", segments).count(" --> ") == render("srt", segments).count(" --> ") == len(cues)
 
 
@@ -188,4 +190,73 @@ def test_wrapping_keeps_the_words(text: str) -> None:
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     if units(text) == text.split():  # only scripts without spaces break lines elsewhere
         assert " ".join(lines) == text
-    assert all(width(line) <= MAX_LINE_CHARS or len(breakable(line)) == 1 for line in lines)
+    assert all(width(line) <= DEFAULT.columns or len(breakable(line)) == 1 for line in lines)
+
+
+# Shapes
+
+
+SENTENCE = "When the snow melts, the river rises above the old bridge and nobody can cross it for a week."
+
+
+def spec(**fields: object) -> BatchSpec:
+    return BatchSpec(output_dir="/out", **fields)  # type: ignore[arg-type]
+
+
+def test_lines_end_where_phrases_do() -> None:
+    assert wrapped("When the snow melts, the river rises above it") == "When the snow melts,\nthe river rises above it"
+    assert wrapped("They had waited for hours at the old station") == "They had waited for hours\nat the old station"
+    assert (
+        wrapped("Er wartete lange auf den letzten Zug nach Hause") == "Er wartete lange\nauf den letzten Zug nach Hause"
+    )
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(20, 1), (30, 2), (16, 3), (80, 1)])
+def test_lines_and_cues_hold_what_was_asked_for(columns: int, lines: int) -> None:
+    shape = shape_of(spec(max_line_width=columns, max_line_count=lines))
+    told = render("srt", [Segment(0.0, 6.0, SENTENCE)], shape=shape)
+    cues = [block.split("\n")[2:] for block in told.strip().split("\n\n")]
+    assert all(len(cue) <= lines and max(map(len, cue)) <= columns for cue in cues)
+    assert " ".join(line for cue in cues for line in cue) == SENTENCE
+
+
+def test_words_in_a_line_are_words_in_a_cue_where_nothing_is_said_of_lines() -> None:
+    cues = to_cues([Segment(0.0, 6.0, SENTENCE)], shape_of(spec(max_words_per_line=3)))
+    assert max(len(text.split()) for _, _, text in cues) == 3
+    assert " ".join(text for _, _, text in cues) == SENTENCE
+    two = shape_of(spec(max_words_per_line=3, max_line_count=2))
+    assert max(len(text.split()) for _, _, text in to_cues([Segment(0.0, 6.0, SENTENCE)], two)) > 3
+    assert all(len(line.split()) <= 3 for line in wrapped("one two three four five six", two).split("\n"))
+
+
+def test_a_style_lets_cues_stay_until_they_are_read_and_names_those_that_cannot_be() -> None:
+    forty = "a" * 19 + " " + "b" * 20
+    lonely, hurried = Segment(0.0, 0.5, forty), Segment(10.0, 10.5, forty)
+    segments = [lonely, hurried, Segment(11.0, 12.0, "next")]
+    assert [cue[:2] for cue in to_cues(segments)] == [(0, 500), (10_000, 10_500), (11_000, 12_000)]
+    netflix = STYLES["netflix"]
+    assert [cue[:2] for cue in to_cues(segments, netflix)] == [(0, 2_000), (10_000, 11_000), (11_000, 12_000)]
+    assert fast_cues(segments, netflix) == [(10.0, 11.0)]
+    assert fast_cues(segments, DEFAULT) == []
+    assert fast_cues([Segment(0.0, 1.0, "four words are here"), Segment(1.0, 2.0, "x")], STYLES["bbc"]) == [(0.0, 1.0)]
+
+
+def test_what_is_given_by_itself_counts_before_the_style() -> None:
+    assert shape_of(spec(subtitle_style="bbc")).columns == 37
+    assert shape_of(spec(subtitle_style="bbc", max_line_width=30)) == Shape(30, 30, words_per_s=3.0)
+    assert shape_of(spec()) == DEFAULT
+
+
+@pytest.mark.parametrize(
+    "fields", [{"max_line_width": 9}, {"max_line_count": 0}, {"max_words_per_line": 0}, {"subtitle_style": "arte"}]
+)
+def test_shapes_that_make_no_sense(fields: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(fields)).replace("_", "-")):
+        spec(**fields)
+
+
+@given(text=st.text("ab ,.", min_size=1, max_size=200), columns=st.integers(10, 60), words=st.integers(1, 9))
+def test_nothing_gets_lost_in_any_shape(text: str, columns: int, words: int) -> None:
+    shape = Shape(columns, columns, words=words, lines=3)
+    told = "".join(text for _, _, text in to_cues([Segment(0.0, 9.0, text)], shape))
+    assert told.replace(" ", "") == "".join(text.split())

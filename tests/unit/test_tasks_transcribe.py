@@ -113,6 +113,25 @@ def test_formats_and_chunk_size_that_it_fits_into_reuse_it(engine: Echo, spec: B
     assert engine.calls == 1
 
 
+def test_subtitles_are_shaped_anew_from_the_same_artifact(
+    engine: Echo, spec: BatchSpec, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hurried(audio: Any, speech: Sequence[Span], options: Any) -> Iterator[Segment]:
+        yield Segment(0.0, 0.4, "four words are here, and")
+        yield Segment(0.4, 2.0, "four more")
+
+    monkeypatch.setattr(engine, "transcribe", hurried)
+    one = task(samples / "first_test.wav")
+    first = attempt(spec, one)
+    assert "fast_subtitles" not in first.metrics["warnings"]
+    second = attempt(replace(spec, subtitle_style="bbc", max_line_width=12, formats=("vtt", "json")), one)
+    assert second.artifact_key == first.artifact_key
+    assert "fast_subtitles" in second.metrics["warnings"]
+    assert json.loads((Path(spec.output_dir) / "talk.json").read_text())["fast_cues"][0][0] == 0.0
+    lines = [line for line in (Path(spec.output_dir) / "talk.vtt").read_text().splitlines()[2:] if "-->" not in line]
+    assert max(map(len, lines)) <= 12
+
+
 def test_a_copy_is_transcribed_once_and_called_a_copy(
     engine: Echo, spec: BatchSpec, samples: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_WORKERS",
     "OUTPUT_FORMATS",
     "SECRET_VARIABLES",
+    "SUBTITLE_STYLES",
     "TASKS",
     "VAD_LEVELS",
     "BatchSpec",
@@ -50,6 +51,8 @@ CAPTIONS = ("never", "prefer", "only")
 """Whether a publisher's captions are taken as the transcript."""
 
 VAD_LEVELS = ("off", "low", "normal", "high")
+
+SUBTITLE_STYLES = ("none", "netflix", "bbc")
 
 OUTPUT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 """Formats of a transcript, each the suffix of its file, in the order of openai-whisper."""
@@ -193,6 +196,10 @@ class BatchSpec:
         since: The first day of publication of those, YYYYMMDD; empty for any.
         match: What their titles hold, in any case; empty for any.
         download_archive: Absolute path of a list of what was fetched before, in yt-dlp's format; empty for none.
+        max_line_width: Columns in a line of the subtitles; None takes the style's.
+        max_line_count: Lines in a cue likewise.
+        max_words_per_line: Words in a line; None sets no limit.
+        subtitle_style: House rules for subtitles, of `SUBTITLE_STYLES`.
         priority: Of recordings whose manifest row says nothing else; lower runs first, 0 is the highest.
     """
 
@@ -235,6 +242,10 @@ class BatchSpec:
     download_archive: str = ""
     priority: int = 0
     task: str = "transcribe"
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+    subtitle_style: str = "none"
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -274,6 +285,14 @@ class BatchSpec:
         _require(
             self.max_items is None or self.max_items >= 1,
             f"max_items (--max-items): expected 1 or more, got {self.max_items}",
+        )
+        for name, least in (("max_line_width", 10), ("max_line_count", 1), ("max_words_per_line", 1)):
+            value = getattr(self, name)
+            flag = "--" + name.replace("_", "-")
+            _require(value is None or value >= least, f"{name} ({flag}): expected {least} or more, got {value}")
+        _require(
+            self.subtitle_style in SUBTITLE_STYLES,
+            f"subtitle_style (--subtitle-style): expected {', '.join(SUBTITLE_STYLES)}, got {self.subtitle_style}",
         )
         _require(self.task in TASKS, f"task (--task): expected {', '.join(TASKS)}, got {self.task}")
         _require(self.priority >= 0, f"priority (--priority): expected 0 (first) or more, got {self.priority}")

@@ -23,13 +23,13 @@ from trax_ray.kinds.fetched import Downloaded, downloaded, fetch_again, forget_m
 from trax_ray.kinds.form import Form
 from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
 from trax_ray.kinds.transcript import Figures, Source, Transcript
+from trax_ray.kinds.written import write_outputs
 from trax_ray.media.wanted import Wanted
 from trax_ray.providers.registry import is_service, revision_of
 from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of, unchanged
 from trax_ray.store.download_archive import add_to_archive
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
-from trax_ray.store.outputs import Outputs
 from trax_ray.store.ranged import StoredRecording
 from trax_ray.store.uris import place_of
 
@@ -384,9 +384,9 @@ def finished(recording: Recording, transcript: Transcript, *, output: str, refer
         figures = replace(figures, duplicate_of=transcript.source.name)
     figures = replace(figures, outputs=())
     if output:
-        outputs, kept = _write(recording, transcript, output)
-        more = {WarningCode.OUTPUT_KEPT.value} if kept else set()
-        warnings = tuple(sorted({*figures.warnings, *more}))
+        written = write_outputs(recording.layout, recording.assignment.spec, recording.source, transcript, output)
+        outputs, kept = written.outputs, written.kept
+        warnings = tuple(sorted({*figures.warnings, *written.warnings}))
         figures = replace(figures, outputs=outputs, kept_outputs=kept, warnings=warnings)
     if recording.audio is not None:
         # What can't be deleted takes room, and that is no reason to fail.
@@ -403,20 +403,3 @@ def _archive(recording: Recording) -> None:
     path, fetched = recording.assignment.spec.download_archive, recording.fetched
     if path and fetched is not None:
         add_to_archive(Path(path), fetched.archive)
-
-
-def _write(recording: Recording, transcript: Transcript, output: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Write the transcript in the formats that were asked for.
-
-    Returns:
-        The files, paths below the output folder, and those of others that were kept, beside which ours are.
-    """
-    from trax_ray.media.subtitles import render
-
-    wanted = {}
-    for suffix in recording.assignment.spec.formats:
-        path = recording.layout.transcript(output, suffix)
-        text = render(suffix, transcript.segments, meta=transcript.about())
-        wanted[str(path.relative_to(recording.layout.output_dir))] = text.encode("utf-8", "backslashreplace")
-    names = Outputs(recording.layout, recording.task.file_id).write(wanted)
-    return tuple(names), tuple(name for name, written in zip(wanted, names, strict=True) if name != written)

@@ -18,26 +18,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trax_ray.core.spec import OUTPUT_FORMATS
-from trax_ray.core.writing import breakable, is_unspaced, joined, width
+from trax_ray.core.writing import breakable, joined
+from trax_ray.media.shape import DEFAULT, PHRASE_ENDS, SENTENCE_ENDS, Shape, wrapped
 from trax_ray.media.speech import Segment, Word
 
-__all__ = ["MAX_CUE_S", "MAX_LINES", "MAX_LINE_CHARS", "MIN_CUE_MS", "render", "to_cues", "wrapped"]
-
-MAX_LINE_CHARS = 42
-"""Characters in a line. Source: Netflix Timed Text Style Guide, English, 2.1; BBC uses 37, EBU 40."""
-
-MAX_WIDE_COLUMNS = 40
-"""Columns in a line of a script without spaces, in which a wide character takes two. Source: Netflix Timed Text Style
-Guides: 16 characters in Chinese, 13 to 20 in Japanese."""
-
-MAX_LINES = 2
-"""Lines in a cue. Source: the same."""
-
-MAX_CUE_S = 7.0
-"""The longest time that a cue stays. Source: the same."""
-
-_SENTENCE_ENDS = frozenset(".?!…。！？")  # noqa: RUF001 - marks of other scripts are meant
-_PHRASE_ENDS = frozenset(",;:–—、，；：")  # noqa: RUF001 - marks of other scripts are meant
+__all__ = ["MIN_CUE_MS", "fast_cues", "render", "to_cues"]
 
 MIN_CUE_MS = 100
 """No cue is shorter: nobody sees it, and players drop cues without a duration."""
@@ -47,7 +32,9 @@ _READABLE_MS = 1_000
 """Cues that begin together share their time: the first stays for this long, or for half of it."""
 
 
-def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | None = None) -> str:
+def render(
+    fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | None = None, shape: Shape = DEFAULT
+) -> str:
     """Write a transcript in one of the formats.
 
     Speakers, where segments name them, stand in front of each line in txt and cue in srt (`left: yes`), in a voice tag
@@ -59,6 +46,7 @@ def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | N
         segments: In order of time. Those without text are left out.
         meta: For json: `language` (None when unknown), and what else to record, JSON types only, such as
             `model`, `duration` (seconds) and `warnings`. It can't replace `text` and `segments`.
+        shape: What the cues of srt and vtt keep to.
 
     Returns:
         The file's content, lines ended by a line feed; valid also without segments.
@@ -79,16 +67,17 @@ def render(fmt: str, segments: Iterable[Segment], *, meta: Mapping[str, Any] | N
         return "start\tend\ttext\n" + "".join(rows)
     if fmt == "json":
         return _json(kept, meta or {})
-    cues = _spoken_cues(kept)
+    cues = _spoken_cues(kept, shape)
     if fmt == "srt":
         blocks = (
             f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n"
-            f"{wrapped(_front(cue.speaker) + cue.text).replace('-->', '->')}\n\n"
+            f"{wrapped(_front(cue.speaker) + cue.text, shape).replace('-->', '->')}\n\n"
             for number, cue in enumerate(cues, start=1)
         )
         return "".join(blocks)
     blocks = (
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_tag(cue.speaker)}{_escaped(wrapped(cue.text))}\n\n"
+        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n"
+        f"{_tag(cue.speaker)}{_escaped(wrapped(cue.text, shape))}\n\n"
         for cue in cues
     )
     return "WEBVTT\n\n" + "".join(blocks)
@@ -116,32 +105,55 @@ def _tag(speaker: str) -> str:
     return f"<v {name}>" if name else ""
 
 
-def to_cues(segments: Iterable[Segment]) -> list[tuple[int, int, str]]:
+def to_cues(segments: Iterable[Segment], shape: Shape = DEFAULT) -> list[tuple[int, int, str]]:
     """Cut segments into cues that can be read.
 
     Args:
         segments: In order of time.
+        shape: What cues keep to.
 
     Returns:
         (start in ms, end in ms, text in one line) in order; every cue has text and lasts at least `MIN_CUE_MS`, and
-        none begins before the one before it ends. A cue holds at most `MAX_LINES` lines, unless a single word is
-        longer, and lasts at most `MAX_CUE_S`. Where segments overlap a cue ends when the next one begins.
+        none begins before the one before it ends. A cue holds at most `shape.lines` lines, unless a single word is
+        longer, and lasts at most `shape.cue_s`. Where segments overlap a cue ends when the next one begins. Where the
+        shape has a speed, one that is too short to be read stays longer, up to the next.
     """
-    return [(cue.start, cue.end, cue.text) for cue in _spoken_cues(segments)]
+    return [(cue.start, cue.end, cue.text) for cue in _spoken_cues(segments, shape)]
 
 
-def _spoken_cues(segments: Iterable[Segment]) -> list[_Cue]:
-    return _spaced(
+def fast_cues(segments: Iterable[Segment], shape: Shape) -> list[tuple[float, float]]:
+    """Start and end, seconds, of cues that stay for less time than reading them takes at the shape's speed."""
+    cues = _spoken_cues(segments, shape)
+    return [(cue.start / 1000, cue.end / 1000) for cue in cues if cue.end - cue.start < _reading_ms(cue, shape)]
+
+
+def _spoken_cues(segments: Iterable[Segment], shape: Shape) -> list[_Cue]:
+    cues = _spaced(
         [
             _Cue(_ms(words[0].start_s), _ms(words[-1].end_s), _text(words), _plain(segment.speaker or ""))
             for segment in segments
             if _plain(segment.text)
-            for words in _parts(_words_of(segment), _front(segment.speaker))
-        ]
+            for words in _parts(_words_of(segment), _front(segment.speaker), shape)
+        ],
+        shape,
     )
+    return list(_unhurried(cues, shape))
 
 
-def _spaced(cues: Iterable[_Cue]) -> list[_Cue]:
+def _reading_ms(cue: _Cue, shape: Shape) -> int:
+    return _ms(shape.reading_s(_front(cue.speaker) + cue.text))
+
+
+def _unhurried(cues: Sequence[_Cue], shape: Shape) -> Iterator[_Cue]:
+    """The same, those that are too short to be read as long as the next one lets them be."""
+    for number, cue in enumerate(cues):
+        latest = cue.start + _ms(shape.cue_s)
+        if number + 1 < len(cues):
+            latest = min(latest, cues[number + 1].start)
+        yield replace(cue, end=max(cue.end, min(cue.start + _reading_ms(cue, shape), latest)))
+
+
+def _spaced(cues: Iterable[_Cue], shape: Shape) -> list[_Cue]:
     """Cues in order of their starts, each long enough, none over another."""
     spaced: list[_Cue] = []
     for cue in sorted(cues, key=lambda cue: cue.start):
@@ -151,54 +163,23 @@ def _spaced(cues: Iterable[_Cue]) -> list[_Cue]:
             shared = (min(before.end, cue.end) - before.start) // 2 if start < before.end else 0
             start = max(start, before.start + max(MIN_CUE_MS, min(shared, _READABLE_MS)))
             spaced[-1] = replace(before, end=min(before.end, start))
-        end = max(start + MIN_CUE_MS, min(cue.end, start + _ms(MAX_CUE_S)))
+        end = max(start + MIN_CUE_MS, min(cue.end, start + _ms(shape.cue_s)))
         spaced.append(replace(cue, start=start, end=end))
     return spaced
 
 
-def wrapped(text: str) -> str:
-    """Break a cue's text into lines of at most `MAX_LINE_CHARS` columns, as equal as its words allow.
-
-    Args:
-        text: One line.
-
-    Returns:
-        The same text; lines are parted by a line feed. Words are never broken; scripts without spaces have lines of at
-        most `MAX_WIDE_COLUMNS`, which may end between any two characters.
-    """
-    most = _columns(text)
-    if width(text) <= most:
-        return text
-    parts = breakable(text)
-    pairs = [("".join(parts[:at]).rstrip(), "".join(parts[at:])) for at in range(1, len(parts))]
-    widths = [(width(first), width(second)) for first, second in pairs]
-    fitting = [(abs(first - second), at) for at, (first, second) in enumerate(widths) if max(first, second) <= most]
-    if fitting:
-        return "\n".join(pairs[min(fitting)[1]])
-    lines = [parts[0]]
-    for part in parts[1:]:
-        if width((lines[-1] + part).rstrip()) <= most:
-            lines[-1] += part
-        else:
-            lines.append(part)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _columns(text: str) -> int:
-    return MAX_WIDE_COLUMNS if is_unspaced(text) else MAX_LINE_CHARS
-
-
-def _parts(words: list[Word], front: str) -> Iterator[list[Word]]:
+def _parts(words: list[Word], front: str, shape: Shape) -> Iterator[list[Word]]:
     """Halve a list of words until every part fits into a cue, rather where a sentence, a phrase or a pause ends.
 
     Args:
         words: At least one.
         front: What stands in front of each part.
+        shape: What cues keep to.
     """
     text = _text(words)
     long_s = words[-1].end_s - words[0].start_s
-    crowded = wrapped(front + text).count("\n") >= MAX_LINES
-    if len(words) == 1 or not (crowded or long_s > MAX_CUE_S):
+    crowded = wrapped(front + text, shape).count("\n") >= shape.lines
+    if len(words) == 1 or not (crowded or long_s > shape.cue_s):
         yield words
         return
     best, best_cost = 1, math.inf
@@ -209,11 +190,11 @@ def _parts(words: list[Word], front: str) -> Iterator[list[Word]]:
         balance = said / len(text) if crowded else (before.end_s - words[0].start_s) / long_s
         cost = abs(balance - 0.5) - min(0.3, max(0.0, after.start_s - before.end_s) / 2)
         ending = before.text.rstrip()[-1:]
-        cost -= 0.2 if ending in _SENTENCE_ENDS else 0.1 if ending in _PHRASE_ENDS else 0.0
+        cost -= 0.2 if ending in SENTENCE_ENDS else 0.1 if ending in PHRASE_ENDS else 0.0
         if cost < best_cost:
             best, best_cost = at, cost
-    yield from _parts(words[:best], front)
-    yield from _parts(words[best:], front)
+    yield from _parts(words[:best], front, shape)
+    yield from _parts(words[best:], front, shape)
 
 
 def _text(words: list[Word]) -> str:
@@ -267,7 +248,7 @@ def _pieces(text: str) -> list[str]:
     """Where a text may be broken: as `breakable` says, and anywhere in another run that is longer than a line."""
     pieces = []
     for part in breakable(text):
-        step = MAX_LINE_CHARS // 2 if len(part.rstrip()) > MAX_LINE_CHARS else len(part)
+        step = DEFAULT.columns // 2 if len(part.rstrip()) > DEFAULT.columns else len(part)
         pieces += [part[at : at + step] for at in range(0, len(part), step)]
     return pieces
 

@@ -140,5 +140,36 @@ SPEECH: tuple[Option, ...] = (
         read=_formats,
         key="formats",
     ),
+    Option(
+        "max_line_width",
+        ("--max-line-width",),
+        int,
+        "Columns in a line of the subtitles.  [default: 42]",
+        "max_line_width",
+        optional=True,
+    ),
+    Option(
+        "max_line_count",
+        ("--max-line-count",),
+        int,
+        "Lines in a cue of the subtitles.  [default: 2; 1 with --max-words-per-line]",
+        "max_line_count",
+        optional=True,
+    ),
+    Option(
+        "max_words_per_line",
+        ("--max-words-per-line",),
+        int,
+        "Words in a line of the subtitles; best with --word-timestamps.  [default: no limit]",
+        "max_words_per_line",
+        optional=True,
+    ),
+    Option(
+        "subtitle_style",
+        ("--subtitle-style",),
+        str,
+        "House rules for line lengths and reading speed: none, netflix or bbc.",
+        "subtitle_style",
+    ),
 )
 """How recordings become transcripts, and where those go."""

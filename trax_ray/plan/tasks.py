@@ -131,10 +131,18 @@ def _parameters(
         **({"base_url": spec.base_url} if spec.base_url else {}),
         **({} if spec.vad == "normal" else {"vad": spec.vad}),
         **Form.of(spec).parameters,
+        **_subtitles(spec),
     }
     # Only where it is set, so that batches of earlier versions aren't done again.
     parameters |= {} if spec.captions == "never" else {"captions": spec.captions}
     return parameters | ({"preprocess": True} if spec.preprocess else {})
+
+
+def _subtitles(spec: BatchSpec) -> dict[str, Any]:
+    """What decides on the shape of subtitles, as far as somebody asked for one."""
+    names = ("max_line_width", "max_line_count", "max_words_per_line")
+    asked = {name: getattr(spec, name) for name in names if getattr(spec, name) is not None}
+    return asked | ({} if spec.subtitle_style == "none" else {"subtitle_style": spec.subtitle_style})
 
 
 def _form(spec: BatchSpec) -> list[Any]:
