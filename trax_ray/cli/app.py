@@ -17,6 +17,7 @@ from trax_ray import __version__
 from trax_ray.cli.exits import EXIT_DEFECT, EXIT_SETUP, EXIT_STOPPED, EXIT_USAGE, say_error
 from trax_ray.cli.rooms import RoomedCommand
 from trax_ray.errors import TraxRayError, UsageError
+from trax_ray.logs import FORMATS, log_to_file
 from trax_ray.plan.options import OPTIONS
 
 __all__ = ["app", "main"]
@@ -118,6 +119,10 @@ def batch(**given: Any) -> None:
         logging.basicConfig(
             level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
         )
+        if given["log_format"] not in FORMATS:
+            raise UsageError(f"--log-format: expected {' or '.join(FORMATS)}, got {given['log_format']}")
+        if given["log_file"] is not None:
+            log_to_file(given["log_file"], given["log_format"])
         raise typer.Exit(command.run(command.Command.of(given, shlex.join(["trax-ray", *sys.argv[1:]]))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -94,7 +95,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
         UsageError: A bad value, or nothing to do.
         SetupError: Something is missing.
     """
-    spec = make_spec(command.options)
+    spec = replace(make_spec(command.options), log_level=_log_level())
     command, stdin = _pipe_as_stdin(command, stdin)
     command = replace(command, again=_again(command, Path(spec.output_dir)))
     source = _StandardInput(stdin)
@@ -164,6 +165,11 @@ def run(command: Command, stdin: bytes | None = None) -> int:
         return EXIT_SETUP
     show(result)
     return exit_code(result)
+
+
+def _log_level() -> str:
+    """What workers are to log: what somebody here takes."""
+    return "DEBUG" if logging.getLogger("trax_ray").isEnabledFor(logging.DEBUG) else "WARNING"
 
 
 def continue_batch(output_dir: str) -> int:

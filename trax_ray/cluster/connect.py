@@ -34,11 +34,11 @@ from trax_ray.heads.machine import (
 from trax_ray.heads.notes import forget_head, note_head, own_head, reap_orphans
 from trax_ray.heads.processes import descendants, kill_noted, noted
 from trax_ray.heads.standing import answers, live_head, unfit_heads
+from trax_ray.logs import FromWorkers
 
 __all__ = ["Connection", "connect", "disconnect"]
 
 logger = logging.getLogger(__name__)
-workers_logger = logging.getLogger("trax_ray.workers")
 
 CONNECT_TIMEOUT_S = 10.0
 MODULES = "PYTHONPATH"
@@ -181,19 +181,21 @@ def _debugging() -> bool:
 
 
 def _divert_printed_lines() -> None:
-    """Put what Ray would print of other processes into the log, at level DEBUG.
+    """Put what Ray would print of other processes into the log: records as they were, and else at level DEBUG.
 
     It prints some lines to stdout whatever `log_to_driver` says, and stdout belongs to the summary. That a worker
     died is told with the task whose attempt it ended.
     """
     from ray._private import worker
 
+    records = FromWorkers()
+
     def log(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
         if data.get("pid") == "autoscaler":
             return  # a table every five seconds, of a cluster that doesn't scale
         who = " ".join(str(data[key]) for key in ("actor_name", "task_name", "pid") if data.get(key))
         for line in data.get("lines", ()):
-            workers_logger.debug("(%s) %s", who, line)
+            records.take(line, who)
 
     # The name is Ray's own affair; where it is gone, the lines are merely printed again.
     if hasattr(worker, "print_to_stdstream"):

@@ -63,6 +63,7 @@ from trax_ray.core.state.machine import LOOK_AHEAD
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import TraxRayError
 from trax_ray.kinds.fetched import forget_input, inputs_with_media
+from trax_ray.logs import say_what_it_is_about
 from trax_ray.plan.models import request_of
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store import inbox
@@ -190,6 +191,7 @@ class Coordinator:
             The result, or the error that ended the coordinator: another one took over, the disk is full.
         """
         try:
+            say_what_it_is_about(batch=self._spec.name)
             while self._result is None:
                 self._turn()
             return self._result
@@ -360,7 +362,8 @@ class Coordinator:
 
     def _execute(self, command: Command) -> None:
         if isinstance(command, Dispatch):
-            logger.debug("attempt %d of %s starts", command.attempt, command.task.id)
+            told = {"task": command.task.id, "attempt": command.attempt}
+            logger.debug("attempt %d of %s starts", command.attempt, command.task.id, extra=told)
             self._attempts.start(command)
         elif isinstance(command, Cancel):
             self._attempts.cancel(command.task_id, command.attempt)

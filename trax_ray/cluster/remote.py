@@ -8,7 +8,6 @@ a streaming generator that gives at most one sign of life a second, then the out
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from trax_ray.core.state.events import Dispatch, decode_outcome, decode_task, en
 from trax_ray.core.task import Outcome, ResourceRequest, Result
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.run import make_attempt
+from trax_ray.logs import say_what_it_is_about, set_up_worker
 from trax_ray.providers.credentials import hand_over
 from trax_ray.store.processes import find, mark_of
 
@@ -68,21 +68,18 @@ def unpack(packed: Mapping[str, Any]) -> Outcome | None:
 @lru_cache(maxsize=1)
 def configure_logging(level: str) -> None:
     """Let this process log to stderr, from where Ray brings it to a driver that asked for it."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    ours = logging.getLogger("trax_ray")
-    ours.handlers[:] = [handler]
-    ours.setLevel(level)
-    ours.propagate = False
+    set_up_worker(level)
 
 
 def assignment_of(packed: Mapping[str, Any]) -> Assignment:
     """The assignment that `pack` packed."""
     spec = BatchSpec.from_dict(packed["spec"])
     configure_logging(spec.log_level)
+    task = decode_task(packed["task"])
+    say_what_it_is_about(batch=spec.name, task=task.id, attempt=packed["attempt"])
     return Assignment(
         spec=spec,
-        task=decode_task(packed["task"]),
+        task=task,
         epoch=packed["epoch"],
         attempt=packed["attempt"],
         children={name: Result(**result) for name, result in packed["children"].items()},

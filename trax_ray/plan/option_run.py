@@ -105,6 +105,15 @@ RUN: tuple[Option, ...] = (
     Option("", ("--dry-run",), bool, "Show what would be done, and do nothing.", value=False),
     Option("", ("--json",), bool, "With --dry-run: all that is known, for programs.", value=False),
     Option("", ("--quiet", "-q"), bool, "No progress; errors and the exit code only.", value=False),
-    Option("", ("--verbose", "-v"), bool, "Debug messages on stderr.", value=False),
+    Option("", ("--verbose", "-v"), bool, "Debug messages on stderr, of workers too.", value=False),
+    Option(
+        "",
+        ("--log-file",),
+        str,
+        "File for all log records, debug messages of all processes included, added to its end.",
+        optional=True,
+        metavar="FILE",
+    ),
+    Option("", ("--log-format",), str, "Of --log-file: text or json (an object a line).", value="text"),
 )
 """How the batch runs: limits, hours, retries, Ray."""
