@@ -502,6 +502,10 @@ class WarningCode(_Code):
         "times in the file jump back, or by more than a minute, as in recordings that were joined; all sound is "
         "transcribed, without silence in such a place, so times after it aren't those of a player",
         "convert the parts one by one where times matter")
+    UNREAD = ("unread",
+        "a tenth of the file or more lies behind where its recording ends, and isn't transcribed, as where something "
+        "was put behind it with `cat`",
+        "convert the parts one by one where the rest matters")
     DAMAGED_FRAMES = ("damaged_frames",
         "parts of the file can't be decoded; silence stands in their place, or they are left out",
         "copy the file again, then run the same command")

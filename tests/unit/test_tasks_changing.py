@@ -174,6 +174,7 @@ def test_what_changes_is_not_sent_to_a_service_under_the_old_hash(
 
 def test_audio_that_was_converted_from_what_it_was_is_taken(spec: BatchSpec, talk: Path, disturb: Disturb) -> None:
     """The conversion looked at it; what happens to the recording after that is of another transcript."""
+    soundfile.write(talk, soundfile.read(talk)[0], 22_050)
     conversion = ended(spec, BatchTask("p", TaskType.PREPROCESS, {"file_path": str(talk)}, file_id="f"))
     needed = {"p": Result(conversion.artifact_key, conversion.metrics, "preprocess")}
     disturb(lambda: talk.write_bytes(b"gone"))

@@ -107,6 +107,42 @@ def test_a_chains_first_step_leaves_to_the_second_what_that_says_anyway(
     assert "media_warnings" not in chained(damaged, tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_what_needs_no_change_is_not_converted(tmp_path: Path, samples: Path, suffix: str) -> None:
+    source, out = tmp_path / f"talk.{suffix}", tmp_path / "out"
+    soundfile.write(source, soundfile.read(samples / "first_test.wav")[0], RATE, subtype="PCM_16")
+    metrics = chained(source, out)
+    assert metrics["as_it_is"]
+    assert metrics["snr_db"] > 10
+    assert "audio" not in metrics
+    assert not list(out.rglob("*.flac"))
+    # As a file that somebody wants it is there: FLAC byte by byte, WAV as FLAC.
+    assert chained(source, out, "audio/talk")["outputs"] == ["audio/talk.flac"]
+    made = out / "audio" / "talk.flac"
+    assert (made.read_bytes() == source.read_bytes()) == (suffix == "flac")
+    assert np.array_equal(soundfile.read(made)[0], soundfile.read(source)[0])
+    before = made.stat().st_mtime_ns
+    again = chained(source, out, "audio/talk")
+    assert (again["cached"], made.stat().st_mtime_ns) == (True, before)
+
+
+@pytest.mark.parametrize(
+    "how", [{"samplerate": 22_050}, {"subtype": "PCM_24"}, {"channels": 2}, {"cut": True}, {"format": "AIFF"}], ids=str
+)
+def test_what_only_looks_like_it_is(tmp_path: Path, samples: Path, how: dict[str, Any]) -> None:
+    audio = soundfile.read(samples / "first_test.wav")[0]
+    audio = np.stack([audio, audio], axis=1) if "channels" in how else audio
+    source = tmp_path / "talk.flac"
+    settings = {"samplerate": RATE, "subtype": "PCM_16", "format": "FLAC"} | how
+    settings = {name: value for name, value in settings.items() if name not in ("channels", "cut")}
+    soundfile.write(source, audio, **settings)
+    if "cut" in how:
+        os.truncate(source, source.stat().st_size // 2)
+    metrics = chained(source, tmp_path / "out")
+    assert metrics["audio"] == ".trax/audio/f.flac"
+    assert (soundfile.info(tmp_path / "out" / metrics["audio"]).samplerate) == RATE
+
+
 def test_names_need_not_be_utf_8(samples: Path, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"out\xff")
     try:

@@ -294,17 +294,17 @@ def prepare(spec: BatchSpec, one: BatchTask, output: str = "") -> Outcome:
 def test_converted_audio_is_decoded_in_place_of_the_recording_and_goes_with_the_transcript(
     engine: Echo, spec: BatchSpec, samples: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = converted(spec, samples / "first_test.wav")
+    one = converted(spec, samples / "talks" / "interview.m4a")
     prepare(spec, one)
     assert audio_of(spec).is_file()
     decoded: list[Path] = []
     stream = decode.stream
     monkeypatch.setattr(decode, "stream", lambda path, **more: decoded.append(path) or stream(path, **more))
     outcome = attempt(spec, one)
-    assert (decoded, conversions) == ([audio_of(spec)], [samples / "first_test.wav"])
+    assert (decoded, conversions) == ([audio_of(spec)], [samples / "talks" / "interview.m4a"])
     assert not audio_of(spec).exists()
     assert outcome.metrics["outputs"] == ["talk.txt", "talk.json"]
-    assert outcome.metrics["duration_s"] == pytest.approx(7.5, abs=0.1)
+    assert outcome.metrics["duration_s"] == pytest.approx(13.2, abs=0.1)
 
 
 def test_a_transcript_of_converted_audio_has_a_key_of_its_own_that_starts_from_the_recording(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.kinds.form import AS_IT_IS, Form
-from trax_ray.store.artifacts import ArtifactStore, Hashed, content_hash, unchanged
+from trax_ray.store.artifacts import ArtifactStore, Hashed, changed_while_read, content_hash, unchanged
 from trax_ray.store.files import ensure_folder, written_atomically
 from trax_ray.store.layout import Layout
+
+if TYPE_CHECKING:
+    from trax_ray.kinds.flac import Written
 
 __all__ = [
     "FORMAT_VERSION",
@@ -52,6 +57,7 @@ class Converted:
         audio: The FLAC file, a path below the output folder; empty in artifacts.
         content: SHA-256 of the recording that it was made from, hexadecimal; empty in artifacts.
         channels: How many channels the FLAC file has: more than one where each is a speaker.
+        as_it_is: Whether the recording is what it would be converted to, so that it needn't be.
         lufs: Integrated loudness of each of them before it was brought to another one; empty where it wasn't.
         gain_db: What was added.
         outputs: Files that a user gets, paths below the output folder; None in artifacts.
@@ -73,6 +79,7 @@ class Converted:
     audio: str = ""
     content: str = ""
     channels: int = 1
+    as_it_is: bool = False
     lufs: tuple[float | None, ...] = ()
     gain_db: tuple[float, ...] = ()
     outputs: tuple[str, ...] | None = None
@@ -86,7 +93,7 @@ def private_audio(layout: Layout, file_id: str) -> Path:
 
 
 def converted_audio(assignment: Assignment, layout: Layout, content: str) -> Path | None:
-    """The FLAC file that a task which this one depends on made of the same recording; None where none did.
+    """The FLAC file that a task which this one depends on made of the same recording; None where none did, or had to.
 
     Args:
         assignment: The attempt.
@@ -98,6 +105,8 @@ def converted_audio(assignment: Assignment, layout: Layout, content: str) -> Pat
         if result.kind != KIND:
             continue
         made, outputs = str(result.figures.get("audio", "")), result.figures.get("outputs")
+        if result.figures.get("as_it_is"):
+            return None
         if made and result.figures.get("content") == content:
             return layout.output_dir / made
         if not made and task_id == f"{KIND}-{file_id}":  # made by version 0.1, which agreed on the path beforehand
@@ -140,7 +149,7 @@ def convert(
     known = store.get(key)
     if known is None or (needed and not holds(target, source.content, form)):
         ensure_folder(target.parent)
-        found = yield from _convert(source, target, memo, form, before)
+        found = yield from _convert(source, target, memo, form, before, needed)
         found = replace(found, processing_s=round(time.monotonic() - started, 3))
         known = store.put(key, to_json(found))[1]
     return key, from_json(Converted, known)
@@ -153,9 +162,11 @@ def holds(target: Path, content: str, form: Form = AS_IT_IS) -> bool:
 
     try:
         with soundfile.SoundFile(os.fsencode(target)) as flac:
-            return bool(flac.comment == _comment(content, form))
+            if flac.comment == _comment(content, form):
+                return True
     except soundfile.LibsndfileError:
         return False
+    return form == AS_IT_IS and content_hash(target) == content  # a recording that needed no change
 
 
 def _comment(content: str, form: Form) -> str:
@@ -175,13 +186,39 @@ def known_conversion(store: ArtifactStore, content: str, form: Form = AS_IT_IS) 
 
 
 def _convert(
-    source: Hashed, target: Path, memo: Path, form: Form, before: Callable[[str], None]
+    source: Hashed, target: Path, memo: Path, form: Form, before: Callable[[str], None], needed: bool
 ) -> Generator[Progress, None, Converted]:
-    from trax_ray.kinds.flac import write_flac
+    from trax_ray.kinds.flac import fits, write_flac
 
+    path = source.path
+    if form == AS_IT_IS and isinstance(path, Path) and fits(path, flac=needed):
+        with unchanged(source, memo):
+            found = yield from write_flac(path, form, None, "")
+        if not found.warnings:  # else what is left of it is written down
+            if needed:
+                with written_atomically(target) as temporary:
+                    shutil.copyfile(path, temporary)
+                    before(_copied(temporary, path, source.content))
+            return _converted(found, as_it_is=True)
     with written_atomically(target) as temporary:
         with unchanged(source, memo), temporary.open("r+b") as file:
             found = yield from write_flac(source.path, form, file, _comment(source.content, form))
         before(content_hash(temporary))
+    return _converted(found)
+
+
+def _copied(copy: Path, path: Path, wanted: str) -> str:
+    """The hash of a copy.
+
+    Raises:
+        FileError: `changed_while_read`: transient, it isn't what was listened to.
+    """
+    content = content_hash(copy)
+    if content != wanted:
+        raise changed_while_read(path)
+    return content
+
+
+def _converted(found: Written, *, as_it_is: bool = False) -> Converted:
     warnings = tuple(sorted({*found.figures.pop("warnings"), *found.warnings}))
-    return Converted(warnings=warnings, media_warnings=found.warnings, **found.figures)
+    return Converted(warnings=warnings, media_warnings=found.warnings, as_it_is=as_it_is, **found.figures)

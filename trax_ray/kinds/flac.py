@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -18,12 +18,12 @@ from trax_ray.media.analysis import Analyser, combined
 from trax_ray.media.choice import voices_of
 from trax_ray.media.loudness import Loudness, Meter, levelled
 from trax_ray.media.medium import Readable
-from trax_ray.media.source import Source
+from trax_ray.media.source import Source, read_info
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import SileroDetector, spans_of, total_s
 from trax_ray.media.wanted import Wanted
 
-__all__ = ["Written", "write_flac"]
+__all__ = ["Written", "fits", "write_flac"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,33 @@ class Written:
     figures: dict[str, Any]
 
 
-def write_flac(path: Readable, form: Form, file: BinaryIO, comment: str) -> Generator[Progress, None, Written]:
+def fits(path: Readable, *, flac: bool) -> bool:
+    """Whether a file is by its header what converting makes: 16 kHz, mono, 16 bits.
+
+    Args:
+        path: The recording.
+        flac: Whether it has to be FLAC; else WAV will do.
+
+    Raises:
+        As `trax_ray.media.source.probe`.
+    """
+    source = Source.of(path)
+    if len(source.pieces) > 1 or source.pieces[0].options:
+        return False
+    with source.opened() as (container, audio):
+        info = read_info(container, audio, source.medium, source.pieces[0])
+        known = {"flac": "flac"} if flac else {"flac": "flac", "wav": "pcm_s16le"}
+        alike = info.codec == known.get(info.container) and audio.codec_context.format.name == "s16"
+        return bool(alike and (info.sample_rate_hz, info.channels) == (SAMPLE_RATE_HZ, 1))
+
+
+def write_flac(path: Readable, form: Form, file: BinaryIO | None, comment: str) -> Generator[Progress, None, Written]:
     """Write a recording as 16 kHz FLAC: mono, or a channel for each speaker.
 
     Args:
         path: The recording.
         form: What is heard of it.
-        file: Open for writing, in binary.
+        file: Open for writing, in binary; None to listen only.
         comment: What the FLAC file says of itself.
 
     Yields:
@@ -73,27 +93,18 @@ def _measured(path: Readable, wanted: Sequence[Wanted]) -> Generator[Progress, N
 
 
 def _written(
-    path: Readable, wanted: Sequence[Wanted], loudness: Sequence[Loudness], file: BinaryIO, comment: str
+    path: Readable, wanted: Sequence[Wanted], loudness: Sequence[Loudness], file: BinaryIO | None, comment: str
 ) -> Generator[Progress, None, Written]:
     """Write what is heard, and say what it is like; of the recording itself, before its loudness is changed."""
-    import soundfile
-
     voices = [_Voice() for _ in wanted]
     with ExitStack() as stack:
         streams = [stack.enter_context(decode.stream(path, wanted=each)) for each in wanted]
         heard = [voice.hear(blocks) for voice, blocks in zip(voices, streams, strict=True)]
         if loudness:
             heard = [levelled(blocks, each) for blocks, each in zip(heard, loudness, strict=True)]
-        sink = stack.enter_context(_Sink(file))
-        flac = stack.enter_context(
-            soundfile.SoundFile(
-                sink, "w", samplerate=SAMPLE_RATE_HZ, channels=len(wanted), format="FLAC", subtype="PCM_16"
-            )
-        )
-        flac.comment = comment
+        write = _nowhere if file is None else stack.enter_context(_flac(file, len(wanted), comment))
         for blocks in zip(*heard, strict=True):
-            flac.write(blocks[0] if len(blocks) == 1 else np.stack(blocks, axis=1))
-            sink.check()
+            write(blocks[0] if len(blocks) == 1 else np.stack(blocks, axis=1))
             yield Progress(0.0)
         warnings = sorted({str(code) for each in streams for code in each.warnings})
         duration_s = round(streams[0].duration_s, 3)
@@ -109,6 +120,30 @@ def _written(
         "gain_db": tuple(each.gain_db for each in loudness),
     }
     return Written(tuple(warnings), figures)
+
+
+def _nowhere(samples: decode.Audio) -> None:
+    """Nothing is written."""
+
+
+@contextmanager
+def _flac(file: BinaryIO, channels: int, comment: str) -> Iterator[Callable[[decode.Audio], None]]:
+    """What writes samples to a FLAC file, shape (n_samples,) or (n_samples, channels)."""
+    import soundfile
+
+    with (
+        _Sink(file) as sink,
+        soundfile.SoundFile(
+            sink, "w", samplerate=SAMPLE_RATE_HZ, channels=channels, format="FLAC", subtype="PCM_16"
+        ) as flac,
+    ):
+        flac.comment = comment
+
+        def write(samples: decode.Audio) -> None:
+            flac.write(samples)
+            sink.check()
+
+        yield write
 
 
 class _Voice:

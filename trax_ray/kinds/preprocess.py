@@ -91,7 +91,8 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     if task.file_id != task.id:
         said_later = {*converted.media_warnings, WarningCode.NO_SPEECH}
         warnings = tuple(name for name in warnings if name not in said_later)
-    audio = str(target.relative_to(layout.output_dir))
+    as_it_is = converted.as_it_is and not data.output
+    audio = "" if as_it_is else str(target.relative_to(layout.output_dir))
     kept = (wanted,) if data.output and audio != wanted else ()
     if kept:
         warnings = tuple(sorted({*warnings, WarningCode.OUTPUT_KEPT}))
@@ -100,6 +101,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         converted,
         warnings=warnings,
         media_warnings=(),
+        as_it_is=as_it_is,
         audio=audio,
         content=source.content,
         outputs=outputs,

@@ -20,7 +20,7 @@ from trax_ray.media.choice import choice_of
 from trax_ray.media.decoder import Decoder
 from trax_ray.media.frames import aligned, resampled, resampler, shape_of
 from trax_ray.media.medium import Readable, named
-from trax_ray.media.pieces import ends_early
+from trax_ray.media.pieces import ends_early, leaves_a_rest
 from trax_ray.media.source import MediaInfo, Source, probe, read_info, translated, undecodable
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.wanted import ANYTHING, Wanted
@@ -33,7 +33,23 @@ BLOCK_S = 10.0
 """Seconds per block: 640 kB of float32."""
 
 _UNMARKED_FORMATS = frozenset(
-    {"ogg", "mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "matroska,webm", "w64", "caf"}
+    {
+        "ogg",
+        "mp3",
+        "aac",
+        "ac3",
+        "eac3",
+        "dts",
+        "amr",
+        "mpegts",
+        "mpeg",
+        "matroska,webm",
+        "w64",
+        "caf",
+        "asf",
+        "avi",
+        "flv",
+    }
 )
 """No header, or not always one, says how long these are, or FFmpeg doesn't tell."""
 
@@ -93,6 +109,7 @@ class AudioStream(Iterator[Audio]):
         missing_s: Seconds that the header promised and the file doesn't hold; 0.0 until the end was reached.
         cut_off: Whether the file ends in the middle; False until the end was reached.
         jumped: Whether timestamps jump so far that no silence was put there.
+        unread: Whether much of the file lies behind all that is read of it.
     """
 
     def __init__(self, path: Readable, *, start_s: float, end_s: float | None, block_s: float, wanted: Wanted) -> None:
@@ -113,6 +130,7 @@ class AudioStream(Iterator[Audio]):
         self.missing_s = 0.0
         self.cut_off = False
         self.jumped = False
+        self.unread = False
         self._start = round(start_s * SAMPLE_RATE_HZ)
         self._end = None if end_s is None else round(end_s * SAMPLE_RATE_HZ)
         self._delivered = 0
@@ -130,6 +148,7 @@ class AudioStream(Iterator[Audio]):
             (WarningCode.DAMAGED_FRAMES, self.damaged_frames > 0),
             (WarningCode.TRUNCATED, self.missing_s > 0 or self.cut_off),
             (WarningCode.TIMESTAMPS_JUMP, self.jumped),
+            (WarningCode.UNREAD, self.unread),
         ]
         return (*self.choice.warnings, *(code for code, true in found if true))
 
@@ -216,6 +235,7 @@ class AudioStream(Iterator[Audio]):
             damaged, whole = damaged + decoder.damaged, whole + decoder.whole
             self.damaged_frames = damaged
             self.jumped |= decoder.jumped
+            self.unread |= leaves_a_rest(self._source.medium, pieces[number], decoder.read_to, info.container)
             if end > base or not start:
                 self.missing_s += _missing_s(info, decoder, (end - base) / SAMPLE_RATE_HZ)
         self._judge(damaged, whole, empty=empty)

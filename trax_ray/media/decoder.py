@@ -68,6 +68,7 @@ class Decoder:
         zero_s: What the container's times count from, where that isn't 0, seconds.
         jumped: Whether timestamps jump so far that no silence was put there.
         left_out_s: Sum of such jumps forward, seconds.
+        read_to: The byte after the last packet that was read; None where it isn't known, or other streams lie between.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Decoder:
         self.zero_s = 0.0
         self.jumped = False
         self.left_out_s = 0.0
+        self.read_to: int | None = None
         self._refused_s = 0.0
 
     def frames(self, start: int) -> Iterator[tuple[int, Any]]:
@@ -243,6 +245,8 @@ class Decoder:
             try:
                 for packet in self._container.demux(self._audio):
                     failed = 0
+                    if packet.pos is not None and packet.size and len(self._container.streams) == 1:
+                        self.read_to = max(self.read_to or 0, packet.pos + packet.size)
                     yield packet
                 return
             except IndexError:  # PyAV, of a packet of a stream that wasn't there when the file was opened

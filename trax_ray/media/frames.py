@@ -24,6 +24,13 @@ def resampler() -> Any:
     return AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
 
 
+def resampler_to(frame: Any) -> Any:
+    """To doubles, and nothing else."""
+    from av.audio.resampler import AudioResampler
+
+    return AudioResampler(format="dblp", layout=frame.layout.name, rate=frame.sample_rate)
+
+
 def resampled(resampler: Any, frame: Any) -> Iterator[npt.NDArray[np.int16]]:
     if resampler is None:
         return
@@ -36,6 +43,8 @@ def listened(frame: Any, channel: int | None, *, alone: bool = False) -> Any:
 
     All are the mean of them where FFmpeg knows no layout for their number, such as 9, and else left to the resampler.
     """
+    if frame.format.name in ("s64", "s64p"):  # of which PyAV makes no array
+        (frame,) = resampler_to(frame).resample(frame)
     if channel is not None and channel < frame.layout.nb_channels > 1:
         return _like(frame, _planes(frame)[channel][None], layout="mono", format_name=frame.format.packed.name)
     if alone and channel:

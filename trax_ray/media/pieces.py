@@ -1,8 +1,8 @@
 """What a file's bytes say beyond what FFmpeg reads of them: files that were joined, cut off, or have a wrong size.
 
-Recordings that were put together with `cat` are several files in one. FFmpeg stops after the first WAV or MP4 of them,
-and can't follow Ogg to other sample rates. Here a file is cut into pieces, each of which FFmpeg reads whole. Only
-headers are read.
+Recordings that were put together with `cat` are several files in one. FFmpeg stops after the first WAV, MP4, ASF or FLV
+of them, and can't follow Ogg to other sample rates. Here a file is cut into pieces, each of which FFmpeg reads whole.
+Only headers are read.
 """
 
 from __future__ import annotations
@@ -10,14 +10,24 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
 
+from trax_ray.media.lengths import begins_file, behind_tags, stated_length
 from trax_ray.media.medium import Medium
 
-__all__ = ["WAV_UNKNOWN_BYTES", "Piece", "Slice", "after_id3", "chunks_of_wav", "ends_early", "pieces_of"]
+__all__ = [
+    "WAV_UNKNOWN_BYTES",
+    "Piece",
+    "Slice",
+    "after_id3",
+    "chunks_of_wav",
+    "ends_early",
+    "leaves_a_rest",
+    "pieces_of",
+]
 
 WAV_UNKNOWN_BYTES = 0x7FFF_F000
 """Programs that write WAV into a pipe state a size at or above this (sox 0x7FFFF..., ffmpeg 0xFFFFFFFF)."""
@@ -33,6 +43,13 @@ _STRAY_BYTES = 4096
 
 _TAIL_BYTES = 2 * 65_307
 """The longest page of Ogg lies within the last so many bytes. Source: RFC 3533, section 6."""
+
+_NOTHING_BEHIND = frozenset(
+    {"aac", "ac3", "amr", "ape", "asf", "au", "caf", "flac", "flv", "mp3", "tta", "voc", "w64", "wv"}
+)
+"""Formats whose audio ends where the file does, but for tags."""
+
+_REST_BYTES = 16_384
 
 _ZEROS_BYTES = 4096
 """Zeros at the end of a compressed file that were never written: no coder makes so many."""
@@ -105,10 +122,8 @@ def pieces_of(medium: Medium) -> tuple[Piece, ...]:
             found = _ogg_pieces(file, size)
         elif head[4:8] == b"ftyp":
             found = _mp4_pieces(file, size)
-        elif head[:4] in (b"FORM", b"riff"):
-            found = list(_sized_pieces(file, size, head[:4]))
         else:
-            found = []
+            found = list(_sized_pieces(file, 0, size))
     return tuple(found) if 0 < len(found) <= MAX_PIECES else (Piece(0, size),)
 
 
@@ -126,13 +141,35 @@ def ends_early(medium: Medium, container: str) -> bool:
     """
     with medium.open() as file:
         size = medium.size_bytes
-        if container in ("w64", "caf"):
-            return _stated_size(file, container) > size
+        if container in ("w64", "caf", "asf", "avi"):
+            return stated_length(file, 0, size) > size
+        if container in _CUT and _CUT[container](file, size):
+            return True
         file.seek(max(0, size - _TAIL_BYTES))
         tail = file.read(_TAIL_BYTES)
     if container == "ogg":
         return not _ends_with_page(tail)
     return len(tail) > _ZEROS_BYTES and not tail[-_ZEROS_BYTES:].strip(b"\0")
+
+
+def leaves_a_rest(medium: Medium, piece: Piece, read_to: int | None, container: str) -> bool:
+    """Whether much of a file lies behind the last packet that was read of it, and isn't a tag.
+
+    Args:
+        medium: A file that can be read.
+        piece: The piece of it that was read.
+        read_to: The byte after that packet, counted from the piece's first; None where nobody knows.
+        container: FFmpeg's name of its format. Those that have an index, pictures or other tracks there are passed by.
+    """
+    if read_to is None or container not in _NOTHING_BEHIND:
+        return False
+    with medium.open() as file:
+        at = behind_tags(file, piece.start + read_to, piece.end)
+        if piece.end - at < max(_REST_BYTES, (piece.end - piece.start) // 10):
+            return False
+        file.seek(at)
+        behind = file.read(_REST_BYTES)
+    return not behind.startswith(b"ID3") and bool(behind.strip(b"\0"))
 
 
 # WAV. Source: RIFF/WAVE, Microsoft Multimedia Programming Interface 1.0.
@@ -183,6 +220,11 @@ def _wav_pieces(file: BinaryIO, start: int, size: int) -> Iterator[Piece]:
             yield Piece(start, following)
             start = following
             continue
+        other = next((each for each in (after + after % 2, after) if begins_file(file, each)), None)
+        if other is not None:
+            yield Piece(start, other)
+            yield from _sized_pieces(file, other, size)
+            return
         lost = size - after
         if lost > _STRAY_BYTES and not _is_chunk(file, after, size):
             yield Piece(start, size, (("ignore_length", "1"),))
@@ -235,7 +277,7 @@ def _is_chunk(file: BinaryIO, at: int, size: int) -> bool:
 # Ogg. Source: RFC 3533, section 6.
 
 _PAGE = struct.Struct("<4sBBqIIIB")
-_FIRST_OF_STREAM = 2
+_FIRST_OF_STREAM, _LAST_OF_STREAM = 2, 4
 
 
 def _ogg_pieces(file: BinaryIO, size: int) -> list[Piece]:
@@ -286,12 +328,12 @@ def _page_length(head: bytes) -> int | None:
 
 
 def _ends_with_page(tail: bytes) -> bool:
-    """Whether what a file ends with is a whole page of Ogg, apart from a tag that was put behind it."""
+    """Whether a file ends with the last page of a stream of Ogg, whole, apart from a tag that was put behind it."""
     at = tail.rfind(b"OggS\0")
     if at < 0:
         return False
     length = _page_length(tail[at:])
-    if length is None or at + length > len(tail):
+    if length is None or at + length > len(tail) or not tail[at + 5] & _LAST_OF_STREAM:
         return False
     rest = tail[at + length :]
     return not rest or (len(rest) < _STRAY_BYTES and bool(rest.strip(b"\0")))
@@ -322,44 +364,63 @@ def _mp4_pieces(file: BinaryIO, size: int) -> list[Piece]:
     return _between(starts, size)
 
 
-# AIFF and Wave64, whose first words are their own length. Source: AIFF 1.3, "FORM"; Sony Wave64, section 2.
+# Those that say how long they are.
 
 
-def _sized_pieces(file: BinaryIO, size: int, magic: bytes) -> Iterator[Piece]:
-    start = 0
+def _sized_pieces(file: BinaryIO, start: int, size: int) -> Iterator[Piece]:
+    """Files that state their length, one after the other, whatever kind the next one is."""
     while start < size:
-        file.seek(start)
-        head = file.read(24).ljust(24, b"\0")
-        if magic == b"FORM":
-            length = 8 + struct.unpack(">I", head[4:8])[0]
-            filled = length + length % 2
-        else:
-            length = struct.unpack("<Q", head[16:])[0]
-            filled = -(-length // 8) * 8
-        # Not all writers fill up.
-        end = next(
-            (start + each for each in (filled, length) if each and _reads(file, start + each, size, magic)), size
-        )
+        length = stated_length(file, start, size)
+        # Not all writers fill up to whole words.
+        filled = [start + each for each in (length, length + length % 2, -(-length // 8) * 8) if each]
+        ends = [*filled, *(behind_tags(file, each, size) for each in filled[:1])]
+        end = next((each for each in ends if each < size and begins_file(file, each)), size)
         yield Piece(start, end)
         start = end
 
 
-def _reads(file: BinaryIO, at: int, size: int, magic: bytes) -> bool:
-    file.seek(min(at, size))
-    return file.read(len(magic)) == magic
+# How streams end that state no length.
 
 
-def _stated_size(file: BinaryIO, container: str) -> int:
-    """How long a Wave64 or CAF file says it is, 0 where it doesn't. Source: Apple Core Audio Format 1.0, "Chunks"."""
-    if container == "w64":
-        file.seek(16)
-        stated: int = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
-        return stated if stated < 2**62 else 0
-    at = 8
-    for _ in range(_MOST_CHUNKS):
-        file.seek(at)
-        name, length = struct.unpack(">4sq", file.read(12).ljust(12, b"\0"))
-        if name == b"data" or length <= 0:
-            return at + 12 + length if name == b"data" and length > 0 else 0
-        at += 12 + length
-    return 0
+def _flv_ends_early(file: BinaryIO, size: int) -> bool:
+    """Behind each tag stands its length. Source: Adobe Flash Video 10.1, E.3."""
+    file.seek(max(0, size - 4))
+    length = struct.unpack(">I", file.read(4).ljust(4, b"\0"))[0]
+    if not 11 <= length <= size - 13:
+        return True
+    file.seek(size - 4 - length)
+    return file.read(1)[0] & 0x1F not in (8, 9, 18)
+
+
+def _ts_ends_early(file: BinaryIO, size: int) -> bool:
+    """Packets of one length, each with the same first byte. Source: ISO/IEC 13818-1, 2.4.3."""
+    head = file.read(3 * 204)
+    for length, first in ((188, 0), (192, 4), (204, 0)):
+        if all(head[at : at + 1] == b"\x47" for at in range(first, 2 * length + first + 1, length)):
+            return bool(size % length)
+    return False
+
+
+def _ps_ends_early(file: BinaryIO, size: int) -> bool:
+    """Whether the packets behind the last pack header don't end with the file. Source: ISO/IEC 13818-1, 2.5.3."""
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    at = tail.rfind(b"\0\0\x01\xba")
+    if at < 0:
+        return False
+    at += (
+        12 if len(tail) > at + 4 and tail[at + 4] >> 4 == 2 else 14 + (tail[at + 13] & 7 if len(tail) > at + 13 else 0)
+    )
+    while tail[at : at + 3] == b"\0\0\x01" and len(tail) >= at + 6:
+        if tail[at + 3] == 0xB9:  # the end
+            return False
+        at += 6 + int.from_bytes(tail[at + 4 : at + 6], "big")
+    return at > len(tail)
+
+
+_CUT: Mapping[str, Callable[[BinaryIO, int], bool]] = {
+    "flv": _flv_ends_early,
+    "mpegts": _ts_ends_early,
+    "mpeg": _ps_ends_early,
+}
+"""By FFmpeg's name of the format."""

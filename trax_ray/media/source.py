@@ -1,8 +1,8 @@
 """Open a media file safely, read what its header says, and name what goes wrong.
 
 FFmpeg (through PyAV) opens more than files: playlists, network addresses, lists of other files. Here it gets an
-absolute path or bytes that we read ourselves, a list of real media containers and the protocol `file`, so that an input
-can't reach past itself.
+absolute path or bytes that we read ourselves, a list of real media containers, the decoders of sound and the protocol
+`file`, so that an input can't reach past itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from trax_ray.codes import FailureCode
@@ -39,7 +40,23 @@ FORMATS = (
 """Demuxers that read one media file. No playlists (hls, dash), lists (concat, ffmetadata), image sequences, network
 descriptions (sdp, rtsp), generators (lavfi) or text."""
 
-_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+
+@lru_cache(maxsize=1)
+def _options() -> dict[str, str]:
+    """What FFmpeg may do. It has no decoder of pictures: to find out what a cover is it would unpack all of it."""
+    from av.codec import Codec, codecs_available
+
+    decoders = set()
+    for name in codecs_available:
+        with contextlib.suppress(ValueError):  # one that only encodes
+            codec = Codec(name, "r")
+            decoders |= {codec.name} if codec.type == "audio" else set()
+    return {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "file",
+        "codec_whitelist": ",".join(sorted(decoders)),
+    }
+
 
 _DISCARD_ALL = 48
 """AVDISCARD_ALL of libavcodec/defs.h."""
@@ -150,7 +167,7 @@ class Source:
 
         # PyAV below 19 fails on tags that aren't UTF-8 unless it is told not to; from 19 on it can't be told.
         told: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-        told["options"] = {**_OPTIONS, **dict(piece.options), **options}
+        told["options"] = {**_options(), **dict(piece.options), **options}
         with contextlib.ExitStack() as stack:
             try:
                 file = self._readable(piece, stack)

@@ -24,7 +24,14 @@ from trax_ray.store import files, system
 from trax_ray.store.ranged import StoredRecording
 from trax_ray.store.uris import ObjectPath, Place
 
-__all__ = ["ArtifactStore", "Hashed", "content_hash", "hash_of", "unchanged"]
+__all__ = [
+    "ArtifactStore",
+    "Hashed",
+    "changed_while_read",
+    "content_hash",
+    "hash_of",
+    "unchanged",
+]
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 1024 * 1024
@@ -260,7 +267,7 @@ def _look_again(hashed: Hashed, memo: Path | None) -> None:
         return
     # Some network file systems give a file another inode number now and then.
     if found[:-1] != hashed.identity[:-1] or content_hash(path, memo) != hashed.content:
-        raise _changed(path)
+        raise changed_while_read(path)
 
 
 def hash_of(path: Place | StoredRecording, memo: Path | None = None, *, now: float | None = None) -> Hashed:
@@ -303,7 +310,7 @@ def hash_of(path: Place | StoredRecording, memo: Path | None = None, *, now: flo
             digest, size = _hash(fd)
             # Asked by the name, not the open file: it may have been written to, or replaced by another.
             if size != before.st_size or _identity(before) != _identity(path.stat()):
-                raise _changed(path)
+                raise changed_while_read(path)
         finally:
             os.close(fd)
     except OSError as error:
@@ -322,7 +329,8 @@ def _identified(recording: StoredRecording) -> Hashed:
     return Hashed(recording, hashlib.sha256(known_by).hexdigest(), recording.stat.state)
 
 
-def _changed(path: Path) -> FileError:
+def changed_while_read(path: Path) -> FileError:
+    """The error of a file that isn't any more what it was when it was hashed."""
     return FileError(
         f"{files.shown(path)} changed while it was read: is it still being copied? Try again later",
         failure_class="transient",
