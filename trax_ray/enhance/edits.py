@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,6 @@ from trax_ray.enhance.characters import cleaned, hides, unusable
 from trax_ray.enhance.gates import GATES, Rules, compare
 from trax_ray.enhance.glossary import Glossary
 from trax_ray.enhance.matching import places
-from trax_ray.enhance.tokens import tokens
 from trax_ray.enhance.windows import Window, WindowSegment
 
 __all__ = ["FORM", "LEVELS", "Applied", "Edit", "Enhanced", "Refused", "apply"]
@@ -153,7 +153,7 @@ def apply(
     """
     if level not in LEVELS:
         raise ValueError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
-    common = _common(window)
+    common = _common(window) if level == "words" else frozenset()
     asked: dict[int, list[Edit]] = {segment.number: [] for segment in window.segments}
     refused: list[Refused] = []
     for edit in dict.fromkeys(edits):
@@ -189,10 +189,13 @@ def apply(
     return Applied(segments=tuple(segments), accepted=tuple(accepted), refused=tuple(refused))
 
 
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+
+
 def _common(window: Window) -> frozenset[str]:
     """The words that stand somewhere in the window, or around it, in lower case."""
     texts = (window.before, window.after, *(segment.text for segment in window.segments))
-    return frozenset(token.key for text in texts for token in tokens(text) if token.text.islower())
+    return frozenset(word for text in texts for word in _WORD.findall(text) if word.islower())
 
 
 def _edited(segment: WindowSegment, edits: Sequence[Edit], rules: Rules) -> tuple[str, list[Edit], list[Refused]]:

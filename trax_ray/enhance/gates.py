@@ -8,16 +8,16 @@ were doubted, or that become a term of the glossary, where old and new sound ali
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from trax_ray.core.writing import is_unspaced
 from trax_ray.enhance.characters import scripts
 from trax_ray.enhance.glossary import Glossary
 from trax_ray.enhance.numbers import is_number, same_value
 from trax_ray.enhance.sounds import sound_alike
-from trax_ray.enhance.tokens import APOSTROPHES, FREE, Token, tokens
+from trax_ray.enhance.tokens import APOSTROPHES, FREE, Token, is_letter, tokens
 from trax_ray.enhance.vocabulary import fillers, is_common, is_negation, negates
 from trax_ray.enhance.windows import Doubt
 
@@ -28,6 +28,7 @@ LONGEST = 3
 
 GATES = {
     "lookalikes": "letters of another script",
+    "symbol": "a sign would come or go that is no punctuation",
     "number": "a number would change",
     "negation": "a negation would come or go",
     "name": "a name would change that the glossary doesn't know",
@@ -38,7 +39,7 @@ GATES = {
     "certain": "words would change that the recogniser was sure of",
     "length": f"more than {LONGEST} consecutive words would change",
     "sound": "the new words don't sound like the old ones",
-    "grammar": "another form of the word that was said; repairs of grammar change what was said",
+    "grammar": "another form of what was said; repairs of grammar and style change what was said",
     "punctuation": "there would be more marks than a sentence needs",
     "casing": "whole passages would be in capitals",
     "spacing": "spaces would part characters of a script that has none",
@@ -224,7 +225,11 @@ def _number(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules
         sorted(key for key in _keys(side) if is_number(key, rules.language) and key not in ("a", "an"))
         for side in (change.old, change.new)
     )
-    return before != after or any(not token.key[-1:].isalnum() for token in (*change.old, *change.new))
+    return before != after
+
+
+def _symbol(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
+    return any(not any(map(is_letter, token.key)) for token in (*change.old, *change.new))
 
 
 def _negation(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
@@ -292,11 +297,29 @@ def _sound(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules:
 
 def _grammar(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
     """Forms of one word, which repair grammar and not hearing; little words, where no word alone is doubted."""
+    if _without_accents(change.old) == _without_accents(change.new) or _in_full(change.old) == _in_full(change.new):
+        return True
     if len(change.old) != len(change.new):
         return False
     pairs = [pair for pair in zip(_keys(change.old), _keys(change.new), strict=True) if pair[0] != pair[1]]
     little = not _word_by_word(change, doubts) and any(is_common(first) or is_common(second) for first, second in pairs)
     return little or any(_same_stem(first, second) for first, second in pairs)
+
+
+_SHORT_FORMS = {"'s": " is", "'re": " are", "'ll": " will", "'ve": " have", "'d": " would", "'m": " am", "n't": " not"}
+
+
+def _in_full(side: Sequence[Token]) -> str:
+    """Without short forms: `it's` as `it is`."""
+    text = " ".join(_keys(side))
+    for short, full in _SHORT_FORMS.items():
+        text = text.replace(short, full)
+    return text
+
+
+def _without_accents(side: Sequence[Token]) -> str:
+    plain = unicodedata.normalize("NFKD", " ".join(_keys(side)))
+    return "".join(character for character in plain if not unicodedata.combining(character))
 
 
 def _word_by_word(change: Change, doubts: Sequence[Doubt]) -> bool:
@@ -319,11 +342,12 @@ def _stems(word: str) -> set[str]:
 
 _GATES: tuple[tuple[str, _Gate], ...] = (
     ("lookalikes", _lookalikes),
+    ("symbol", _symbol),
     ("number", _number),
     ("negation", _negation),
+    ("insertion", _insertion),
     ("name", _name),
     ("order", _order),
-    ("insertion", _insertion),
     ("deletion", _deletion),
     ("words", _words),
     ("length", _length),
@@ -366,6 +390,5 @@ def _inner_spaces(text: str) -> int:
 
 
 def _shouts(words: Sequence[Token]) -> bool:
-    """Whether two long words that follow each other are all in capitals."""
-    loud = [len(word.text) > 4 and word.text.isupper() for word in words]
-    return any(first and second for first, second in pairwise(loud))
+    """Whether two long words or more are all in capitals."""
+    return sum(len(word.text) > 4 and word.text.isupper() for word in words) > 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from trax_ray.core.writing import is_unspaced
 
-__all__ = ["FREE", "Token", "fold", "is_free", "tokens"]
+__all__ = ["FREE", "Token", "fold", "is_free", "is_letter", "tokens"]
 
 FREE = frozenset(
     ".,;:!?\u2026\u00a1\u00bf"
@@ -74,7 +74,8 @@ def is_free(character: str) -> bool:
     return character in FREE or character.isspace()
 
 
-def _is_word(character: str) -> bool:
+def is_letter(character: str) -> bool:
+    """Whether a character is a letter, a digit, or a mark on one."""
     return unicodedata.category(character)[0] in "LMN"
 
 
@@ -127,7 +128,7 @@ def _canonical(key: str) -> str:
 
 def _end(text: str, at: int) -> int:
     """Behind the token that begins here."""
-    if not _is_word(text[at]):
+    if not is_letter(text[at]):
         if text[at] not in _MINUS:
             return at + 1
         at += 1
@@ -135,7 +136,7 @@ def _end(text: str, at: int) -> int:
     end = at + 1
     while end < len(text):
         here, before = text[end], text[end - 1]
-        if _is_word(here):
+        if is_letter(here):
             mark = unicodedata.category(here)[0] == "M"
             if not mark and (unspaced or is_unspaced(here)):
                 break
@@ -150,5 +151,5 @@ def _end(text: str, at: int) -> int:
 def _joins(before: str, mark: str, after: str) -> bool:
     """Whether a mark is inside a word or a number: `don't`, `3.5`, `4,500`, `5:30`."""
     if mark in APOSTROPHES:
-        return _is_word(before) and _is_word(after)
+        return is_letter(before) and is_letter(after)
     return mark in ".,:" and before.isdecimal() and after.isdecimal()
