@@ -149,7 +149,10 @@ def length_s(path: Path) -> float:
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_stream_of_segments(web: MediaServer, samples: Path, tmp_path: Path, encrypted: bool) -> None:
+def test_a_stream_of_segments(
+    web: MediaServer, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # FFmpeg leaves the key there
     options = {"hls_list_size": "0", "hls_playlist_type": "vod"}
     if encrypted:
         options |= {"hls_enc": "1", "hls_enc_key": "0123456789abcdef", "hls_enc_key_url": "key.bin"}
