@@ -64,7 +64,7 @@ def plain(text: str) -> list[str]:
 @pytest.mark.parametrize("colour", [True, False])
 def test_no_line_is_broken_or_too_long_at_any_width(width: int, colour: bool) -> None:
     lines = plain(shown(PROGRESS, width, colour=colour))
-    assert len(lines) == 11
+    assert len(lines) == 12
     assert all(cell_len(line) <= width for line in lines)
     assert lines[0].startswith("running 2m14s · ETA 3m10s")
 
