@@ -130,3 +130,12 @@ bench-lanes: $(DEV_STAMP) ## Measure: 1,000 calls to a service through a batch a
 .PHONY: bench-prediction
 bench-prediction: $(DEV_STAMP) ## Measure: the third run over the same kind of audio against what two runs predict for it
 	$(BIN)/python benchmarks/prediction.py
+
+.PHONY: test-notebooks
+test-notebooks: $(DEV_STAMP) ## Run the notebooks of docs/notebooks from beginning to end, and 20 batches in one kernel; about 5 minutes
+ifneq ($(UV),)
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx,notebooks]"
+else
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx,notebooks]"
+endif
+	$(BIN)/python -m pytest tests/notebooks "tests/chaos/test_one_process.py::test_twenty_batches_in_one_notebook_leave_its_kernel_alive"

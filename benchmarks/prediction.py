@@ -3,8 +3,9 @@
     python benchmarks/prediction.py
 
 Each run is `trax-ray batch` over other recordings of the same kind, cut from `samples/`; what they took is kept apart
-from the user's. Before each the predicted range is read from `--dry-run --json`; after it the time that the summary says is
-compared: from the first line, which predicts, to the summary. The last run takes long and short recordings together.
+from the user's. Before each the predicted range is read from `--dry-run --json`; after it the time that the summary
+says is compared: from the first line, which predicts, to the summary. The last run takes long and short recordings
+together.
 """
 
 from __future__ import annotations

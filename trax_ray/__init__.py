@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trax_ray.cli.notebook import show_progress
     from trax_ray.control import BatchControl, BatchStatus
     from trax_ray.core.progress import BatchProgress
     from trax_ray.core.spec import (
@@ -45,6 +46,7 @@ __all__ = [
     "TaskType",
     "TraxRayError",
     "create_batch_processor",
+    "show_progress",
 ]
 
 NOT_INSTALLED = "0.0.0"
@@ -55,6 +57,7 @@ except PackageNotFoundError:  # run from a checkout that isn't installed
     __version__ = NOT_INSTALLED
 
 _HOMES = {
+    "trax_ray.cli.notebook": ("show_progress",),
     "trax_ray.control": ("BatchControl", "BatchStatus"),
     "trax_ray.core.progress": ("BatchProgress",),
     "trax_ray.core.spec": (

@@ -166,7 +166,7 @@ def _of_submit() -> list[inspect.Parameter]:
 
 
 submit.__signature__ = inspect.Signature(_of_submit())  # type: ignore[attr-defined]
-app.command()(submit)
+app.command(cls=RoomedCommand)(submit)
 
 
 @app.command()

@@ -45,7 +45,7 @@ def in_notebook() -> bool:
 
 
 class NotebookDisplay(NoDisplay):
-    """The board as HTML in a cell's output, drawn in place. It needs no widgets, and its last state is saved with it."""
+    """The board as HTML in a cell's output, drawn in place. It needs no widgets; its last state stays with the cell."""
 
     def __init__(self) -> None:
         self._handle: Any = None
