@@ -89,7 +89,8 @@ def test_commands_of_the_pages_are_accepted(
     journal()
     monkeypatch.setattr(choice, "choose_model", lambda language: "pocketsphinx")
     monkeypatch.setattr(cli_doctor, "choose_model", lambda: "pocketsphinx")
-    shutil.copytree(samples / "talks", tmp_path / "talks")
+    for folder in ("talks", "inbox"):
+        shutil.copytree(samples / "talks", tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(command)[1:]
     if arguments[0] in ("search", "export"):
