@@ -341,6 +341,9 @@ class FailureCode(_Code):
     ACCESS_DENIED = ("access_denied", _CONFIG, None,
         "there are no credentials for the object store, or it refuses them; no file is burnt",
         "set the store's environment variables or profile, or give them the right; then run the same command again")
+    NO_CONDITIONAL_PUT = ("no_conditional_put", _CONFIG, _IN_FILE,
+        "the object store overwrites objects where it is asked to create them only, and can't keep two batches apart",
+        "give an `--output-dir` on a disk, or in a store with conditional writes (`If-None-Match`)")
     WRONG_STORE = ("wrong_store", _CONFIG, None,
         "the object store can't be asked as it is set up: its endpoint, its region, a profile",
         "correct what the message names, then run the same command again")

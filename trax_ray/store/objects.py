@@ -26,6 +26,7 @@ __all__ = [
     "ObjectStat",
     "client_of",
     "explain_refusal",
+    "explained",
     "forget_clients",
     "is_denied_alone",
     "list_below",
@@ -84,17 +85,27 @@ def stat_of(path: ObjectPath) -> ObjectStat:
         StoreError: The bucket isn't there, or the store refuses: config.
         NetworkError: The store is busy, or away: transient.
     """
-    with _explained(path, "read"):
+    with explained(path, "read"):
         return _stat(client_of(path).head(path.key))
 
 
 @contextmanager
-def _explained(path: ObjectPath, doing: Doing) -> Iterator[None]:
-    """Raise our errors in place of the client's."""
+def explained(
+    path: ObjectPath, doing: Doing, passes: type[Exception] | tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Raise our errors in place of the client's.
+
+    Args:
+        path: What is asked for in the block.
+        doing: What for.
+        passes: Errors of the client's that are left as they are.
+    """
     from obstore.exceptions import BaseError
 
     try:
         yield
+    except passes:
+        raise
     except (BaseError, OSError, ValueError, NotImplementedError) as error:
         if isinstance(error, FileNotFoundError) and doing == "read":
             _expect_bucket(path)
@@ -129,14 +140,14 @@ def list_below(folder: ObjectPath) -> Iterator[tuple[ObjectPath, ObjectStat]]:
         StoreError, NetworkError: As `stat_of`.
         UsageError: There is an object whose name can't be asked for; the others are found with `list_folder`.
     """
-    with _explained(folder, "list"):
+    with explained(folder, "list"):
         for chunk in client_of(folder).list(folder.key or None, chunk_size=_LISTED_AT_ONCE):
             yield from _listed(folder, chunk)
 
 
 def list_folder(folder: ObjectPath) -> tuple[list[ObjectPath], list[tuple[ObjectPath, ObjectStat]]]:
     """The folders and the objects that lie in a folder; raises as `list_below`."""
-    with _explained(folder, "list"):
+    with explained(folder, "list"):
         found = client_of(folder).list_with_delimiter(folder.key or None)
     folders = [ObjectPath(folder.scheme, folder.bucket, key) for key in found["common_prefixes"]]
     return folders, list(_listed(folder, found["objects"]))
@@ -157,14 +168,14 @@ def read_range(path: ObjectPath, start: int, end: int) -> tuple[bytes, ObjectSta
         start: The first byte.
         end: The byte after the last one, behind `start` and not behind the object's end.
     """
-    with _explained(path, "read"):
+    with explained(path, "read"):
         answer = client_of(path).get(path.key, options={"range": (start, end)})
         return bytes(answer.bytes()), _stat(answer.meta)
 
 
 def read_object(path: ObjectPath) -> tuple[bytes, ObjectStat]:
     """All of an object, and what is known of it; raises as `stat_of`."""
-    with _explained(path, "read"):
+    with explained(path, "read"):
         answer = client_of(path).get(path.key)
         return bytes(answer.bytes()), _stat(answer.meta)
 
@@ -204,7 +215,7 @@ def _stat(meta: Any) -> ObjectStat:
 def _expect_bucket(path: ObjectPath) -> None:
     """Raise where it isn't only the object that is missing: of its bucket, no answer to HEAD tells."""
     try:
-        with _explained(path, "list"):
+        with explained(path, "list"):
             next(iter(client_of(path).list(path.key, chunk_size=1)), None)
     except (StoreError, NetworkError) as error:
         # Whoever may read objects may not always list them.
