@@ -30,6 +30,7 @@ from trax_ray.kinds.uploads import Prepared, Uploads
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
 from trax_ray.providers.keys import Secret
+from trax_ray.store.files import remove
 from trax_ray.store.lease import Lease
 
 __all__ = ["BYTES_IN_FLIGHT", "REQUEST", "call"]
@@ -346,5 +347,5 @@ def _give_back(lease: Lease) -> None:
     if lease.held:
         # While it is held: who opened the file before takes a new one where it is gone.
         with suppress(OSError):
-            lease.path.unlink()
+            remove(lease.path)
         lease.release()

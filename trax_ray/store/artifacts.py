@@ -21,6 +21,8 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, TraxRayError
 from trax_ray.store import files, system
+from trax_ray.store.creating import create_object, delete_object
+from trax_ray.store.objects import stats_of
 from trax_ray.store.ranged import StoredRecording
 from trax_ray.store.uris import ObjectPath, Place
 
@@ -53,7 +55,7 @@ class ArtifactStore:
         folder: Where the artifacts lie; made when it is needed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
 
     @staticmethod
@@ -85,7 +87,7 @@ class ArtifactStore:
         canonical = json.dumps(_canonical(parts), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
-    def path(self, key: str) -> Path:
+    def path(self, key: str) -> Place:
         """Where the artifact of a key lies, or would lie.
 
         Raises:
@@ -103,6 +105,8 @@ class ArtifactStore:
             ValueError: Not a key.
         """
         path = self.path(key)
+        if isinstance(path, ObjectPath):
+            return stats_of([path])[path] is not None
         try:
             return path.is_file()
         except OSError as error:
@@ -132,8 +136,11 @@ class ArtifactStore:
             return None
         payload = _decode(key, data)
         if payload is None:
-            return self._set_aside(key, path)
-        if relied_on:
+            if not isinstance(path, ObjectPath):
+                return self._set_aside(key, path)
+            _forget_damaged(path, data)
+            return None
+        if relied_on and isinstance(path, Path):
             _keep_name(path)
         return payload
 
@@ -377,13 +384,22 @@ def _decode(key: str, data: bytes) -> dict[str, Any] | None:
     return payload
 
 
-def _read_if_there(path: Path) -> bytes | None:
+def _forget_damaged(path: ObjectPath, data: bytes) -> None:
+    """As `_set_aside`, for an object. Should another process have put a good one in its place meanwhile, that is work
+    which is done once more."""
+    aside = path.parent / f"{path.name}.bad-{secrets.token_hex(4)}"
+    create_object(aside, data)
+    delete_object(path)
+    _log.warning("artifact %s was damaged; it is kept as %s and the work is done again", path, aside.name)
+
+
+def _read_if_there(path: Place) -> bytes | None:
     try:
         return files.read_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise files.explain(error, path, "read") from error
+        raise files.explain(error, files.shown(path), "read") from error
 
 
 def _keep_name(path: Path) -> None:

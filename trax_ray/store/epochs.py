@@ -10,6 +10,8 @@ Why this is safe: an older coordinator appends, then looks for a higher epoch, t
 its append came before the creation of any higher segment, hence before the successor's reading, which comes
 after that creation: the successor has it. If it finds one, it stops and has not acted. What it appends later
 lies beyond `previous_bytes` and is never read. A segment without an opening group did nothing, and is skipped.
+
+In an object store the same holds, where creating is a conditional PUT and looking is a list: see `object_journal`.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trax_ray.errors import FencedError, JournalError
 from trax_ray.store import files
-from trax_ray.store.journal import JournalWriter, iter_segment
+from trax_ray.store.journal import Group, JournalWriter, iter_segment
+from trax_ray.store.object_journal import ObjectJournalWriter, iter_object_segment
+from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = [
     "FORMAT",
@@ -31,6 +34,7 @@ __all__ = [
     "OpenedJournal",
     "Records",
     "check",
+    "groups_of",
     "open_journal",
     "openings",
     "read_chain",
@@ -71,7 +75,7 @@ class Records(Iterable[dict[str, Any]]):
             there when it is read.
     """
 
-    links: tuple[tuple[Path, int | None], ...]
+    links: tuple[tuple[Place, int | None], ...]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """One record after the other; one group is in memory at a time.
@@ -80,7 +84,7 @@ class Records(Iterable[dict[str, Any]]):
             JournalError: A segment is damaged or missing.
         """
         for path, limit in self.links:
-            for number, group in enumerate(iter_segment(path, limit)):
+            for number, group in enumerate(groups_of(path, limit)):
                 if number > 0:
                     yield from group.records()
 
@@ -97,7 +101,7 @@ class OpenedJournal:
 
     opening: Opening
     records: Records
-    writer: JournalWriter
+    writer: JournalWriter | ObjectJournalWriter
 
     @property
     def epoch(self) -> int:
@@ -134,12 +138,12 @@ class OpenedJournal:
         self.writer.close()
 
 
-def segment_path(folder: Path, epoch: int) -> Path:
+def segment_path(folder: Place, epoch: int) -> Place:
     """Where the segment of an epoch lies in the journal folder."""
     return folder / f"{epoch:06d}.jsonl"
 
 
-def open_journal(folder: Path, holder: str, now: float) -> OpenedJournal:
+def open_journal(folder: Place, holder: str, now: float) -> OpenedJournal:
     """Take the next epoch, read how far the journal goes, and open a segment of one's own.
 
     This fences off the coordinator that held the journal before: take the lease first.
@@ -167,7 +171,7 @@ def open_journal(folder: Path, holder: str, now: float) -> OpenedJournal:
         previous, previous_bytes = 0, 0
         if chain:
             previous, path = chain[-1].epoch, links[-1][0]
-            for group in iter_segment(path):
+            for group in groups_of(path):
                 previous_bytes = group.end
             links[-1] = (path, previous_bytes)
         opening = Opening(epoch, previous, previous_bytes, holder, now)
@@ -180,7 +184,7 @@ def open_journal(folder: Path, holder: str, now: float) -> OpenedJournal:
     return opened
 
 
-def check(folder: Path, epoch: int) -> None:
+def check(folder: Place, epoch: int) -> None:
     """Make sure that no higher epoch was taken. To be asked after each fsync, before commands run.
 
     The folder is listed rather than the next name looked up: network file systems remember for seconds
@@ -199,7 +203,7 @@ def check(folder: Path, epoch: int) -> None:
         raise _removed(segment_path(folder, epoch))
 
 
-def read_chain(folder: Path) -> Records:
+def read_chain(folder: Place) -> Records:
     """The records of a journal, for reports and status: takes no epoch and writes nothing.
 
     A coordinator may be writing: groups that are complete when their segment is opened are read.
@@ -215,7 +219,7 @@ def read_chain(folder: Path) -> Records:
     return Records(tuple(_links(folder, _chain(folder))))
 
 
-def openings(folder: Path) -> list[Opening]:
+def openings(folder: Place) -> list[Opening]:
     """Who held this journal, oldest first; only those whose records count.
 
     Raises:
@@ -224,18 +228,20 @@ def openings(folder: Path) -> list[Opening]:
     return _chain(folder)
 
 
-def _take(folder: Path) -> tuple[int, JournalWriter]:
+def _take(folder: Place) -> tuple[int, JournalWriter | ObjectJournalWriter]:
     while True:
         taken = _epochs(folder)
         epoch = taken[-1] + 1 if taken else 1
         try:
-            return epoch, JournalWriter(segment_path(folder, epoch))
+            return epoch, _new_segment(segment_path(folder, epoch))
         except FileExistsError:
             continue  # another one was faster: take the number after it
 
 
-def _epochs(folder: Path) -> list[int]:
+def _epochs(folder: Place) -> list[int]:
     """Numbers of all segments, opened or not, lowest first."""
+    if isinstance(folder, ObjectPath):
+        return sorted(int(match[1]) for match in map(_SEGMENT.fullmatch, files.names_in(folder)) if match)
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names are all we need, and this runs after every fsync
     except FileNotFoundError:
@@ -245,7 +251,7 @@ def _epochs(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match)
 
 
-def _chain(folder: Path, below: int | None = None) -> list[Opening]:
+def _chain(folder: Place, below: int | None = None) -> list[Opening]:
     """The openings that replay follows, oldest first: from the highest that is valid, back by `previous`."""
     chain: list[Opening] = []
     for epoch in reversed(_epochs(folder)):
@@ -266,7 +272,7 @@ def _chain(folder: Path, below: int | None = None) -> list[Opening]:
     return chain[::-1]
 
 
-def _chain_on_disk(folder: Path, below: int) -> list[Opening]:
+def _chain_on_disk(folder: Place, below: int) -> list[Opening]:
     """The chain whose last segment is on the disk as far as it can be read.
 
     Its last group may be in memory only, if its writer is about to fsync, died before, or failed. We are going to
@@ -280,16 +286,16 @@ def _chain_on_disk(folder: Path, below: int) -> list[Opening]:
     return chain
 
 
-def _links(folder: Path, chain: list[Opening]) -> list[tuple[Path, int | None]]:
+def _links(folder: Place, chain: list[Opening]) -> list[tuple[Place, int | None]]:
     """Each segment with the bytes that its successor read of it; the last has no successor."""
     limits: list[int | None] = [*(successor.previous_bytes for successor in chain[1:]), None]
     return [(segment_path(folder, opening.epoch), limit) for opening, limit in zip(chain, limits, strict=False)]
 
 
-def _read_opening(folder: Path, epoch: int) -> Opening | None:
+def _read_opening(folder: Place, epoch: int) -> Opening | None:
     """How a segment was opened; None when its writer never got that far."""
     path = segment_path(folder, epoch)
-    first = next(iter_segment(path), None)
+    first = next(groups_of(path), None)
     if first is None:
         return None
     record = first.records()[0]
@@ -315,14 +321,25 @@ def _encode(opening: Opening) -> dict[str, Any]:
     return {"format": FORMAT, **{name: getattr(opening, name) for name in Opening.__dataclass_fields__}}
 
 
-def _bring_to_disk(path: Path) -> None:
+def groups_of(path: Place, limit: int | None = None) -> Iterator[Group]:
+    """The groups of a segment, wherever it is: see `iter_segment` and `iter_object_segment`."""
+    return iter_object_segment(path, limit) if isinstance(path, ObjectPath) else iter_segment(path, limit)
+
+
+def _new_segment(path: Place) -> JournalWriter | ObjectJournalWriter:
+    return ObjectJournalWriter(path) if isinstance(path, ObjectPath) else JournalWriter(path)
+
+
+def _bring_to_disk(path: Place) -> None:
+    if isinstance(path, ObjectPath):
+        return  # what a store shows it keeps
     try:
         files.bring_to_disk(path)
     except OSError as error:
         raise files.explain(error, path, "write") from error
 
 
-def _removed(path: Path) -> FencedError:
+def _removed(path: Place) -> FencedError:
     return FencedError(
         f"journal segment {files.shown(path)} was removed while its coordinator was running, which must stop: "
         "run the same command again"

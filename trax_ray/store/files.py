@@ -21,6 +21,9 @@ from typing import Any, BinaryIO, Literal
 from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, FileError, ResourceError, TraxRayError
 from trax_ray.store import system
+from trax_ray.store.creating import create_object, delete_object, replace_object
+from trax_ray.store.objects import list_folder, read_object
+from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = [
     "Draft",
@@ -32,9 +35,11 @@ __all__ = [
     "fsync",
     "fsync_folder",
     "is_leftover",
+    "names_in",
     "open_regular",
     "read_bytes",
     "read_regular",
+    "remove",
     "remove_leftovers",
     "shown",
     "write_all",
@@ -92,8 +97,10 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     return short if os.path.realpath(short) == os.path.realpath(full) else full
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def shown(path: str | os.PathLike[str] | ObjectPath) -> str:
     """A path as text that can be printed anywhere: bytes that aren't UTF-8 become `\\xff`."""
+    if isinstance(path, ObjectPath):
+        return str(path)
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # surrogates that stand for no byte, as a JSON escape can give
@@ -215,10 +222,34 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(fd, "rb")
 
 
-def read_regular(path: Path) -> bytes:
-    """The bytes of a file; raises as `open_regular`."""
+def read_regular(path: Place) -> bytes:
+    """The bytes of a file; raises as `open_regular`. Of an object: FileNotFoundError where there is none."""
+    if isinstance(path, ObjectPath):
+        return _read_object(path)
     with open_regular(path) as stream:
         return stream.read()
+
+
+def names_in(folder: Place) -> list[str]:
+    """Names of the files in a folder, in no order.
+
+    Raises:
+        TraxRayError: See explain; of an object store, there is no folder that couldn't be read.
+    """
+    if isinstance(folder, ObjectPath):
+        return [path.name for path, _ in list_folder(folder)[1]]
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are all that is asked for, often
+    except OSError as error:
+        raise explain(error, folder, "read") from error
+
+
+def remove(path: Place) -> None:
+    """Delete a file; raises OSError, of an object store as `delete_object`."""
+    if isinstance(path, ObjectPath):
+        delete_object(path)
+    else:
+        system.current().unlink(path)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -233,7 +264,7 @@ def read_bytes(path: Path) -> bytes:
         raise explain(error, path, "read") from error
 
 
-def ensure_folder(folder: Path, *, lasting: bool = True) -> None:
+def ensure_folder(folder: Place, *, lasting: bool = True) -> None:
     """Make a folder and those above it, and bring the new entries to the disk.
 
     On return the folder's own name is on the disk too, also where another process made it: that one may have made it a
@@ -248,6 +279,8 @@ def ensure_folder(folder: Path, *, lasting: bool = True) -> None:
         DiskFull: No space, no quota, read-only.
         FileError: Not permitted, or a file stands in the way; permanent.
     """
+    if isinstance(folder, ObjectPath):
+        return  # there are none: names have slashes
     missing = []
     at = folder
     try:
@@ -271,7 +304,7 @@ def ensure_folder(folder: Path, *, lasting: bool = True) -> None:
         raise explain(error, folder, "write") from error
 
 
-def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> bool:
+def write_atomically(path: Place, data: bytes, *, lasting: bool = True) -> bool:
     """Give a file these bytes; a reader sees the old ones or the new ones, never a mixture.
 
     A file that has exactly these bytes is left alone, so that its times don't change and tools that watch
@@ -290,6 +323,9 @@ def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> bool:
         DiskFull: No space, no quota, read-only; the old file is intact.
         FileError: Not permitted, or no such folder; permanent, the old file is intact.
     """
+    if isinstance(path, ObjectPath):
+        replace_object(path, data)
+        return True
     try:
         if _has_bytes(path, data):
             # They may be another's, or of a run that died, whose name for them isn't on the disk yet.
@@ -409,7 +445,7 @@ class _Raw(io.RawIOBase):
         return system.current().write(self._draft.fd, data)
 
 
-def create_exclusively(path: Path, data: bytes) -> bool:
+def create_exclusively(path: Place, data: bytes) -> bool:
     """Create a file with these bytes, unless the name is taken: the first writer wins.
 
     The name appears with all of its bytes on the disk: a temporary file is written, fsynced and then given
@@ -429,6 +465,8 @@ def create_exclusively(path: Path, data: bytes) -> bool:
         DiskFull: No space, no quota, read-only; the name is still free.
         FileError: Not permitted, or no such folder; permanent.
     """
+    if isinstance(path, ObjectPath):
+        return create_object(path, data)
     try:
         created = not os.path.lexists(path) and _create(path, data)
         # Also for the loser, which relies on the winner's file: a power cut may come before the winner, which may be
@@ -467,6 +505,15 @@ def remove_leftovers(folder: Path, older_than_s: float, now: float) -> int:
                     system.current().unlink(path)
                     removed += 1
     return removed
+
+
+def _read_object(path: ObjectPath) -> bytes:
+    try:
+        return read_object(path)[0]
+    except FileError as error:
+        if error.code != FailureCode.NOT_FOUND:
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
 
 
 def _has_bytes(path: Path, data: bytes) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "JournalWriter",
     "encode_group",
     "iter_segment",
+    "read_group",
     "read_groups",
 ]
 
@@ -100,6 +101,26 @@ def read_groups(data: bytes, name: str = "journal") -> tuple[list[list[dict[str,
     """
     groups = list(_iter_groups(io.BytesIO(data), len(data), name))
     return [group.records() for group in groups], groups[-1].end if groups else 0
+
+
+def read_group(data: bytes, at: int, name: str) -> Group:
+    """The group that bytes are, all of them.
+
+    Args:
+        data: Its head and its body.
+        at: Byte of the segment where it begins.
+        name: Names it in an error.
+
+    Raises:
+        JournalError: They are no group, or one of another place; permanent.
+    """
+    line, _, body = data.partition(b"\n")
+    head = _parse_head(line + b"\n")
+    if head is None or head.at != at or len(body) != head.length or zlib.crc32(body) != head.crc:
+        raise _damaged(name, at, "it isn't what was written")
+    if body.count(b"\n") != head.count:
+        raise _damaged(name, at, f"{head.count} records are announced, {body.count(bytes([10]))} are there")
+    return Group(head.count, body, at + len(data))
 
 
 def iter_segment(path: Path, limit: int | None = None) -> Iterator[Group]:

@@ -3,10 +3,11 @@
 On a local disk it is an exclusive `flock` on a file: free the moment the process that holds it is dead. The file
 itself is never deleted, because a lock on a deleted file excludes nobody. Its content is for people.
 
-Where the file system has no locks it is a heartbeat, where the caller wants one. Holder n has the file `lock.00000n`,
-created exclusively, and counts in it every `BEAT_PERIOD_S`; the highest number is the holder's. Another process watches
-that file: when it changes the holder is alive; when it doesn't for `TAKE_OVER_S`, by the watcher's own clock, the next
-number may be taken. A holder on the same machine whose process is dead isn't waited for.
+Where the file system has no locks, and in an object store, it is a heartbeat, where the caller wants one. Holder n has
+the file `lock.00000n`, created exclusively, and counts in it every `BEAT_PERIOD_S`; the highest number is the holder's.
+Another process watches that file: when its content changes the holder is alive; when it doesn't for `TAKE_OVER_S`, by
+the watcher's own clock, the next number may be taken. Times of files say nothing: network file systems remember them.
+A holder on the same machine whose process is dead isn't waited for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from trax_ray.codes import FailureCode
 from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
 from trax_ray.store import files, system
 from trax_ray.store.processes import machine, started_ticks
+from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = ["BEAT_PERIOD_S", "TAKE_OVER_S", "Holder", "Lease", "expect_nobody", "holder_of"]
 
@@ -93,7 +95,7 @@ class Lease:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         *,
         heartbeat: bool = False,
         clock: Callable[[], float] = time.time,
@@ -131,7 +133,9 @@ class Lease:
         files.ensure_folder(self.path.parent)
         note = {"holder": holder, "pid": os.getpid(), "host": socket.gethostname(), "since": self._clock()}
         try:
-            self._fd = self._locked(note)
+            if isinstance(self.path, ObjectPath):
+                raise _NoLocks
+            self._fd = self._locked(self.path, note)
         except _NoLocks as error:
             if not self._heartbeat:
                 raise FileError(
@@ -167,29 +171,29 @@ class Lease:
             with contextlib.suppress(OSError):
                 system.current().close(fd)
         if heart is not None:
-            with contextlib.suppress(OSError):  # then it looks like one that died
+            with contextlib.suppress(OSError, TraxRayError):  # then it looks like one that died
                 heart.stop()
 
     # With locks
 
-    def _locked(self, note: Mapping[str, Any]) -> int:
+    def _locked(self, path: Path, note: Mapping[str, Any]) -> int:
         """The open and locked file, with the note in it."""
         fd = -1
         try:
             while fd < 0:
-                fd = self._lock()
+                fd = self._lock(path)
             system.current().truncate(fd, 0)
             files.write_all(fd, json.dumps(note).encode("ascii"))
         except OSError as error:
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     system.current().close(fd)
-            raise files.explain(error, self.path, "write") from error
+            raise files.explain(error, path, "write") from error
         return fd
 
-    def _lock(self) -> int:
+    def _lock(self, path: Path) -> int:
         """The open and locked file; -1 when it was deleted at that moment, and has to be opened anew."""
-        fd = system.current().open(self.path, os.O_RDWR | os.O_CREAT)
+        fd = system.current().open(path, os.O_RDWR | os.O_CREAT)
         try:
             tries = 0
             while not _flock(fd, fcntl.LOCK_EX):
@@ -203,7 +207,7 @@ class Lease:
                     raise self._busy(holder)
                 tries += 1
                 self._sleep(_TRY_PERIOD_S)
-            if self.path.exists() and os.path.samestat(os.fstat(fd), self.path.stat()):
+            if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
                 locked, fd = fd, -1
                 return locked
         finally:
@@ -234,11 +238,11 @@ class Lease:
                 break
             # Other processes were faster: the last of them is the one to watch now.
         for number in numbers:
-            with contextlib.suppress(OSError):  # they count for nothing any more
-                system.current().unlink(_beat_path(self.path, number))
+            with contextlib.suppress(OSError, TraxRayError):  # they count for nothing any more
+                files.remove(_beat_path(self.path, number))
         return heart
 
-    def _wait_for(self, file: Path) -> None:
+    def _wait_for(self, file: Place) -> None:
         """Return when the holder that counts in a file is gone; raise when it is alive."""
         first = _content(file)
         if first is None or _is_released(first):
@@ -257,7 +261,7 @@ class Lease:
                 raise self._busy(_holder(_noted(now)))
 
 
-def holder_of(path: Path) -> Holder | None:
+def holder_of(path: Place) -> Holder | None:
     """Who holds a lock, found without taking it; cheap, and may be called often.
 
     Args:
@@ -270,6 +274,8 @@ def holder_of(path: Path) -> Holder | None:
     Raises:
         FileError: It can't be read.
     """
+    if isinstance(path, ObjectPath):
+        return _beating(path)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -287,17 +293,17 @@ def holder_of(path: Path) -> Holder | None:
         os.close(fd)
 
 
-def expect_nobody(path: Path) -> None:
+def expect_nobody(path: Place) -> None:
     """Raise where a lock is held, before anything is begun there.
 
-    Where the file system has no locks nothing is checked: that takes `TAKE_OVER_S`, and is left to the process that
-    takes the lock with a heartbeat next.
+    Where there are no locks, as in object stores, nothing is checked: that takes `TAKE_OVER_S`, and is left to the
+    process that takes the lock with a heartbeat next.
 
     Raises:
         BusyError: It is held.
         FileError: It can't be read or written.
     """
-    if not path.exists():
+    if isinstance(path, ObjectPath) or not path.exists():
         return
     lease = Lease(path)
     try:
@@ -371,14 +377,14 @@ class _Heart:
         count: How often.
     """
 
-    lock: Path
+    lock: Place
     number: int
     note: dict[str, Any]
     beaten_at: float
     count: int = 0
 
     @property
-    def file(self) -> Path:
+    def file(self) -> Place:
         """Where it counts."""
         return _beat_path(self.lock, self.number)
 
@@ -407,6 +413,9 @@ class _Heart:
         return _numbers(self.lock)[-1:] == [self.number]
 
     def _write(self, data: bytes) -> None:
+        if isinstance(self.file, ObjectPath):
+            files.write_atomically(self.file, data)
+            return
         # In place, not by a new file under the name: network file systems look again when a file is opened, but
         # may remember for a minute which file a name means. It needn't be synced: a power cut ends the holder too.
         fd = system.current().open(self.file, os.O_WRONLY)
@@ -416,17 +425,14 @@ class _Heart:
             system.current().close(fd)
 
 
-def _beat_path(lock: Path, number: int) -> Path:
-    return lock.with_name(f"{lock.name}.{number:06d}")
+def _beat_path(lock: Place, number: int) -> Place:
+    return lock.parent / (f"{lock.name}.{number:06d}")
 
 
-def _numbers(lock: Path) -> list[int]:
+def _numbers(lock: Place) -> list[int]:
     """Numbers of the holders whose files are there, lowest first."""
     pattern = re.compile(re.escape(lock.name) + r"\.([0-9]{6,})")
-    try:
-        names = os.listdir(lock.parent)  # noqa: PTH208 - names are all we need
-    except OSError as error:
-        raise files.explain(error, lock.parent, "read") from error
+    names = files.names_in(lock.parent)
     return sorted(int(match[1]) for match in map(pattern.fullmatch, names) if match)
 
 
@@ -434,17 +440,17 @@ def _is_released(content: bytes) -> bool:
     return content.strip() == b"{}"
 
 
-def _content(file: Path) -> bytes | None:
+def _content(file: Place) -> bytes | None:
     """The bytes of a holder's file; None where it is gone: its successor took it away."""
     try:
         return files.read_regular(file)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise files.explain(error, file, "read") from error
+        raise files.explain(error, files.shown(file), "read") from error
 
 
-def _beating(path: Path) -> Holder | None:
+def _beating(path: Place) -> Holder | None:
     """Who holds a lock by heartbeat."""
     numbers = _numbers(path)
     content = _content(_beat_path(path, numbers[-1])) if numbers else None

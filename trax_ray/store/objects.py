@@ -6,12 +6,12 @@ One request each, apart from repetitions by the client; see `credentials` for ho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.ids import digest
@@ -20,6 +20,8 @@ from trax_ray.store.credentials import client_for
 from trax_ray.store.uris import ObjectPath
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
+
     from trax_ray.store.credentials import Client
 
 __all__ = [
@@ -45,6 +47,10 @@ _BUSY = {"SlowDown", "TooManyRequests", "ServerBusy", "RequestLimitExceeded", "T
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 
 Doing = Literal["read", "write", "list"]
+
+T = TypeVar("T")
+
+_TRIES = 3
 
 _AT_ONCE = 32
 """Requests at the same time where many objects are looked up."""
@@ -85,8 +91,20 @@ def stat_of(path: ObjectPath) -> ObjectStat:
         StoreError: The bucket isn't there, or the store refuses: config.
         NetworkError: The store is busy, or away: transient.
     """
-    with explained(path, "read"):
-        return _stat(client_of(path).head(path.key))
+    return _asked(path, "read", lambda: _stat(client_of(path).head(path.key)))
+
+
+def _asked(path: ObjectPath, doing: Doing, ask: Callable[[], T]) -> T:
+    """The answer to a request that changes nothing; it is repeated where an answer broke off, which the client
+    doesn't do for all of them."""
+    for number in range(_TRIES):
+        try:
+            with explained(path, doing):
+                return ask()
+        except NetworkError as error:
+            if number + 1 == _TRIES or error.code != FailureCode.CONNECTION:
+                raise
+    raise AssertionError("unreachable")
 
 
 @contextmanager
@@ -140,15 +158,19 @@ def list_below(folder: ObjectPath) -> Iterator[tuple[ObjectPath, ObjectStat]]:
         StoreError, NetworkError: As `stat_of`.
         UsageError: There is an object whose name can't be asked for; the others are found with `list_folder`.
     """
-    with explained(folder, "list"):
-        for chunk in client_of(folder).list(folder.key or None, chunk_size=_LISTED_AT_ONCE):
-            yield from _listed(folder, chunk)
+    listed = client_of(folder).list
+    yield from _asked(
+        folder,
+        "list",
+        lambda: [
+            each for chunk in listed(folder.key or None, chunk_size=_LISTED_AT_ONCE) for each in _listed(folder, chunk)
+        ],
+    )
 
 
 def list_folder(folder: ObjectPath) -> tuple[list[ObjectPath], list[tuple[ObjectPath, ObjectStat]]]:
     """The folders and the objects that lie in a folder; raises as `list_below`."""
-    with explained(folder, "list"):
-        found = client_of(folder).list_with_delimiter(folder.key or None)
+    found = _asked(folder, "list", lambda: client_of(folder).list_with_delimiter(folder.key or None))
     folders = [ObjectPath(folder.scheme, folder.bucket, key) for key in found["common_prefixes"]]
     return folders, list(_listed(folder, found["objects"]))
 
@@ -168,16 +190,17 @@ def read_range(path: ObjectPath, start: int, end: int) -> tuple[bytes, ObjectSta
         start: The first byte.
         end: The byte after the last one, behind `start` and not behind the object's end.
     """
-    with explained(path, "read"):
-        answer = client_of(path).get(path.key, options={"range": (start, end)})
-        return bytes(answer.bytes()), _stat(answer.meta)
+    return _asked(path, "read", lambda: _read(path, {"range": (start, end)}))
 
 
 def read_object(path: ObjectPath) -> tuple[bytes, ObjectStat]:
     """All of an object, and what is known of it; raises as `stat_of`."""
-    with explained(path, "read"):
-        answer = client_of(path).get(path.key)
-        return bytes(answer.bytes()), _stat(answer.meta)
+    return _asked(path, "read", lambda: _read(path, {}))
+
+
+def _read(path: ObjectPath, options: GetOptions) -> tuple[bytes, ObjectStat]:
+    answer = client_of(path).get(path.key, options=options)
+    return bytes(answer.bytes()), _stat(answer.meta)
 
 
 def is_denied_alone(path: ObjectPath) -> bool:

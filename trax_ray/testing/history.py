@@ -23,8 +23,7 @@ from typing import Any, TypeAlias
 from trax_ray.codes import FailureCode
 from trax_ray.errors import TraxRayError
 from trax_ray.store.artifacts import ArtifactStore
-from trax_ray.store.epochs import openings, read_chain, segment_path
-from trax_ray.store.journal import iter_segment
+from trax_ray.store.epochs import groups_of, openings, read_chain, segment_path
 from trax_ray.store.layout import Layout
 
 __all__ = ["Findings", "check"]
@@ -596,7 +595,7 @@ def _read(layout: Layout, books: _Books) -> None:
         books.begin_segment(opening.epoch)
         counted[opening.epoch] = limit
         first = True
-        for number, group in enumerate(iter_segment(path, limit)):
+        for number, group in enumerate(groups_of(path, limit)):
             for record in group.records() if number else ():
                 if first and record.get("event") != "CoordinatorStarted":
                     books.problem(f"the segment of epoch {opening.epoch} begins without its coordinator")
@@ -617,7 +616,7 @@ def _check_fence(folder: Path, counted: Mapping[int, int | None], books: _Books)
         limit = counted.get(epoch, 0)
         if limit is None:
             continue
-        beyond = [group for group in iter_segment(path) if group.end > limit]
+        beyond = [group for group in groups_of(path) if group.end > limit]
         if len(beyond) > 1:
             events = [record.get("event", "its opening") for group in beyond[1:] for record in group.records()]
             named = ", ".join(sorted({task_id for group in beyond[1:] for task_id in _named(group.records())}))
@@ -639,7 +638,7 @@ def _named(records: Iterable[Record]) -> Iterator[str]:
 def _fault(store: ArtifactStore, key: str) -> str:
     """What is wrong with an artifact; empty where nothing is."""
     try:
-        there = store.path(key).exists()
+        there = store.has(key)
         whole = store.get(key, relied_on=False) is not None
     except ValueError:
         return "is no key at all"
