@@ -311,7 +311,7 @@ class BatchProcessor:
         if not self._waiting and not self._planned and not self._fed and not self._watchers:
             return BatchResult(output_dir=self.spec.output_dir)
         self._running = True
-        self._began_at, self._calm = time.monotonic(), True
+        self._began_at, self._calm = time.monotonic(), self._watch is None
         try:
             return await self._run_batch(progress_callback)
         finally:
