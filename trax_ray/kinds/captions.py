@@ -33,6 +33,7 @@ __all__ = ["Captioned", "captioned", "segments_of"]
 FORMAT_VERSION = 1
 
 MOST_BYTES = 8 << 20
+MOST_S = 1e7
 CHARACTERS_PER_S = 15.0
 """Of speech, where nobody says how long a text without times takes."""
 
@@ -168,10 +169,10 @@ def _of_json(text: str) -> tuple[Segment, ...]:
 
 def _of_row(row: dict[str, Any]) -> Segment | None:
     said = " ".join(str(row.get("body") or "").split())
-    start_s = max(0.0, float(row["startTime"]))
+    start_s = float(row["startTime"])
     end_s = max(start_s, float(row.get("endTime") or start_s))
-    if not end_s < 1e7:  # a number that is none isn't either
-        raise ValueError
+    if not 0.0 <= start_s <= end_s < MOST_S:  # a number that is none isn't either
+        raise ValueError(f"expected times in seconds, got {start_s} to {end_s}")
     return Segment(start_s, end_s, said, speaker=str(row["speaker"]) if row.get("speaker") else None) if said else None
 
 

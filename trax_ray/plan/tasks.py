@@ -259,7 +259,7 @@ def plan_download(
     """
     file_id = _file_id(entry, repeat)
     return DOWNLOAD.task(
-        DownloadData(url=entry.url, name=entry.name, output=media, archive=entry.entry.archive if entry.entry else ()),
+        DownloadData(url=entry.url, name=entry.name, output=media, archive=_archive_names(entry)),
         id=f"{DOWNLOAD.name}-{file_id}",
         file_id=file_id,
         fingerprint=digest([DOWNLOAD.name, media, *_captions(spec)]),
@@ -268,6 +268,11 @@ def plan_download(
         depends_on=depends_on,
         provider=provider_of_download(entry.url),
     )
+
+
+def _archive_names(entry: InputFile) -> tuple[str, ...]:
+    """The names of a feed's recording in an archive of downloads; others are known when their site was asked."""
+    return entry.entry.archive if entry.entry is not None and entry.entry.media and entry.entry.key else ()
 
 
 def _captions(spec: BatchSpec) -> list[str]:

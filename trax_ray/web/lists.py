@@ -211,8 +211,7 @@ def _holds_several(held: dict[str, Any]) -> bool:
 
 def _named(entry: Entry) -> Entry:
     """An entry of a site that yt-dlp knows with what it is known by there."""
-    if not entry.extractor or not entry.id or entry.extractor in ANY_SITE:
-        names = (f"generic {entry.id}",) if entry.extractor and entry.id else ()
-        return replace(entry, archive=(*entry.archive, *names))
+    if not entry.extractor or not entry.id:
+        return entry
     name = f"{entry.extractor.lower()} {entry.id}"
-    return replace(entry, key=name, archive=(name, *entry.archive))
+    return replace(entry, key="" if entry.extractor in ANY_SITE else name, archive=(name, *entry.archive))
