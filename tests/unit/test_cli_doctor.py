@@ -62,10 +62,14 @@ class TestWhatRunsTheBatch:
         ],
     )
     def test_what_fetches_is_kept_new(self, version: str | None, verdict: Verdict, text: str) -> None:
-        check = doctor.check_yt_dlp(version, TODAY)
+        check = doctor.check_yt_dlp(version, TODAY, None)
         assert check.verdict is verdict
         assert text in check.text
         assert (verdict is OK) is not bool(check.way_out)
+
+    def test_the_runtime_that_youtube_wants_is_named(self) -> None:
+        assert "trax-ray[youtube]" in doctor.check_yt_dlp("2026.10.26", TODAY, None).text
+        assert "JavaScript by deno 2.9.8" in doctor.check_yt_dlp("2026.10.26", TODAY, "2.9.8").text
 
     def test_the_requirements_are_those_of_the_package(self) -> None:
         checks = list(doctor.check_packages(doctor._requirements(), doctor._version))

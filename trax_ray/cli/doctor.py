@@ -136,7 +136,7 @@ def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], t
     yield check_default_model(chosen, problem)
     yield from (check_shutdown(each, today) for provider in providers() for each in provider.shutdowns)
     yield from map(check_plugin, plugins())
-    yield check_yt_dlp(_version("yt-dlp"), today)
+    yield check_yt_dlp(_version("yt-dlp"), today, _version("deno") if _version("yt-dlp-ejs") else None)
     yield check_memory(_memory_mb())
     at_hand = [*weights, *([ENGLISH_DEFAULT] if embedded else []), *(["pocketsphinx"] if _pocketsphinx_files() else [])]
     requests = {model: provider_of(model).resources(model) for model in at_hand}
@@ -251,8 +251,14 @@ def _check_key_file(name: str) -> Check:
     return Check(Verdict.OK, "key", f"{name}_FILE is set, and its file holds a key")
 
 
-def check_yt_dlp(version: str | None, today: date) -> Check:
-    """What fetches recordings of the web. Sites change, and it follows them: its version is the day of its release."""
+def check_yt_dlp(version: str | None, today: date, runtime: str | None) -> Check:
+    """What fetches recordings of the web. Sites change, and it follows them: its version is the day of its release.
+
+    Args:
+        version: Its version; None where it isn't installed.
+        today: The day.
+        runtime: Version of the JavaScript runtime, where that and what it runs are installed.
+    """
     if version is None:
         return Check(Verdict.NOTE, "yt-dlp", "not installed; only URLs need it", "pip install --upgrade yt-dlp")
     try:
@@ -260,10 +266,16 @@ def check_yt_dlp(version: str | None, today: date) -> Check:
     except (TypeError, ValueError):
         return Check(Verdict.OK, "yt-dlp", f"version {version}")
     age_days = (today - released).days
-    text = f"version {version}, {max(0, age_days)} days old; without a JavaScript runtime"
+    text = f"version {version}, {max(0, age_days)} days old; {_runtime(runtime)}"
     if age_days > OLD_YT_DLP_DAYS:
         return Check(Verdict.NOTE, "yt-dlp", text, "pip install --upgrade yt-dlp, where a site can't be fetched")
     return Check(Verdict.OK, "yt-dlp", text)
+
+
+def _runtime(version: str | None) -> str:
+    if version is None:
+        return "without a JavaScript runtime (only YouTube wants one: pip install 'trax-ray[youtube]')"
+    return f"JavaScript by deno {version}"
 
 
 def check_embedded(found: bool, damage: str, *, others: bool) -> Check:

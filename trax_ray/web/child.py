@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trax_ray.web.guard import Guard
+from trax_ray.web.javascript import runtime_for
 from trax_ray.web.job import ANY_SITE, MEDIA, Item, Job, Told
 
 __all__ = ["main"]
@@ -72,7 +73,12 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print isn't what we say
     job = Job.read(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    guard = Guard(Path(job.folder), allow_private_network=job.allow_private_network)
+    runtime = runtime_for(job.url)
+    guard = Guard(
+        folder=Path(job.folder),
+        allow_private_network=job.allow_private_network,
+        programs=frozenset({runtime} if runtime else ()),
+    )
     _limit()
     guard.install()
     try:
@@ -96,9 +102,10 @@ def _limit() -> None:
     """Memory, and no core files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        # Of memory that is written to: JavaScript's runtime reserves much more than it ever takes.
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limit = _MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, _MEMORY_BYTES)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _tell(told: TextIO, **line: Any) -> None:
@@ -215,6 +222,10 @@ def _yt_dlp(job: Job, told: TextIO) -> Any:
         total = status.get("total_bytes") or status.get("total_bytes_estimate")
         _tell(told, progress=Told(int(status.get("downloaded_bytes") or 0), int(total or 0)).to_dict())
 
+    runtime = runtime_for(job.url)
+    if runtime:
+        # It keeps notes, and asks the world for newer versions of itself, where it isn't told otherwise.
+        os.environ |= {"DENO_DIR": str(Path(job.folder, ".deno")), "DENO_NO_UPDATE_CHECK": "1"}
     options: dict[str, Any] = {
         "quiet": True,
         "noprogress": True,
@@ -243,7 +254,7 @@ def _yt_dlp(job: Job, told: TextIO) -> Any:
         "hls_prefer_native": True,
         "external_downloader": {"default": "native"},
         "ffmpeg_location": _NO_SUCH_PROGRAM,
-        "js_runtimes": {},
+        "js_runtimes": {"deno": {"path": runtime}} if runtime else {},
         "remote_components": [],
         "enable_file_urls": False,
         "writethumbnail": False,
