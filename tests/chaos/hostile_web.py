@@ -20,7 +20,8 @@ from pathlib import Path
 
 from tests.support.media_server import Answer, MediaServer
 from trax_ray.errors import TraxRayError
-from trax_ray.web.fetch import fetch
+from trax_ray.web.addresses import is_url
+from trax_ray.web.fetch import expand, fetch, fetch_captions, look
 from trax_ray.web.job import Job
 
 PUBLIC = "198.41.0.4"
@@ -126,6 +127,60 @@ def cases(server: str) -> Iterator[tuple[str, str, dict[str, Answer]]]:
     yield "feed", f"{server}/feed.xml", {"/feed.xml": Answer(feed.encode(), "application/rss+xml")}
 
 
+def lists(server: str) -> Iterator[tuple[str, str, dict[str, Answer]]]:
+    """The same for what is taken apart before it is fetched: feeds and lists."""
+    inside = f"http://127.0.0.1:{PORT}"
+    outside = f"<enclosure url='{server}/fine.mp3' type='audio/mpeg'/>"
+    feeds = {
+        "enclosure": f"<item><title>a</title><enclosure url='{inside}/a.mp3' type='audio/mpeg'/></item>",
+        "enclosure with a login": f"<item><title>a</title><enclosure url='http://a:b@127.0.0.1:{PORT}/a.mp3'/></item>",
+        "enclosure of a file": "<item><title>a</title><enclosure url='file:///etc/passwd' type='audio/mpeg'/></item>",
+        "enclosure by way of a redirect": f"<item><title>a</title><enclosure url='{server}/to302.mp3'/></item>",
+        "link": f"<item><title>a</title><link>{inside}/a</link></item>",
+        "images": f"<image><url>{inside}/a.png</url></image><itunes:image href='{inside}/b.png'/>"
+        f"<item><title>a</title><itunes:image href='{inside}/c.png'/>{outside}</item>",
+        "transcript": f"<item><title>a</title>{outside}"
+        f"<podcast:transcript url='{inside}/a.vtt' type='text/vtt'/></item>",
+        "transcript by way of a redirect": f"<item><title>a</title>{outside}"
+        f"<podcast:transcript url='{server}/to302.mp3' type='text/vtt'/></item>",
+        "transcript of a file": f"<item><title>a</title>{outside}"
+        "<podcast:transcript url='file:///etc/passwd' type='text/plain'/></item>",
+        "chapters": f"<item><title>a</title>{outside}<podcast:chapters url='{inside}/a.json'/></item>",
+        "following page": f"<atom:link rel='next' href='{inside}/more'/><item><title>a</title>{outside}</item>",
+    }
+    names = (
+        "xmlns:podcast='https://podcastindex.org/namespace/1.0' xmlns:atom='http://www.w3.org/2005/Atom' "
+        "xmlns:itunes='http://www.itunes.com/dtds/podcast-1.0.dtd'"
+    )
+    bodies = {
+        name: f"<rss version='2.0' {names}><channel><title>a</title>{each}</channel></rss>"
+        for name, each in feeds.items()
+    }
+    entity = "<rss version='2.0'><channel><title>&a;</title></channel></rss>"
+    bodies |= {
+        "DTD": f"<!DOCTYPE rss SYSTEM '{inside}/a.dtd'>{bodies['images']}",
+        "entity": f"<!DOCTYPE rss [<!ENTITY a SYSTEM '{inside}/a'>]>{entity}",
+        "entity of a file": f"<!DOCTYPE rss [<!ENTITY a SYSTEM 'file:///etc/passwd'>]>{entity}",
+        "stylesheet": f"<?xml-stylesheet href='{inside}/a.xsl' type='text/xsl'?>{bodies['images']}",
+    }
+    for name, body in bodies.items():
+        at = f"/{name.replace(' ', '-')}.xml"
+        yield (
+            f"feed: {name}",
+            server + at,
+            {at: Answer(b"<?xml version='1.0'?>" + body.encode(), "application/rss+xml")},
+        )
+    yield "feed: moved", f"{server}/moved.xml", {"/moved.xml": moved(f"{inside}/feed", 301)}
+    yield "feed: inside", f"{inside}/feed.xml", {}
+    several = "".join(f"<audio src='{inside}/{name}.mp3'></audio>" for name in "ab")
+    yield "list of a page", f"{server}/several", {"/several": page(several)}
+    track = f"<trackList><track><location>{inside}/a.mp3</location></track></trackList>"
+    xspf = f"<playlist xmlns='http://xspf.org/ns/0/' version='1'>{track}</playlist>"
+    yield "list: XSPF", f"{server}/a.xspf", {"/a.xspf": Answer(xspf.encode(), "application/xspf+xml")}
+    tracks = f"<video src='{server}/fine.mp3'><track kind='subtitles' srclang='en' src='{inside}/a.vtt'></video>"
+    yield "captions of a page", f"{server}/captions", {"/captions": page(tracks)}
+
+
 def moved(target: str, status: int) -> Answer:
     return Answer(b"", HTML, status=status, headers={"Location": target})
 
@@ -174,8 +229,28 @@ def main() -> None:
             code = "fetched"
         except TraxRayError as error:
             code = error.code
-        sys.stdout.write(json.dumps([name, str(code), sum(each.connections for each in private)]) + "\n")
+        say(name, str(code))
+
+    def say(name: str, code: str) -> None:
+        sys.stdout.write(json.dumps([name, code, sum(each.connections for each in private)]) + "\n")
         sys.stdout.flush()
+
+    def taken_apart(name: str, url: str) -> None:
+        own = folder / name.replace(" ", "-").replace(":", "").replace(",", "")
+        (listing,) = expand(Job(url, "expand", str(own), urls=(url,)))
+        say(name, "listed" if listing.error is None else str(listing.error.code))
+        for number, entry in enumerate(listing.entries):
+            if is_url(entry.url):
+                tried(f"{name}: {number}", entry.url)
+            job = Job(entry.url, "captions", str(own), languages=("en",), captions=entry.captions)
+            try:
+                working = fetch_captions(job) if entry.captions or not is_url(entry.url) else look(job)
+                for _ in working:
+                    pass
+            except TraxRayError as error:
+                say(f"{name}: {number}: captions", str(error.code))
+            else:
+                say(f"{name}: {number}: captions", "none")
 
     with ExitStack() as stack:
         server = stack.enter_context(MediaServer(host=PUBLIC))
@@ -184,7 +259,11 @@ def main() -> None:
             server.answers |= answers
         server.answers["/fine.mp3"] = Answer(b"ID3" + b"\0" * 2_000, "audio/mpeg")
         pool = stack.enter_context(ThreadPoolExecutor(2))
+        apart = list(lists(server.url))
+        for _, _, answers in apart:
+            server.answers |= answers
         list(pool.map(lambda case: tried(case[0], case[1]), [("fine", f"{server.url}/fine.mp3", {}), *wanted]))
+        list(pool.map(lambda case: taken_apart(case[0], case[1]), apart))
 
 
 if __name__ == "__main__":

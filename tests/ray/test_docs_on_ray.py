@@ -240,7 +240,6 @@ def test_what_failed_for_good_is_tried_again_when_it_is_touched(here: Path, samp
     ("kind", "data"),
     [
         (TaskType.ENHANCE, {"transcript_path": "a.txt"}),
-        (TaskType.YOUTUBE, {"url": "https://example.org"}),
     ],
 )
 async def test_kinds_that_this_version_can_not_do_are_parked(here: Path, kind: TaskType, data: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,46 @@ def test_urls_are_fetched_and_transcribed(samples: Path, tmp_path: Path) -> None
         assert len(server.asked) == asked, "what is known is not fetched again"
 
 
+FEED = """<?xml version="1.0"?><rss version="2.0" xmlns:podcast="https://podcastindex.org/namespace/1.0"><channel>
+<title>Talks</title>
+<item><title>Weather</title><guid>1</guid><pubDate>Tue, 05 May 2026 10:00:00 GMT</pubDate>
+ <enclosure url="/weather.ogg" type="audio/ogg"/></item>
+<item><title>Said</title><guid>2</guid><enclosure url="/said.ogg" type="audio/ogg"/>
+ <podcast:transcript url="/said.vtt" type="text/vtt"/></item>
+<item><title>Gone</title><guid>3</guid><enclosure url="/gone.ogg" type="audio/ogg"/></item>
+<item><title>Weather again</title><guid>4</guid><enclosure url="/weather.ogg" type="audio/ogg"/></item>
+</channel></rss>"""
+
+
+def test_a_feed_is_taken_apart(samples: Path, tmp_path: Path) -> None:
+    out, archive = tmp_path / "out", tmp_path / "archive.txt"
+    with MediaServer(
+        {
+            "/feed": Answer(FEED.encode(), "application/rss+xml"),
+            "/weather.ogg": Answer((samples / "talks" / "weather.ogg").read_bytes(), "audio/ogg"),
+            "/said.vtt": Answer(b"WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Words</v>\n", "text/vtt"),
+        }
+    ) as server:
+        own = ("batch", f"{server.url}/feed", f"{server.url}/dead", "--model", "tiny.en", "-o", out, "-f", "json")
+        more = ("--captions", "prefer", "--download-archive", archive, "--allow-private-network")
+        done = command_line(*own, *more)
+        assert done.code == 1, done.stderr
+        assert "1 named more than once" in done.stderr
+        assert server.bytes_sent("/said.ogg") == 0
+    found = {row["file_name"]: row for row in rows(out)}
+    assert {name: (row["status"], row["code"], row["failed_step"]) for name, row in found.items()} == {
+        "Talks/Weather": ("succeeded", None, None),
+        "Talks/Said": ("succeeded", None, None),
+        "Talks/Gone": ("failed", "gone", "download"),
+        "127-0-0-1-dead": ("failed", "gone", "youtube"),
+    }
+    weather, said = found["Talks/Weather"], found["Talks/Said"]
+    assert (weather["title"], weather["channel"], weather["uploaded_on"]) == ("Weather", "Talks", "20260505")
+    assert (weather["source"], said["source"], said["text"], said["model"]) == ("model", "captions", "Words", None)
+    assert (out / said["metadata_path"]).is_file()
+    assert sorted(archive.read_text().split("\n")) == ["", "rss 1", "rss 2"]
+
+
 async def test_each_step_may_be_called_for(samples: Path, tmp_path: Path) -> None:
     talk = (samples / "talks" / "weather.ogg").read_bytes()
     out = tmp_path / "out"
@@ -67,7 +108,9 @@ async def test_each_step_may_be_called_for(samples: Path, tmp_path: Path) -> Non
         batch = create_batch_processor(output_dir=out, model="tiny.en", allow_private_network=True)
         fetched = await batch.add_task(TaskType.DOWNLOAD, {"url": f"{server.url}/weather.ogg"})
         await batch.add_task(TaskType.TRANSCRIBE, {}, depends_on=(fetched,))
+        await batch.add_task(TaskType.YOUTUBE, {"url": f"{server.url}/weather.ogg"})
         result = await run(batch)
-    assert (result.success_count, result.failure_count) == (2, 0), result.failures
+    assert (result.success_count, result.failure_count) == (3, 0), result.failures
+    assert json.loads((out / "metadata" / "weather.json").read_text())["title"] == "weather"
     assert (out / "media" / "weather.ogg").read_bytes() == talk
     assert "weather" in (out / "weather.txt").read_text()

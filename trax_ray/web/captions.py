@@ -43,13 +43,16 @@ def offered(info: Mapping[str, Any]) -> tuple[Captions, ...]:
     return tuple(found)
 
 
-def fetched(ydl: Any, job: Job, there: Iterable[Captions], own: str = "") -> Captions | None:
+def fetched(
+    ydl: Any, job: Job, there: Iterable[Captions], refused: Sequence[str] = (), own: str = ""
+) -> Captions | None:
     """The captions that are wanted; None where there are none in the recording's language.
 
     Args:
         ydl: yt-dlp.
         job: Its `languages` are those that are wanted.
         there: What is offered.
+        refused: The addresses that the guard has refused so far; it grows.
         own: The recording's language, where its site says it.
 
     Raises:
@@ -58,11 +61,12 @@ def fetched(ydl: Any, job: Job, there: Iterable[Captions], own: str = "") -> Cap
     for each in _in_order([each for each in there if _form(each)], job.languages or ((own,) if own else ())):
         if each.text:
             return replace(each, type=_form(each))
+        before = len(refused)
         try:
             with ydl.urlopen(each.url) as response:
                 data = read_limited(response, MOST_BYTES, "the file with captions")
         except Exception as error:
-            if described(error, job, ())["failure_class"] == FailureClass.TRANSIENT.value:
+            if described(error, job, tuple(refused[before:]))["failure_class"] == FailureClass.TRANSIENT.value:
                 raise
             continue
         return replace(each, type=_form(each), text=_text(data))

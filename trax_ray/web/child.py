@@ -121,7 +121,7 @@ def _do(job: Job, told: TextIO, guard: Guard) -> dict[str, Any]:
         return expand(job, lambda: _yt_dlp(job, told), lambda **line: _tell(told, **line), guard.refused)
     with _yt_dlp(job, told) as ydl:
         if job.task == "captions":
-            return _with_captions(ydl, job, {}).to_dict()
+            return _with_captions(ydl, job, {}, guard).to_dict()
         _tell(told, progress=Told(0, site=_site_of(ydl, job.url)).to_dict())
         if job.task == "fetch" and job.info:
             item = _fetched_as_known(ydl, job)
@@ -136,7 +136,7 @@ def _do(job: Job, told: TextIO, guard: Guard) -> dict[str, Any]:
 
             raise Live(item.title or job.url, item.live_status)
         if job.task == "look":
-            return _with_captions(ydl, job, info).to_dict()
+            return _with_captions(ydl, job, info, guard).to_dict()
         return _fetched(ydl, info).to_dict()
 
 
@@ -160,13 +160,13 @@ def _fetched_as_known(ydl: Any, job: Job) -> Item | None:
         return None
 
 
-def _with_captions(ydl: Any, job: Job, info: dict[str, Any]) -> Item:
+def _with_captions(ydl: Any, job: Job, info: dict[str, Any], guard: Guard) -> Item:
     """What a site says, with all that fetching needs, and with the captions that are wanted."""
     from trax_ray.web.captions import fetched, offered
 
     taken = None
     if job.languages is not None:
-        taken = fetched(ydl, job, (*job.captions, *offered(info)), str(info.get("language") or ""))
+        taken = fetched(ydl, job, (*job.captions, *offered(info)), guard.refused, str(info.get("language") or ""))
     whole = ydl.sanitize_info(info, remove_private_keys=True)
     for name in _NOT_FOR_FETCHING:
         whole.pop(name, None)

@@ -155,14 +155,16 @@ class Entry:
         duration = info.get("duration")
         formats = [each["url"] for each in info.get("formats") or () if each.get("url")]
         linked = info.get("url") if info.get("_type") in ("url", "url_transparent") else None
+        page = url or linked or info.get("webpage_url")
         day = info.get("upload_date") or _day(info.get("timestamp") or info.get("release_timestamp"))
         return cls(
-            url=str(url or linked or info.get("webpage_url") or info.get("url") or (formats[-1] if formats else "")),
+            url=str(page or info.get("url") or (formats[-1] if formats else "")),
             id=str(info.get("id") or ""),
             title=str(info.get("title") or ""),
             extractor=str(info.get("ie_key") or info.get("extractor_key") or ""),
             uploaded_on=str(day or ""),
             duration_s=float(duration) if isinstance(duration, int | float) else None,
+            media=not page,
             archive=tuple(str(each) for each in info.get("_old_archive_ids") or ()),
         )
 
