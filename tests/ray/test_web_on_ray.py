@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("head")
 
 def rows(out: Path, table: str = "files") -> list[dict[str, Any]]:
     return [
-        {str(name): value for name, value in row.items()}
+        {str(name): None if value is pd.NaT or value != value else value for name, value in row.items()}
         for row in pd.read_parquet(out / "report" / f"{table}.parquet").to_dict("records")
     ]
 

@@ -93,6 +93,21 @@ def test_what_a_page_offers_needs_no_media(web: MediaServer, weather: bytes, spe
     assert line == "html5mediaembed page-1"
 
 
+def test_only_captions_and_there_are_none(web: MediaServer, weather: bytes, spec: BatchSpec) -> None:
+    web.answers |= {
+        "/page": Answer(PAGE.encode(), "text/html"),
+        "/de.vtt": Answer(b"nothing that can be read", "text/vtt"),
+        "/a.ogg": Answer(weather, "audio/ogg"),
+    }
+    batch = run_batch([f"{web.url}/page", f"{web.url}/a.ogg"], replace(spec, language="de", model="tiny"))
+    failed = [each for each in batch.state.records.values() if each.failure is not None and each.attempt]
+    assert {each.task.kind: each.failure.code for each in failed if each.failure} == {
+        "youtube": "no_captions",
+        "download": "no_captions",
+    }
+    assert not list((Path(spec.output_dir) / ".trax" / "media").glob("*/*")), "nothing is fetched for them"
+
+
 # What captions say
 
 

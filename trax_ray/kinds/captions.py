@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.core.ids import digest
@@ -28,7 +28,9 @@ from trax_ray.store.layout import Layout
 if TYPE_CHECKING:
     from trax_ray.kinds.transcribe import TranscribeData
 
-__all__ = ["Captioned", "captioned", "segments_of"]
+__all__ = ["Captioned", "can_be_read", "captioned", "expect_captions", "segments_of"]
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 
@@ -64,9 +66,7 @@ def captioned(assignment: Assignment, data: TranscribeData) -> Captioned | None:
     found = _of_file(Path(data.captions)) if data.captions else captions_of_site(assignment, store)
     says = site_says(assignment)
     try:
-        if found is None:
-            code = FailureCode.NO_CAPTIONS
-            raise ProcessingError(f"{data.name}: {code.meaning}: {code.way_out}", code=code)
+        found = expect_captions(found, data.name)
         segments, timed = segments_of(found, says.duration_s if says else None)
     except ProcessingError:
         if spec.captions == "only":
@@ -118,6 +118,27 @@ def _of_file(path: Path) -> FoundCaptions:
     if len(data) > MOST_BYTES:
         raise FileError(f"{shown(path)} is too long for captions: {MOST_BYTES >> 20} MB are read at most")
     return FoundCaptions(decoded(data), path.suffix.lstrip(".").lower(), origin="file")
+
+
+def expect_captions(found: T | None, name: str) -> T:
+    """The same, where there are any.
+
+    Raises:
+        ProcessingError: `no_captions`: permanent.
+    """
+    if found is None:
+        code = FailureCode.NO_CAPTIONS
+        raise ProcessingError(f"{name}: {code.meaning}: {code.way_out}", code=code)
+    return found
+
+
+def can_be_read(found: FoundCaptions) -> bool:
+    """Whether anything is said in captions."""
+    try:
+        segments_of(found, None)
+    except MediaError:
+        return False
+    return True
 
 
 def segments_of(found: FoundCaptions, duration_s: float | None) -> tuple[tuple[Segment, ...], bool]:

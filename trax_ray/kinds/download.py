@@ -14,6 +14,7 @@ from trax_ray.core.task import Failure, Outcome, ResourceRequest, TaskType
 from trax_ray.errors import NetworkError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
+from trax_ray.kinds.captions import expect_captions
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder, progress_of
 from trax_ray.kinds.known import captions_of_site, info_of, site_says
@@ -69,6 +70,8 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
         names = data.archive or (says.archive if says else ())
         yield Outcome(metrics=to_json(Downloaded(data.url, "", 0, "", archive=names)))
         return
+    if spec.captions == "only" and spec.task == "transcribe" and task.file_id != task.id and not data.output:
+        expect_captions(None, data.name or data.url)  # a plain file, of which no site or feed says more
     key, known = known_download(store, data.url)
     there = None if known is None else delivery.found(known)
     if there is not None:

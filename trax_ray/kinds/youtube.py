@@ -17,6 +17,7 @@ from trax_ray.core.task import Failure, Outcome, ResourceRequest, TaskType
 from trax_ray.errors import NetworkError, ProcessingError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
+from trax_ray.kinds.captions import can_be_read, expect_captions
 from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.kinds.download import signal_of
 from trax_ray.kinds.fetched import forget_media, media_folder, pause_of_requests, progress_of, site_figures
@@ -32,6 +33,9 @@ from trax_ray.web.job import Captions, Entry, Item, Job, Told
 __all__ = ["YOUTUBE", "YoutubeData", "make_youtube"]
 
 FORMAT_VERSION = 1
+
+_WITHOUT_TRANSCRIPT = ("youtube", "download", "preprocess")
+"""What batches are asked for that make none."""
 
 _Asked = Generator[Told, None, "tuple[Item, Captions | None]"]
 
@@ -72,12 +76,15 @@ def make_youtube(assignment: Assignment) -> Iterator[Progress | Outcome]:
     task, data, spec = assignment.task, YOUTUBE.read(assignment.task), assignment.spec
     layout = Layout(Path(spec.output_dir))
     store = ArtifactStore(layout.artifacts)
-    languages = _languages(spec, data)
-    key = store.key(digest([data.url]), KIND, {} if languages is None else {"captions": list(languages)}, "", 1)
+    chained = task.file_id != task.id
+    languages = _languages(spec, data, chained=chained)
+    key = store.key(
+        digest([data.url]), KIND, {} if languages is None else {"captions": list(languages)}, "", FORMAT_VERSION
+    )
     payload = store.get(key)
     told: Told | None = None
     if payload is None:
-        working = _ask(data, layout, spec, task.file_id, languages, chained=task.file_id != task.id)
+        working = _ask(data, layout, spec, task.file_id, languages, chained=chained)
         try:
             while True:
                 try:
@@ -94,6 +101,9 @@ def make_youtube(assignment: Assignment) -> Iterator[Progress | Outcome]:
             return
         payload = store.put(key, _payload(data, item, captions))[1]
     _expect_new(spec, payload)
+    if languages is not None and spec.captions == "only":
+        forget_media(layout, task.file_id)
+        expect_captions(payload.get("found"), data.name or data.url)
     yield Outcome(
         artifact_key=key,
         metrics=to_json(_said(layout, task.file_id, data, payload, cached=told is None)),
@@ -119,9 +129,9 @@ def _pause_s(spec: BatchSpec, told: Told | None) -> float | None:
     return pause_of_requests(spec) or None
 
 
-def _languages(spec: BatchSpec, data: YoutubeData) -> tuple[str, ...] | None:
-    """The languages of captions that are wanted, as of `Job.languages`."""
-    if spec.captions == "never":
+def _languages(spec: BatchSpec, data: YoutubeData, *, chained: bool) -> tuple[str, ...] | None:
+    """The languages of captions that are wanted, as of `Job.languages`; nobody does where no transcript is made."""
+    if spec.captions == "never" or not chained or spec.task in _WITHOUT_TRANSCRIPT:
         return None
     language = data.language or spec.language
     return (language,) if language else ()
@@ -202,8 +212,10 @@ def _payload(data: YoutubeData, item: Item, captions: Captions | None) -> dict[s
         archive = entry.archive
     kept: dict[str, Any] = {"info": info, "captions": list(item.captions), "archive": list(archive)}
     if captions is not None:
-        made = FoundCaptions(captions.text, captions.type, captions.language, "feed" if entry.media else "publisher")
-        kept["found"] = to_json(made)
+        origin = "feed" if entry.media else "publisher"
+        made = FoundCaptions(captions.text, captions.type, captions.language, origin)
+        if can_be_read(made):
+            kept["found"] = to_json(made)
     return kept
 
 
