@@ -42,7 +42,9 @@ PROMPT_CHARACTERS = 600
 """What a recogniser takes as prompt; Whisper has room for 223 tokens, about three characters each for rare words."""
 RULE_S = 2.0
 """Seconds that a rule may take for one segment."""
-_TRIAL = ("a" * 3000 + "!", "word " * 600 + "!", "1" * 3000 + "!", " " * 3000 + "!", "aB3 ,." * 500)
+TRIAL_S = 0.5
+"""Seconds that it may take for a text of the trial, which is longer than most segments."""
+_TRIAL = ("a" * 1000 + "!", "word " * 200 + "!", "1" * 1000 + "!", " " * 1000 + "!", "aB3 ,." * 200)
 """Texts in which a rule that gets lost is seen before the work begins."""
 
 
@@ -211,14 +213,14 @@ def _regex_rule(line: str, number: int, where: str) -> Rule:
     rule = Rule(body, new.strip(), regex=True, ignore_case=bool(flags), line=number)
     try:
         pattern = _compiled(rule)
-        found = pattern.search("a b", timeout=RULE_S)
+        found = pattern.search("a b", timeout=TRIAL_S)
         if pattern.search("") is not None or (found and not found.group()):
             raise UsageError(f"{where}: the pattern matches where nothing stands: let it match one character at least")
         for group in re.findall(r"\\(\d+)", rule.put):
             if int(group) > pattern.groups:
                 raise UsageError(f"{where} names the group {group}, and the pattern has {pattern.groups}")
         for text in _TRIAL:
-            pattern.sub(rule.put, text, timeout=RULE_S)
+            pattern.sub(rule.put, text, timeout=TRIAL_S)
     except TimeoutError as error:
         raise UsageError(f"{where}: the pattern gets lost in long texts: no repeats inside repeats") from error
     except (regex.error, IndexError) as error:

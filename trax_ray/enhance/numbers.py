@@ -225,6 +225,10 @@ def _with_signs(row: list[str], code: str) -> list[str]:
             found.append("%")
             at += 2
             continue
+        if found and row[at] in ("a", "p") and row[at + 1 : at + 2] == ["m"] and found[-1][-1:].isdecimal():
+            found.append(row[at] + "m")
+            at += 2
+            continue
         found.append(_SIGNS.get(row[at], row[at]))
         at += 1
     return found

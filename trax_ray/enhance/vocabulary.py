@@ -32,7 +32,7 @@ _PREFIXES = {
 _NOT_NAMES = (
     # English, German, French, Spanish
     "i i'm i've i'll i'd a an the this that these those he she it we you they me him her us them my your his its"
-    " our their mine yours one ones who what which when where why how whose if unless until although though"
+    " our their mine yours one ones who what which when where why how whose if unless until whether although though"
     " because since while as so but and or nor yet for of in on at by with without from to into onto over under"
     " above below after before about against between through during then than there here now not no never nobody"
     " nothing none every everybody everyone everything each some somebody something any anybody anything all both"
