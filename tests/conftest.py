@@ -47,7 +47,7 @@ def speech() -> Path:
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may reach a paid service by a key that happens to be set."""
-    for name in ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "DEEPSEEK_API_KEY", "RAY_ADDRESS"):
+    for name in ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "DEEPSEEK_API_KEY", "ENHANCE_API_KEY", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -120,6 +120,9 @@ class FailureCode(_Code):
     DECODER_BUG = ("decoder_bug", _TRANSIENT, _IN_PROCESSING,
         "the decoder itself failed",
         "convert the file to another format")
+    NOT_A_TRANSCRIPT = ("not_a_transcript", _PERMANENT, _IN_PROCESSING,
+        "no transcript can be read from it",
+        "see whether it is text, SRT, WebVTT, or the JSON of a program that transcribes")
     NOT_SUBTITLES = ("not_subtitles", _PERMANENT, _IN_PROCESSING,
         "no subtitles can be read from it",
         "see whether it is SRT or WebVTT, saved as text")
@@ -195,7 +198,7 @@ class FailureCode(_Code):
 
     CONTENT_FILTER = ("content_filter", _PERMANENT, _IN_PROCESSING,
         "the provider's filter stopped the answer of a text model; the passage stays as it was",
-        "take another text model where it matters")
+        "take another `--enhance-model` where it matters")
 
     # Of the web: what a URL leads to
 
@@ -482,6 +485,13 @@ class WarningCode(_Code):
         "a file of that name wasn't written by trax_ray, or was changed since: it is kept, and the new one lies beside "
         "it, such as `talk.new.txt`; `kept_outputs` in `run.json` names those that were kept",
         "compare the two, and delete the one that you don't want")
+    ENHANCEMENT_REFUSED = ("enhancement_refused",
+        "the text model wanted to change what was said, or its answer couldn't be used: the segments concerned stay as "
+        "they were; `NAME.enhanced.json` says which, and why",
+        "nothing; another `--enhance-model` may do better")
+    NO_SUMMARY = ("no_summary",
+        "the text model gave no summary that holds, such as one with times that don't exist",
+        "take another `--enhance-model`")
     ARTIFACT_MISSING = ("artifact_missing",
         "the transcript isn't among the artifacts any more, or is damaged",
         "run the same command again: it is made anew")

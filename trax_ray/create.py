@@ -31,7 +31,7 @@ def create_batch_processor(
     model: str | None = None,
     language: str | None = None,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
-    enhance: bool = False,
+    enhance: bool | str = False,
     address: str | None = None,
     base_url: str | None = None,
     max_cost_usd: float | None = None,
@@ -48,6 +48,12 @@ def create_batch_processor(
     settle: float | None = None,
     poll: str | None = None,
     task: str = "transcribe",
+    enhance_model: str | None = None,
+    enhance_base_url: str | None = None,
+    glossary: str | os.PathLike[str] | None = None,
+    remove_fillers: bool = False,
+    off_peak: bool = False,
+    summary: bool = False,
     initial_prompt: str | None = None,
     word_timestamps: bool = False,
     task_timeout: float | None = None,
@@ -84,7 +90,8 @@ def create_batch_processor(
         model: Speech model; None takes what is at hand (see `trax_ray.providers.registry`).
         language: ISO 639-1 code; None lets the model detect it.
         chunk_size: Longest stretch that is transcribed in one attempt, seconds.
-        enhance: Also enhance transcripts.
+        enhance: Enhance transcripts: `format` (or True; every word stays), `words` (doubted words too), or `rules`
+            (those of the glossary, without a model).
         address: `host:port` of a Ray cluster; None finds or starts one.
         base_url: Address of a server of OpenAI's protocol; None takes OpenAI's own.
         max_cost_usd: What paid requests may cost, US dollars: none starts that would exceed it; None sets no limit.
@@ -101,6 +108,12 @@ def create_batch_processor(
         settle: With `watch`: seconds for which a file has to stay as it is until it is taken; None takes 10.
         poll: With `watch`: how often feeds and playlists are read again, such as `90s` or `6h`; None takes `30m`.
         task: What is made of each input: `transcribe`, `preprocess` or `download`; steps before it come too.
+        enhance_model: Text model that enhances; None takes DeepSeek's.
+        enhance_base_url: Address of a chat server of OpenAI's protocol; None takes DeepSeek's own.
+        glossary: File with terms and rules, one a line; None for none.
+        remove_fillers: With `enhance`: leave out what says nothing, such as `um`.
+        off_peak: With `enhance`: ask only at hours at which the provider charges less.
+        summary: With `enhance`: write a summary of each recording too.
         initial_prompt: Text that primes Whisper models; None for none.
         word_timestamps: Put word times into the JSON transcripts.
         task_timeout: Longest time that one attempt may take, seconds; None sets no limit.

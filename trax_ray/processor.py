@@ -38,6 +38,7 @@ from trax_ray.errors import FileError, QueueFull, SetupError, UsageError
 from trax_ray.experience import forecast
 from trax_ray.experience.kept import this_machine
 from trax_ray.heads.notes import reap_orphans
+from trax_ray.plan.enhancing import with_text_model
 from trax_ray.plan.inputs import Scan, read_stdin
 from trax_ray.plan.models import find_keys, pin_model
 from trax_ray.plan.options import option
@@ -160,7 +161,7 @@ class BatchProcessor:
             spec = replace(self.spec, **changed)
             plan = await asyncio.to_thread(self._planner.inputs, spec, _names(inputs), lists=_names(lists))
             self._check_memory(plan.requests)
-            self.spec = replace(self.spec, model=plan.spec.model)
+            self.spec = replace(self.spec, model=plan.spec.model, enhance=plan.spec.enhance)
             self._planned += [task for task in plan.tasks if task.id not in self._planner.added]
             self._planner.take(plan)
         for warning in plan.warnings:
@@ -197,7 +198,9 @@ class BatchProcessor:
             async with self._planning:
                 self._planner.check(task_type, data, tuple(depends_on))
                 if task_type is TaskType.TRANSCRIBE:
-                    self.spec = with_model(self.spec)
+                    self.spec = with_text_model(with_model(self.spec))
+                if task_type is TaskType.ENHANCE:
+                    self.spec = with_text_model(self.spec, wanted=True)
                 call = self._planner.call(self.spec, task_type, data, priority, tuple(depends_on))
                 self._check_memory([task.resources for task in call.steps])
                 if len(self._waiting) < self.spec.limits.queue_size:
@@ -205,7 +208,7 @@ class BatchProcessor:
                     self._planner.take_call(call)
                     self._waiting += call.steps
                     self._changed.set()
-                    return call.steps[-1].id
+                    return call.id
             await self._expect_room()
 
     async def _expect_room(self) -> None:

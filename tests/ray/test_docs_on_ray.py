@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shlex
@@ -17,7 +16,6 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from trax_ray import TaskType, create_batch_processor
 from trax_ray.cli import doctor
 from trax_ray.cli.app import app
 from trax_ray.cluster.connect import Connection
@@ -233,21 +231,6 @@ def test_what_failed_for_good_is_tried_again_when_it_is_touched(here: Path, samp
     assert code == 3
     assert str(segment) in output.replace("\n", "")
     assert "run the same command again" in output
-
-
-@pytest.mark.usefixtures("head")
-@pytest.mark.parametrize(
-    ("kind", "data"),
-    [
-        (TaskType.ENHANCE, {"transcript_path": "a.txt"}),
-    ],
-)
-async def test_kinds_that_this_version_can_not_do_are_parked(here: Path, kind: TaskType, data: dict[str, str]) -> None:
-    processor = create_batch_processor(output_dir=here / "out")
-    await processor.add_task(kind, data)
-    result = await asyncio.wait_for(processor.start(), timeout=60)
-    assert (result.reason, result.failure_count) == ("parked", 0)
-    assert kind.value in next(iter(result.parked.values()))
 
 
 @pytest.mark.usefixtures("here")

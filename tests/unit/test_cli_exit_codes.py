@@ -78,7 +78,7 @@ ROWS = [
     # Set-up: 3, and it says the way out.
     (("IN",), 3, 'pip install "trax-ray[tiny]"'),
     (("IN", "--model", "whisper-1"), 3, "set OPENAI_API_KEY, or OPENAI_API_KEY_FILE"),
-    (("IN", *POCKETSPHINX, "--enhance"), 3, "--enhance"),
+    (("IN", *POCKETSPHINX, "--enhance"), 3, "DEEPSEEK_API_KEY"),
     (("IN", *POCKETSPHINX, "--memory-limit", "255"), 3, "--memory-limit 256"),
     (("IN", *POCKETSPHINX, "-o", "IN/talk.wav"), 3, "talk.wav"),
     (("ftp://host/talk.mp3", *POCKETSPHINX), 3, "ftp://host/talk.mp3"),

@@ -10,7 +10,7 @@ from test_core_machine import POLICY, Batch, failure
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.policy.retry import UNANSWERED
 from trax_ray.core.state.events import Dispatch, Draining, InputsClosed, Paused, Resumed, Stopped
-from trax_ray.core.task import Category, Failure, FailureClass, Outcome
+from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
 from trax_ray.testing.factories import make_task
 
 PRICE = 0.05
@@ -181,3 +181,46 @@ def test_after_a_signal_a_batch_whose_money_runs_out_has_been_stopped_and_not_pa
     assert not batch.state.finished
     batch.do(Stopped("signal"))
     assert batch.state.finished == "stopped"
+
+
+def test_the_cap_is_one_over_all_providers() -> None:
+    """Cap 0.20 US dollars: speech takes 0.10 of it, and the text model may have the rest, whatever waits for it."""
+    batch = capped(0.20)
+    batch.add(
+        *requests(2), *[make_task(f"w{n}", provider="deepseek", shared=True, estimate_usd=PRICE) for n in range(9)]
+    )
+    batch.do(InputsClosed())
+    started = batch.start(32)
+    assert len(started) == 4
+    for dispatch in started:
+        answered(batch, dispatch, ProviderSignal(cost_usd=PRICE))
+    assert spent(batch) == pytest.approx(0.20)
+    assert batch.start(32) == []
+    assert "0.2000 US dollars are spent" in batch.state.parked["deepseek"].message
+    assert batch.state.finished == "parked"
+
+
+def test_no_provider_is_parked_while_money_may_come_back_from_another() -> None:
+    """What a request in flight is reckoned with may be more than it then costs."""
+    batch = capped(0.10)
+    dear = {"shared": True, "estimate_usd": 0.08, "kind": "request"}
+    batch.add(make_task("speech", provider="openai", **dear), make_task("text", provider="deepseek", **dear))
+    batch.do(InputsClosed())
+    (speech,) = batch.start(32)
+    assert not batch.state.parked
+    answered(batch, speech, ProviderSignal(cost_usd=0.01))
+    assert [dispatch.task.id for dispatch in batch.start(32)] == ["text"]
+
+
+def test_what_is_fetched_needs_no_money() -> None:
+    batch = capped(PRICE)
+    page = make_task("page", TaskType.DOWNLOAD, provider="download example.org", asks=True)
+    batch.add(*requests(2), page)
+    batch.do(InputsClosed())
+    started = {dispatch.task.id: dispatch for dispatch in batch.start(32)}
+    assert [*started] == ["r00", "page"]
+    answered(batch, started["r00"], ProviderSignal(cost_usd=PRICE))
+    answered(batch, started["page"], ProviderSignal(), failure("transient"))
+    assert [*batch.state.parked] == ["openai"]
+    batch.clock.advance(60.0)
+    assert [dispatch.task.id for dispatch in batch.start(32)] == ["page"]

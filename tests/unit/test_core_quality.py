@@ -37,6 +37,7 @@ QUALITY_METRICS = {
     "recovered_count",
     "warnings",
     "by_task_type",
+    "enhancement",
 }
 """As DESIGN names them: users and the report rely on each."""
 
@@ -55,6 +56,10 @@ metrics = st.fixed_dictionaries(
         "no_speech": st.booleans(),
         "warnings": st.lists(st.sampled_from("abc"), max_size=4),
         "something_else": st.text(),
+        "segments_preserved": st.integers(0, 9),
+        "reference_words": st.none() | st.integers(0, 9),
+        "errors_before": st.integers(0, 9),
+        "edits": st.dictionaries(st.sampled_from("ab"), st.integers(0, 3)),
     },
 )
 entries = st.tuples(st.sampled_from(["transcribe", "enhance"]), metrics, st.booleans())
@@ -187,6 +192,7 @@ def test_of_nothing() -> None:
         "estimated_accuracy",
         "avg_accuracy_improvement",
         "content_preservation_rate",
+        "enhancement",
     }
     assert {name: value for name, value in found.items() if value is not None} == {
         "low_confidence_segments": 0,
@@ -246,6 +252,47 @@ def test_totals_of_some_inputs() -> None:
             "download": {"count": 1, "audio_s": 0.0, "processing_s": 1.25},
             "transcribe": {"count": 3, "audio_s": 125.0, "processing_s": 12.0},
         },
+        "enhancement": None,
+    }
+
+
+def test_enhancement_in_numbers() -> None:
+    """Three files with references, of which one got better and one worse, and one without."""
+    totals = QualityTotals()
+    worded = [(10, 4, 100), (2, 3, 50), (1, 1, 50), (0, 0, 0)]
+    for before, after, words in worded:
+        figures = {
+            "segments": 10,
+            "segments_preserved": 9,
+            "windows": 2,
+            "windows_kept": 1,
+            "input_tokens": 1000,
+            "cached_tokens": 600,
+            "output_tokens": 100,
+            "edits": {"punctuation": 5, "case": 2},
+            "refused": {"number": 1},
+        }
+        more = {"errors_before": before, "errors_after": after, "reference_words": words} if words else {}
+        totals.add("enhance", figures | more, recovered=False)
+    found = totals.metrics(**ASKED)
+    assert found["avg_accuracy_improvement"] == pytest.approx(2.5)
+    assert found["content_preservation_rate"] == 90.0
+    assert found["measured_accuracy"] is None, "of transcripts, as the recogniser made them"
+    assert found["enhancement"] == {
+        "files": 4,
+        "files_improved": 1,
+        "files_worsened": 1,
+        "files_unchanged": 1,
+        "accuracy_before": pytest.approx(93.5),
+        "accuracy_after": pytest.approx(96.0),
+        "windows": 8,
+        "windows_kept": 4,
+        "windows_asked_again": 0,
+        "edits": {"case": 8, "punctuation": 20},
+        "refused": {"number": 4},
+        "input_tokens": 4000,
+        "cached_tokens": 2400,
+        "output_tokens": 400,
     }
 
 

@@ -212,7 +212,8 @@ def test_specs_survive_json(spec: BatchSpec) -> None:
 
 def test_a_spec_has_everything_in_its_dict() -> None:
     spec = BatchSpec("/o", limits=Limits(max_workers=3))
-    assert spec.to_dict() == asdict(spec) | {"formats": list(OUTPUT_FORMATS)}
+    as_lists = {"formats": list(OUTPUT_FORMATS), "enhance": asdict(spec.enhance) | {"peak_hours": []}}
+    assert spec.to_dict() == asdict(spec) | as_lists
     assert spec.to_dict()["limits"]["max_workers"] == 3
 
 

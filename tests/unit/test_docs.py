@@ -91,6 +91,10 @@ def test_commands_of_the_pages_are_accepted(
     monkeypatch.setattr(cli_doctor, "choose_model", lambda: "pocketsphinx")
     for folder in ("talks", "inbox"):
         shutil.copytree(samples / "talks", tmp_path / folder)
+    (tmp_path / "transcripts").mkdir()
+    (tmp_path / "transcripts" / "talk.txt").write_text("Something that was said.")
+    (tmp_path / "terms.txt").write_text("Kubernetes")
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-0123456789")
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(command)[1:]
     if arguments[0] in ("search", "export"):
@@ -173,7 +177,7 @@ def test_the_founding_options() -> None:
         "--cpu-limit": 90,
         "--language": None,
         "--chunk-size": 600,
-        "--enhance": False,
+        "--enhance": None,
     }
     batch = options("batch")
     assert {flag: batch[flag].default for flag in defaults} == defaults

@@ -20,7 +20,7 @@ from trax_ray import create_batch_processor
 from trax_ray.cli import app as cli
 from trax_ray.cli import batch as command_line
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec
-from trax_ray.errors import SetupError, TraxRayError, UsageError
+from trax_ray.errors import UsageError
 from trax_ray.plan.options import OPTIONS, ROOMS, Option, make_spec, option
 from trax_ray.plan.plan import Plan, with_model
 from trax_ray.report.result import BatchResult
@@ -148,7 +148,31 @@ CASES: Mapping[str, Case] = {
     "host_requests": Case(("--host-requests", "3"), 3, 3, (0, 1.5), ("all",), NOT_WHOLE),
     "host_pause": Case(("--host-pause", "1.5"), 1.5, 1.5, (-1, 4000.0, *NOT_FINITE), ("long",), ("1", True)),
     "allow_private_network": Case(("--allow-private-network",), True, True, (), (), ("yes", 1)),
-    "enhance": Case((), None, None, (True,), (), ("yes", 1)),
+    "enhance": Case(("--enhance",), "format", "format", ("", "loud", "True"), (), (5,)),
+    "enhance_model": Case(
+        ("--enhance-model", "deepseek-v4-pro"),
+        "deepseek-v4-pro",
+        "deepseek-v4-pro",
+        ("", " "),
+        (),
+        (5,),
+        ("--enhance",),
+    ),
+    "enhance_base_url": Case(
+        ("--enhance-base-url", "http://127.0.0.1:1/v1/"),
+        "http://127.0.0.1:1/v1/",
+        "http://127.0.0.1:1/v1",
+        ("", " ", "ftp://host", "http://user:hunter2@host/v1", "http://host:0/v1"),
+        (),
+        (5,),
+        ("--enhance", "--enhance-model", "deepseek-flash"),
+    ),
+    "glossary": Case(
+        ("--glossary", "terms.txt"), Path("terms.txt"), "Kubernetes\n", ("", "ref", "not/there"), (), (5,)
+    ),
+    "remove_fillers": Case(("--remove-fillers",), True, True, (), (), ("yes", 1), ("--enhance",)),
+    "off_peak": Case(("--off-peak",), True, True, (), (), ("yes", 1), ("--enhance",)),
+    "summary": Case(("--summary",), True, True, (), (), ("yes", 1), ("--enhance",)),
     "address": Case(
         ("--address", "127.0.0.1:6379"),
         "127.0.0.1:6379",
@@ -160,7 +184,7 @@ CASES: Mapping[str, Case] = {
     "lean": Case(("--lean",), True, True, (), (), ("yes", 1)),
 }
 
-UNSETS = {"task": ("model",)}
+UNSETS = {"task": ("model",), "enhance": ("enhance_model",)}
 """Options that take others their meaning: nothing is looked for that only they need."""
 
 NAMED = [each for each in OPTIONS if each.name]
@@ -171,7 +195,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.wav").write_bytes(b"a")
     (tmp_path / "ref").mkdir()
+    (tmp_path / "terms.txt").write_text("Kubernetes\n")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-0123456789")
     monkeypatch.setattr("trax_ray.providers.choice.choose_model", lambda language: "pocketsphinx")
 
 
@@ -248,7 +274,7 @@ def here(value: Any) -> Any:
 
 def test_every_option_has_a_case() -> None:
     assert set(CASES) == {each.name for each in NAMED}
-    assert all(bool(CASES[each.name].line) == bool(each.flags) for each in NAMED if each.name != "enhance")
+    assert all(bool(CASES[each.name].line) == bool(each.flags) for each in NAMED)
 
 
 @pytest.mark.parametrize("each", [each for each in NAMED if each.flags], ids=lambda each: each.name)
@@ -258,7 +284,7 @@ def test_from_the_command_line_it_arrives(each: Option, by_line: Callable[..., A
     assert arrived(after, each) == here(case.value)
     if case.line:
         assert arrived(before, each) != arrived(after, each), "or this says nothing"
-    others = [other for other in NAMED if other.name not in (each.name, "enhance", *UNSETS.get(each.name, ()))]
+    others = [other for other in NAMED if other.name not in (each.name, *UNSETS.get(each.name, ()))]
     if each.name not in ("model", "base_url"):
         assert [arrived(after, other) for other in others] == [arrived(before, other) for other in others]
 
@@ -293,18 +319,51 @@ def test_the_command_line_refuses_nonsense_and_names_the_flag(each: Option, valu
     ids=lambda part: part.name if isinstance(part, Option) else repr(part),
 )
 def test_python_refuses_nonsense_and_names_the_keyword(each: Option, value: Any) -> None:
-    refusal: type[TraxRayError] = SetupError if each.name == "enhance" and value is True else UsageError
-    with pytest.raises(refusal) as caught:
+    with pytest.raises(UsageError) as caught:
         create_batch_processor(**{each.name: value})
     assert any(name in caught.value.message for name in (each.name, *each.flags[:1]))
     assert "hunter2" not in caught.value.message
 
 
-def test_the_command_line_refuses_what_this_version_does_not_have() -> None:
-    done = CliRunner().invoke(cli.app, ["batch", "a.wav", "--enhance"])
-    assert done.exit_code == 3
-    assert done.stderr.startswith("trax-ray: enhance (--enhance) isn't in this version")
+def test_options_that_need_others() -> None:
     assert CliRunner().invoke(cli.app, ["batch", "a.wav", "--keep-audio"]).exit_code == 2
+    for flag in ("--summary", "--off-peak", "--remove-fillers", "--enhance-model=deepseek-flash"):
+        done = CliRunner().invoke(cli.app, ["batch", "a.wav", flag])
+        assert done.exit_code == 2, done.output
+        assert flag.partition("=")[0] in done.stderr
+        assert "--enhance" in done.stderr
+
+
+def test_enhancement_without_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPSEEK_API_KEY")
+    done = CliRunner().invoke(cli.app, ["batch", "--enhance", "a.wav"])
+    assert done.exit_code == 3, done.output
+    assert "set DEEPSEEK_API_KEY" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        (["--enhance", "a.wav"], "format"),
+        (["a.wav", "--enhance"], "format"),
+        (["--enhance=words", "a.wav"], "words"),
+        (["a.wav", "--glossary", "rules.txt", "--enhance=rules"], "rules"),
+        (["a.wav", "--glossary", "rules.txt"], "rules"),
+        (["a.wav", "--glossary", "terms.txt"], ""),
+        (["a.wav"], ""),
+    ],
+)
+def test_what_stands_behind_enhance_is_no_level(
+    given: list[str], level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rules.txt").write_text("kuber netties -> Kubernetes\n")
+    plans: list[Plan] = []
+    monkeypatch.setattr(command_line.outlook, "show_plan", lambda outlook: plans.append(outlook.plan))
+    done = CliRunner().invoke(cli.app, ["batch", "--dry-run", *given])
+    assert done.exit_code == 0, done.output
+    (plan,) = plans
+    assert plan.spec.enhance.level == level
+    assert [task.task_type.value for task in plan.tasks] == ["transcribe", *(["enhance"] if level else [])]
 
 
 # One table

@@ -137,7 +137,7 @@ def test_a_recording_from_its_requests_to_its_transcript(
         try:
             return await asyncio.gather(*(service.call(Assignment(spec, child)) for child in planned.children))
         finally:
-            await service._room().close()
+            await service.close()
 
     asked = asyncio.run(together())
     hand_over({})

@@ -116,7 +116,7 @@ def ask(spec: BatchSpec, requests: list[BatchTask] | tuple[BatchTask, ...]) -> l
         try:
             return await asyncio.gather(*(call(spec, one) for one in requests))
         finally:
-            await service._room().close()
+            await service.close()
 
     return asyncio.run(together())
 
@@ -632,7 +632,7 @@ def test_a_cancelled_call_gives_its_claim_back(start: Start, samples: Path, tmp_
         try:
             return await asyncio.wait_for(waiting, 10)
         finally:
-            await service._room().close()
+            await service.close()
 
     assert asyncio.run(play()).failure is None
     assert claims(spec) == []
@@ -665,7 +665,7 @@ def test_a_call_that_is_cancelled_while_it_takes_its_claim_gives_that_back_too(
         try:
             return await asyncio.wait_for(call(spec, request), 10)
         finally:
-            await service._room().close()
+            await service.close()
 
     assert asyncio.run(play()).failure is None
     assert claims(spec) == []
@@ -720,7 +720,7 @@ def test_another_key_is_another_client(start: Start, river: Path, tmp_path: Path
             hand_over({"OPENAI_API_KEY": "another-0123456789"})
             return [before, refused, await call(spec, second)]
         finally:
-            await service._room().close()
+            await service.close()
 
     before, refused, after = asyncio.run(play())
     assert (before.failure, after.failure) == (None, None)
@@ -765,7 +765,7 @@ def test_nothing_holds_up_the_loop(start: Start, river: Path, tmp_path: Path, mo
 
     async def play() -> int:
         await asyncio.gather(*(call(spec, one) for one in planned.children))
-        await service._room().close()
+        await service.close()
         return threading.get_ident()
 
     with file_calls(tmp_path) as calls:

@@ -85,16 +85,17 @@ def _parameters(but: Sequence[str] = ()) -> list[inspect.Parameter]:
         kind = list[str] if option.kind is list else option.kind
         more: dict[str, Any] = {
             "help": option.help,
-            "show_default": not option.optional,
+            "show_default": not (option.optional or option.bare),
             "metavar": option.metavar,
         }
+        optional = option.optional or bool(option.bare)
         flagged = option.flags[0].startswith("-")
         made.append(
             inspect.Parameter(
                 option.key,
                 inspect.Parameter.KEYWORD_ONLY,
-                annotation=kind | None if option.optional else kind,
-                default=typer.Option(option.default, *option.flags, **more)
+                annotation=kind | None if optional else kind,
+                default=typer.Option(None if option.bare else option.default, *option.flags, **more)
                 if flagged
                 else typer.Argument(option.default, **more),
             )

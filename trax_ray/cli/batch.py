@@ -287,6 +287,7 @@ class Notices:
     def __init__(self, output_dir: str, limit: str = "") -> None:
         self._output_dir = output_dir
         self._reason = ""
+        self._saves = False
         self._limits = {_form(limit)}  # the one that was said before the start
 
     def of(self, progress: BatchProgress) -> list[str]:
@@ -294,6 +295,10 @@ class Notices:
         goes: a limit is said once."""
         before, self._reason = self._reason, _why_nothing_starts(progress, self._output_dir)
         new = [self._reason] if self._reason and _form(self._reason) != _form(before) else []
+        if progress.saves_until is not None and not self._saves:
+            at = datetime.fromtimestamp(progress.saves_until).astimezone()
+            new.append(f"enhancement waits for the provider's cheap hours, until {at:%Y-%m-%d %H:%M %Z}")
+        self._saves = progress.saves_until is not None
         limit = _form(progress.limits_reason)
         if limit and limit not in self._limits:
             self._limits.add(limit)
@@ -408,7 +413,7 @@ def _working_folder(folder: str, command: Command, layout: Layout) -> Iterator[N
 def _stands_alone(command: Command) -> bool:
     """Whether the command means the same wherever, whenever and by whomever it is given."""
     given = command.options
-    names = [*command.inputs, *command.lists, command.output_dir, given.get("reference")]
+    names = [*command.inputs, *command.lists, command.output_dir, given.get("reference"), given.get("glossary")]
     model, moment = given.get("model"), given.get("start_at")
     if model and os.sep in model:
         names.append(model)

@@ -96,8 +96,8 @@ def announce(outlook: Outlook) -> None:
     plan, spec = outlook.plan, outlook.plan.spec
     if plan.notice:
         say(plan.notice)
-    how = f"model {spec.model}" if plan.transcribes else f"to {spec.task}"
-    say(f"{count(len(plan.recordings), 'recording')}, {how}, output {shown(spec.output_dir)}{_notes(plan)}")
+    how = f"model {spec.model}{_then(spec)}" if plan.transcribes else f"to {spec.task}{_by(spec)}"
+    say(f"{count(len(plan.recordings), _what(spec))}, {how}, output {shown(spec.output_dir)}{_notes(plan)}")
     for line in _lines(outlook):
         say(line)
 
@@ -121,7 +121,8 @@ def show_plan(outlook: Outlook) -> None:
     if plan.notice:
         print(plan.notice)
     tasks, spec = plan.wanted, plan.spec
-    print(f"{count(len(tasks), 'recording')} would be {_WOULD_BE[spec.task].format(spec.model)}{_notes(plan)}")
+    would_be = _WOULD_BE[spec.task].format(spec.model) + (_then(spec) if plan.transcribes else _by(spec))
+    print(f"{count(len(tasks), _what(spec))} would be {would_be}{_notes(plan)}")
     layout = Layout(Path(spec.output_dir))
     for task in tasks[:MAX_ROWS]:
         targets = ", ".join(_targets(task, layout, spec))
@@ -136,8 +137,24 @@ _WOULD_BE = {
     "preprocess": "converted",
     "download": "fetched",
     "youtube": "asked about at their sites",
+    "enhance": "enhanced",
 }
-_SUFFIXES = {"preprocess": ".flac", "download": ".*", "youtube": ".json"}
+_SUFFIXES = {"preprocess": ".flac", "download": ".*", "youtube": ".json", "enhance": ".enhanced.*"}
+
+
+def _what(spec: BatchSpec) -> str:
+    return "transcript" if spec.task == "enhance" else "recording"
+
+
+def _by(spec: BatchSpec) -> str:
+    """Who enhances, and how far."""
+    if not spec.enhance.level:
+        return ""
+    return f" ({spec.enhance.level}{f', {spec.enhance.model}' if spec.enhance.model else ''})"
+
+
+def _then(spec: BatchSpec) -> str:
+    return f" and enhanced{_by(spec)}" if spec.enhance.level else ""
 
 
 def _lines(outlook: Outlook) -> Iterator[str]:
@@ -216,7 +233,8 @@ def _limit(outlook: Outlook) -> list[str]:
 def _targets(task: BatchTask, layout: Layout, spec: BatchSpec) -> list[str]:
     """The files that a task would write."""
     if spec.task == "transcribe":
-        return [str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats]
+        made = [str(layout.transcript(task.data["output"], suffix)) for suffix in spec.formats]
+        return made + ([f"{layout.output_dir / task.data['output']}.enhanced.*"] if spec.enhance.level else [])
     suffix = _SUFFIXES[spec.task]
     return [f"{layout.output_dir / task.data['output']}{suffix}"]
 

@@ -1,4 +1,7 @@
-"""`trax-ray batch --help` with its options in the rooms of their table: more than thirty in one list nobody reads."""
+"""Commands of the table of options: flags that may stand alone, and a help in rooms.
+
+More than thirty options in one list nobody reads.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,23 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from trax_ray.plan.options import ROOMS
+from trax_ray.plan.options import OPTIONS, ROOMS
 
-__all__ = ["RoomedCommand"]
+__all__ = ["OptionsCommand", "RoomedCommand"]
 
 
-class RoomedCommand(TyperCommand):
+class OptionsCommand(TyperCommand):
+    """Knows flags that may stand alone: their values come after a `=` only, so that an INPUT after one is no value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give flags that stand alone the value that they mean."""
+        bare = {flag: each.bare for each in OPTIONS if each.bare for flag in each.flags}
+        end = args.index("--") if "--" in args else len(args)
+        given = [f"{arg}={bare[arg]}" if arg in bare else arg for arg in args[:end]]
+        return super().parse_args(ctx, given + args[end:])
+
+
+class RoomedCommand(OptionsCommand):
     """A command whose help shows options by what they are about."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -88,6 +88,8 @@ class BatchProgress:
         workers: What runs now, no more than `MOST_WORKERS`: `name` of the recording, `step`, `fraction` that is done
             (0-1) and `seconds` so far.
         last_failures: Tasks that failed for good, newest first, a few: `name`, `step`, `code`, `error`.
+        saves_until: When what waits for a provider's cheap hours may start, seconds since the epoch; None where nothing
+            does.
     """
 
     total_tasks: int = field(default=0, metadata={"key": "total"})
@@ -118,6 +120,7 @@ class BatchProgress:
     kinds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     workers: Sequence[Mapping[str, Any]] = ()
     last_failures: Sequence[Mapping[str, str]] = ()
+    saves_until: float | None = None
 
     @property
     def paused(self) -> bool:

@@ -19,12 +19,14 @@ __all__ = [
     "DEFAULT_PROGRESS_INTERVAL",
     "DEFAULT_QUEUE_SIZE",
     "DEFAULT_WORKERS",
+    "ENHANCE_LEVELS",
     "OUTPUT_FORMATS",
     "SECRET_VARIABLES",
     "SUBTITLE_STYLES",
     "TASKS",
     "VAD_LEVELS",
     "BatchSpec",
+    "Enhancement",
     "Limits",
     "RetryPolicy",
 ]
@@ -42,13 +44,16 @@ SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "ENHANCE_API_KEY")
 
 CHANNELS = ("mix", "left", "right", "split")
 
-TASKS = ("transcribe", "preprocess", "download", "youtube")
+TASKS = ("transcribe", "preprocess", "download", "youtube", "enhance")
 """What a batch can be asked for of each input; the steps before it come by themselves."""
 
 MOST_PAUSE_S = 3600.0
 
 CAPTIONS = ("never", "prefer", "only")
 """Whether a publisher's captions are taken as the transcript."""
+
+ENHANCE_LEVELS = ("", "rules", "format", "words")
+"""How far a transcript may be changed: not at all, by the rules of a glossary, in its form, or in doubted words too."""
 
 VAD_LEVELS = ("off", "low", "normal", "high")
 
@@ -147,6 +152,43 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Enhancement:
+    """How transcripts are enhanced.
+
+    Args:
+        level: Of `ENHANCE_LEVELS`; empty for not at all.
+        model: The text model; empty where none is asked.
+        base_url: Address of its server; empty for its provider's own.
+        glossary: The lines of a glossary; empty for none. Its terms go to recognisers too.
+        remove_fillers: Leave out what says nothing, such as `um`.
+        off_peak: Ask only at hours at which the provider charges less.
+        peak_hours: Those at which it charges more, Monday to Friday, UTC; as of `core.policy.schedule.PeakHours`.
+        summary: Write a summary of each recording, in a file of its own.
+    """
+
+    level: str = ""
+    model: str = ""
+    base_url: str = ""
+    glossary: str = ""
+    remove_fillers: bool = False
+    off_peak: bool = False
+    peak_hours: tuple[int, ...] = ()
+    summary: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            self.level in ENHANCE_LEVELS,
+            f"enhance (--enhance): expected {', '.join(ENHANCE_LEVELS[1:])}, got {self.level}",
+        )
+        object.__setattr__(self, "peak_hours", tuple(self.peak_hours))
+
+    @property
+    def asks(self) -> bool:
+        """Whether a text model is asked."""
+        return self.level in ("format", "words")
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSpec:
     """All that a batch needs to know, the same for every task in it.
 
@@ -201,6 +243,7 @@ class BatchSpec:
         max_words_per_line: Words in a line; None sets no limit.
         subtitle_style: House rules for subtitles, of `SUBTITLE_STYLES`.
         priority: Of recordings whose manifest row says nothing else; lower runs first, 0 is the highest.
+        enhance: How transcripts are enhanced, if at all.
     """
 
     output_dir: str
@@ -246,6 +289,7 @@ class BatchSpec:
     max_line_count: int | None = None
     max_words_per_line: int | None = None
     subtitle_style: str = "none"
+    enhance: Enhancement = field(default_factory=Enhancement)
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -307,7 +351,9 @@ class BatchSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON types."""
-        return asdict(self) | {"formats": list(self.formats)}
+        found = asdict(self) | {"formats": list(self.formats)}
+        found["enhance"]["peak_hours"] = list(self.enhance.peak_hours)
+        return found
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BatchSpec:
@@ -316,6 +362,7 @@ class BatchSpec:
         values["formats"] = tuple(values.get("formats", OUTPUT_FORMATS))
         values["limits"] = Limits(**_known(Limits, values.get("limits", {})))
         values["retry"] = RetryPolicy(**_known(RetryPolicy, values.get("retry", {})))
+        values["enhance"] = Enhancement(**_known(Enhancement, values.get("enhance", {})))
         return cls(**values)
 
 

@@ -110,6 +110,7 @@ def fold(
         cost_usd=state.services.spent_usd or None,
         slots=state.scaled.slots if state.scaled else None,
         limits_reason=state.scaled.reason if state.scaled else "",
+        saves_until=state.saves_until(),
     )
 
 

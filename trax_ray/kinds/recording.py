@@ -14,18 +14,21 @@ from typing import Any, Protocol, TypeVar
 
 from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.core.policy.quality import accuracy_percent
+from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import BusyError, FileError
 from trax_ray.kinds.accuracy import count_errors, count_errors_normalized, read_reference
+from trax_ray.kinds.asking import CLAIM_PERIOD_S
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.conversion import convert, converted_audio, holds, known_conversion, private_audio
+from trax_ray.kinds.enhancing import terms_of
 from trax_ray.kinds.fetched import Downloaded, downloaded, fetch_again, forget_media, media_of
 from trax_ray.kinds.form import Form
 from trax_ray.kinds.reading import Reading, Stretch, read_stretch, read_through
 from trax_ray.kinds.transcript import Figures, Source, Transcript
 from trax_ray.kinds.written import write_outputs
 from trax_ray.media.wanted import Wanted
-from trax_ray.providers.registry import is_service, revision_of
+from trax_ray.providers.registry import is_service, revision_of, takes_prompts
 from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of, unchanged
 from trax_ray.store.download_archive import add_to_archive
 from trax_ray.store.layout import Layout
@@ -34,7 +37,6 @@ from trax_ray.store.ranged import StoredRecording
 from trax_ray.store.uris import place_of
 
 __all__ = [
-    "CLAIM_PERIOD_S",
     "FORMAT_VERSION",
     "Part",
     "Recording",
@@ -58,9 +60,6 @@ AUDIO = "flac-16000"
 """What keys say of results that come from converted audio and not from the recording itself."""
 
 T = TypeVar("T")
-
-CLAIM_PERIOD_S = 0.25
-"""How often one looks whether the other, who works on the same content, is through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ class Recording:
             audio=converted_audio(assignment, layout, hashed.content),
             language=data.language or spec.language,
             model=data.model or spec.model,
-            prompt=data.prompt or spec.initial_prompt,
+            prompt=_primed(data.prompt or spec.initial_prompt, spec, data.model or spec.model),
             channel=data.channel,
         )
 
@@ -258,6 +257,14 @@ class Recording:
     def keep(self, key: str, transcript: Transcript) -> Transcript:
         """Commit a transcript; the one that is kept then, which may be another's that was faster."""
         return Transcript.read(self.store.put(key, transcript.payload())[1])
+
+
+def _primed(prompt: str | None, spec: BatchSpec, model: str) -> str | None:
+    """What primes a model: what somebody wrote, and the terms of the glossary, where it can be primed."""
+    terms = terms_of(spec)
+    if not terms or not takes_prompts(model, spec.base_url):
+        return prompt
+    return f"{prompt.rstrip()} {terms}" if prompt else terms
 
 
 def claim(recording: Recording, what: str) -> Generator[Progress, None, Lease]:

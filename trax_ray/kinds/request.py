@@ -7,39 +7,30 @@ the recording's own task. What was paid for is an artifact before it counts.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from trax_ray.codes import FailureCode, WarningCode
-from trax_ray.core.limits.pace import Pace
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
-from trax_ray.errors import BusyError, FileError
+from trax_ray.kinds.asking import claimed, in_time, latest_of, room
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.reading import Stretch
-from trax_ray.kinds.recording import CLAIM_PERIOD_S, Part, Recording
+from trax_ray.kinds.recording import Part, Recording
 from trax_ray.kinds.transcript import Transcript
 from trax_ray.kinds.uploads import Prepared, Uploads
 from trax_ray.providers.base import EngineOptions, Reply, SpeechService
 from trax_ray.providers.credentials import key_of
-from trax_ray.providers.keys import Secret
-from trax_ray.store.files import remove
-from trax_ray.store.lease import Lease
 
 __all__ = ["BYTES_IN_FLIGHT", "REQUEST", "call"]
 
 BYTES_IN_FLIGHT = 128 * 2**20
 """Uploads that one process holds in memory at the same time, bytes."""
-
-TIMEOUT_SHARE = 0.95
-"""Share of what is left of `--task-timeout` that a request gets."""
 
 
 async def call(assignment: Assignment) -> Outcome:
@@ -52,7 +43,7 @@ async def call(assignment: Assignment) -> Outcome:
     part, transcript = await asyncio.to_thread(_look, assignment)
     if transcript is not None:
         return part.outcome(transcript, cached=True)
-    async with _claimed(part.recording, part.key):
+    async with claimed(part.recording.layout, part.recording.task.id, part.key):
         look = await asyncio.to_thread(_look_again, part)
         if isinstance(look, Transcript):  # a copy of the recording was faster, and has paid
             return part.outcome(look, cached=True)
@@ -70,7 +61,7 @@ async def call(assignment: Assignment) -> Outcome:
 
 async def close() -> None:
     """Let go of the connections of this event loop."""
-    await _room().close()
+    await room().close()
 
 
 REQUEST = Kind(
@@ -152,16 +143,13 @@ def _look_at_half(half: _Part) -> Transcript | _Ready:
 
 async def _ask(part: _Part, ready: _Ready, began: float) -> Reply:
     recording, prepared, spec = part.recording, ready.prepared, part.recording.assignment.spec
-    service = _room().service(part.uploads)
+    service = _service(part.uploads)
     options = EngineOptions(recording.language, recording.prompt, spec.word_timestamps)
-    async with _room().budget.reserved(max(ready.size_bytes, int(service.bytes_per_s * prepared.sent_s))):
+    async with _budget().reserved(max(ready.size_bytes, int(service.bytes_per_s * prepared.sent_s))):
         upload = await asyncio.to_thread(part.uploads.read, part.span)
-        latest = math.inf
-        if spec.task_timeout_s is not None:
-            # Earlier than the attempt's own end, which knows nothing of what a request costs.
-            latest = time.monotonic() + (spec.task_timeout_s - (time.monotonic() - began)) * TIMEOUT_SHARE
         request = service.transcribe(upload, duration_s=prepared.sent_s, speech=prepared.speech, options=options)
-        reply = await _in_time(request, _room().pace(part.uploads), prepared.sent_s, latest)
+        pace = room().pace(recording.model, spec.base_url)
+        reply = await in_time(request, pace, prepared.sent_s, latest_of(spec, began))
         if isinstance(reply, Reply):
             return await asyncio.to_thread(_kept_where_empty_again, part, reply)
         way_out = "" if spec.task_timeout_s is None else ": give a larger --task-timeout"
@@ -174,6 +162,16 @@ async def _ask(part: _Part, ready: _Ready, began: float) -> Reply:
         return Reply(failure=failure, signal=signal)
 
 
+def _service(uploads: Uploads) -> SpeechService:
+    """The service that a request goes to; with another key it is another one."""
+    provider, priced, model = uploads.provider, uploads.priced, uploads.recording.model
+    base_url, key = uploads.recording.assignment.spec.base_url, key_of(provider.key_variable)
+    return room().service(
+        ("speech", model, base_url, priced, key),
+        lambda: provider.connect(model, key=key, base_url=base_url, priced=priced),
+    )
+
+
 def _kept_where_empty_again(part: _Part, reply: Reply) -> Reply:
     """The reply; one that is empty for the second time is what there is, and no reason to lose what else was paid."""
     if reply.failure is None or reply.failure.code != FailureCode.NO_WORDS:
@@ -181,39 +179,6 @@ def _kept_where_empty_again(part: _Part, reply: Reply) -> Reply:
     if not part.uploads.is_empty_again(part.span):
         return reply
     return Reply(replace(reply.signal, kind=SignalKind.OK), warnings=(WarningCode.EMPTY_ANSWER.value,))
-
-
-async def _in_time(request: Awaitable[Reply], pace: Pace, audio_s: float, latest: float) -> Reply | float:
-    """The answer, or after how many seconds it was given up.
-
-    Args:
-        request: What to wait for.
-        pace: What the server takes, which others learn meanwhile.
-        audio_s: Length of what is sent.
-        latest: When it ends in any case, seconds of the monotonic clock.
-    """
-    name, began = f"{next(_numbers)}", time.monotonic()
-    pace.on_sent(name, audio_s, began)
-    asking = asyncio.ensure_future(request)
-    try:
-        while True:
-            await asyncio.wait({asking}, timeout=max(0.0, min(pace.deadline(name), latest) - time.monotonic()))
-            now = time.monotonic()
-            if asking.done():
-                reply = asking.result()
-                if reply.signal.status == 200:
-                    pace.on_answered(name, now)
-                return reply
-            if pace.deadline(name) <= now:
-                return pace.on_given_up(name, now)
-            if latest <= now:
-                return now - began
-    finally:
-        pace.forget(name)
-        if not asking.done():
-            asking.cancel()
-            with suppress(asyncio.CancelledError):
-                await asking
 
 
 async def _ask_in_halves(part: _Part, prepared: Prepared, began: float) -> tuple[Transcript | None, Reply]:
@@ -272,80 +237,8 @@ class _Budget:
                 self._changed.notify_all()
 
 
-class _Room:
-    """What the calls in one event loop share: the services, whose connections are used again, and the memory."""
-
-    def __init__(self) -> None:
-        self.budget = _Budget(BYTES_IN_FLIGHT)
-        self._services: dict[tuple[str, str, bool, Secret | None], SpeechService] = {}
-        self._paces: dict[tuple[str, str], Pace] = {}
-
-    def service(self, uploads: Uploads) -> SpeechService:
-        """The service that a request goes to; with another key it is another one."""
-        recording, provider, priced = uploads.recording, uploads.provider, uploads.priced
-        base_url = recording.assignment.spec.base_url
-        key = key_of(provider.key_variable)
-        what = (recording.model, base_url, priced, key)
-        if what not in self._services:
-            self._services[what] = provider.connect(recording.model, key=key, base_url=base_url, priced=priced)
-        return self._services[what]
-
-    def pace(self, uploads: Uploads) -> Pace:
-        """What a server takes for a model, as far as this process has seen."""
-        recording = uploads.recording
-        return self._paces.setdefault((recording.model, recording.assignment.spec.base_url), Pace())
-
-    async def close(self) -> None:
-        """Let go of all connections."""
-        while self._services:
-            await self._services.popitem()[1].close()
+_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Budget] = WeakKeyDictionary()
 
 
-_numbers = itertools.count()
-_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Room] = WeakKeyDictionary()
-
-
-def _room() -> _Room:
-    return _rooms.setdefault(asyncio.get_running_loop(), _Room())
-
-
-@asynccontextmanager
-async def _claimed(recording: Recording, what: str) -> AsyncIterator[None]:
-    """Wait until nobody else asks for the same; as `claim`, without holding up the others in this process.
-
-    One lock for each request, or those that share one by chance would wait for one another; its file goes with it.
-    """
-    lease = Lease(recording.layout.claim("calls") / what)
-    while True:
-        try:
-            await _taken(lease, recording.task.id)
-            break
-        except BusyError:
-            await asyncio.sleep(CLAIM_PERIOD_S)
-        except FileError as error:
-            if error.code != FailureCode.NO_LOCKS:
-                raise
-            break
-    try:
-        yield
-    finally:
-        # The thread gives it back also where this is cancelled again.
-        await asyncio.shield(asyncio.to_thread(_give_back, lease))
-
-
-async def _taken(lease: Lease, holder: str) -> None:
-    """Take a lock in a thread. Where this is cancelled meanwhile the thread goes on, and what it took is given back."""
-    taking = asyncio.ensure_future(asyncio.to_thread(lease.acquire, holder))
-    try:
-        await asyncio.shield(taking)
-    except asyncio.CancelledError:
-        taking.add_done_callback(lambda took: None if took.cancelled() or took.exception() else _give_back(lease))
-        raise
-
-
-def _give_back(lease: Lease) -> None:
-    if lease.held:
-        # While it is held: who opened the file before takes a new one where it is gone.
-        with suppress(OSError):
-            remove(lease.path)
-        lease.release()
+def _budget() -> _Budget:
+    return _rooms.setdefault(asyncio.get_running_loop(), _Budget(BYTES_IN_FLIGHT))

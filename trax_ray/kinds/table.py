@@ -9,9 +9,11 @@ from trax_ray.core.task import ResourceRequest, TaskType
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.chunk import CHUNK
 from trax_ray.kinds.download import DOWNLOAD
+from trax_ray.kinds.enhance import ENHANCE
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.request import REQUEST
 from trax_ray.kinds.transcribe import TRANSCRIBE
+from trax_ray.kinds.window import WINDOW
 from trax_ray.kinds.youtube import YOUTUBE
 
 __all__ = ["KINDS", "asked_of_a_node", "needed_field"]
@@ -23,24 +25,19 @@ _ALL: tuple[Kind[Any], ...] = (
     PREPROCESS,
     DOWNLOAD,
     YOUTUBE,
+    ENHANCE,
+    WINDOW,
 )
 
 KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in _ALL}
 """By name."""
 
-_TO_COME: Mapping[TaskType, str] = {
-    TaskType.ENHANCE: "transcript_path",
-}
-"""Steps that this version knows by name only, and what a call needs: they are planned, and an attempt says so."""
-
 
 def needed_field(task_type: TaskType) -> str:
     """The field of a call's data without which it makes no sense."""
-    kind = KINDS.get(task_type.value)
-    return _TO_COME[task_type] if kind is None else kind.needs
+    return KINDS[task_type.value].needs
 
 
 def asked_of_a_node(task_type: TaskType) -> ResourceRequest:
     """What an attempt asks of a node, where nothing else says so."""
-    kind = KINDS.get(task_type.value)
-    return ResourceRequest(num_cpus=0.25, memory_mb=256) if kind is None else kind.resources
+    return KINDS[task_type.value].resources

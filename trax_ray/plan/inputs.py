@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -109,6 +109,7 @@ def scan(
     *,
     lists: Iterable[str] = (),
     read_stdin: Callable[[], bytes] = read_stdin,
+    suffixes: Collection[str] = MEDIA_SUFFIXES,
 ) -> Scan:
     """Find the recordings behind what a person names; folders are searched all the way down.
 
@@ -124,6 +125,7 @@ def scan(
         lists: Files with one path per line, or manifests; paths in them are relative to the folder they lie in
             (to the working folder for standard input and pipes), and are no patterns.
         read_stdin: Gives standard input; called once at most.
+        suffixes: Of what is taken from folders, and by patterns; in lower case.
 
     Raises:
         UsageError: An empty name, a list or manifest that can't be used, two manifest rows that contradict each
@@ -131,14 +133,14 @@ def scan(
         SetupError: A URL of something else than the web.
         StoreError, NetworkError: An object store can't be asked.
     """
-    gathering = _Gathering(os.path.realpath(output_dir), read_stdin)
+    gathering = _Gathering(os.path.realpath(output_dir), read_stdin, suffixes)
     for given in inputs:
         gathering.take(given)
     for given in lists:
         gathering.take_list(given)
     gathering.look_up()
-    suffixes = gathering.ignored
-    return Scan(tuple(gathering.found.values()), suffixes.total(), gathering.unreadable, dict(suffixes.most_common()))
+    ignored = gathering.ignored
+    return Scan(tuple(gathering.found.values()), ignored.total(), gathering.unreadable, dict(ignored.most_common()))
 
 
 @dataclass(slots=True)
@@ -147,6 +149,7 @@ class _Gathering:
 
     excluded: str
     read_stdin: Callable[[], bytes]
+    suffixes: Collection[str]
     found: dict[str, Found] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
@@ -251,7 +254,7 @@ class _Gathering:
 
     def _take_if_media(self, path: str, root: str) -> None:
         suffix = os.path.splitext(path)[1].lower()
-        if suffix in MEDIA_SUFFIXES:
+        if suffix in self.suffixes:
             self._note(path, root)
         else:
             self.ignored[suffix] += 1

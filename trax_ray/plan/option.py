@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
+from trax_ray.core.spec import BatchSpec, Enhancement, Limits, RetryPolicy
 from trax_ray.errors import UsageError
 from trax_ray.store.files import absolute
 from trax_ray.store.uris import is_object_uri
 
 __all__ = ["PARTS", "Option", "folder", "not_empty", "refused"]
 
-PARTS: Mapping[str, type[Any]] = {"limits": Limits, "retry": RetryPolicy}
+PARTS: Mapping[str, type[Any]] = {"limits": Limits, "retry": RetryPolicy, "enhance": Enhancement}
 """Fields of the spec that are specs of their own."""
 
 
@@ -39,6 +39,8 @@ class Option:
         value: Its default, where the spec has none.
         read: Makes the spec's value of one that has the right kind; raises UsageError with the option's label.
         metavar: What `--help` shows for the value; None for the kind's name.
+        bare: What its flag means without a value, and True in Python; empty where it needs one. One that has this takes
+            its value after a `=` only.
         key: Its name among the command line's parameters and in a recorded command; by default the flag's.
     """
 
@@ -51,6 +53,7 @@ class Option:
     value: Any = None
     read: Callable[[Any, str], Any] | None = None
     metavar: str | None = None
+    bare: str = ""
     key: str = ""
 
     def __post_init__(self) -> None:
@@ -79,6 +82,10 @@ class Option:
             UsageError: It is of another kind or makes no sense; names the option.
             SetupError: It asks for what this version doesn't have.
         """
+        if self.bare and isinstance(given, bool):
+            if not given:
+                return ""
+            given = self.bare
         value = _KINDS[self.kind](given, self.label)
         return value if self.read is None else self.read(value, self.label)
 

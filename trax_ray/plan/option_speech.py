@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from trax_ray.core.spec import OUTPUT_FORMATS
-from trax_ray.errors import SetupError, UsageError
+from trax_ray.errors import UsageError
 from trax_ray.plan.option import Option, folder, not_empty
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.languages import read_language
@@ -46,12 +46,6 @@ def _language(given: str, label: str) -> str | None:
         return read_language(not_empty(given, label))
     except UsageError as error:
         raise error if label in error.message else UsageError(f"{label}: {error.message}") from None
-
-
-def _no_enhancement(given: bool, label: str) -> bool:
-    if given:
-        raise SetupError(f"{label} isn't in this version of trax_ray yet: leave it out")
-    return given
 
 
 SPEECH: tuple[Option, ...] = (
@@ -112,14 +106,6 @@ SPEECH: tuple[Option, ...] = (
         bool,
         "With --preprocess: keep the converted audio, in OUT/audio.",
         "keep_audio",
-    ),
-    Option(
-        "enhance",
-        ("--enhance",),
-        bool,
-        "Also enhance transcripts after transcription.",
-        value=False,
-        read=_no_enhancement,
     ),
     Option(
         "output_dir",

@@ -13,6 +13,7 @@ from typing import Any
 from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import UsageError
 from trax_ray.plan.option import PARTS, Option
+from trax_ray.plan.option_enhance import ENHANCE
 from trax_ray.plan.option_inputs import INPUTS
 from trax_ray.plan.option_media import MEDIA
 from trax_ray.plan.option_run import RUN
@@ -24,6 +25,7 @@ __all__ = ["DEFAULT_OUTPUT_DIR", "OPTIONS", "ROOMS", "Option", "make_spec", "opt
 ROOMS: Mapping[str, tuple[Option, ...]] = {
     "What is transcribed": INPUTS,
     "How it becomes a transcript, and where that goes": SPEECH,
+    "How a transcript is enhanced": ENHANCE,
     "What is heard of a recording": MEDIA,
     "What is fetched from the web": WEB,
     "How the batch runs": RUN,

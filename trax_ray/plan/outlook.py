@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -13,6 +13,7 @@ from trax_ray.core.policy.prediction import REQUEST, Ahead, Experience, Range, p
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.survey import ahead_of
 from trax_ray.core.task import BatchTask, TaskType
+from trax_ray.plan.enhancing import enhancer_of
 from trax_ray.plan.lengths import length_of, lengths_of
 from trax_ray.plan.look import Look, of_unknown_length, to_do
 from trax_ray.plan.plan import Plan
@@ -113,7 +114,21 @@ class Outlook:
                 model, work.audio_s / work.count, base_url=spec.base_url, limited=spec.max_cost_usd is not None
             )
             found.append(Cost(provider.name, model, None if each is None else each * work.count, provider.prices.as_of))
-        return tuple(found)
+        return (*found, *self._costs_of_text())
+
+    def _costs_of_text(self) -> Iterator[Cost]:
+        """What a text model will charge, where recordings are enhanced, about."""
+        asked, count = self.plan.spec.enhance, len(self.recordings)
+        if not (asked.asks and self.plan.transcribes and count):
+            return
+        provider = enhancer_of(self.plan.spec)
+        each = provider.estimate_usd(
+            asked.model,
+            self.audio_s / count,
+            base_url=asked.base_url,
+            limited=self.plan.spec.max_cost_usd is not None,
+        )
+        yield Cost(provider.name, asked.model, None if each is None else each * count, provider.prices.as_of)
 
     @cached_property
     def finish(self) -> Range | None:

@@ -18,8 +18,10 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import UsageError
 from trax_ray.kinds.table import asked_of_a_node, needed_field
+from trax_ray.media.transcript_reader import TRANSCRIPT_SUFFIXES
 from trax_ray.plan.captions import with_captions
 from trax_ray.plan.disk import Room, room_for
+from trax_ray.plan.enhancing import plan_enhancement, text_shutdowns, with_text_model
 from trax_ray.plan.expansion import expanded
 from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found, Scan, describe, read_stdin, scan
 from trax_ray.plan.models import resolve_model
@@ -34,6 +36,7 @@ from trax_ray.plan.steps import (
     unused_variables,
 )
 from trax_ray.plan.tasks import InputFile, is_fetched, plan_call, provider_of_download
+from trax_ray.plan.transcripts import transcripts_of
 from trax_ray.providers.choice import notice
 from trax_ray.providers.languages import read_language
 from trax_ray.providers.registry import is_service
@@ -120,11 +123,17 @@ class Call:
 
     Args:
         key: What makes another one the same call.
-        steps: Its tasks, of which the last one is what was called for.
+        steps: Its tasks, in the order in which they run.
     """
 
     key: str
     steps: tuple[BatchTask, ...]
+
+    @property
+    def id(self) -> str:
+        """Of the task that was called for; what enhances its transcript comes after it."""
+        first = (task for task in reversed(self.steps) if task.task_type is not TaskType.ENHANCE)
+        return next(first, self.steps[-1]).id
 
 
 def make_plan(
@@ -183,6 +192,7 @@ class Planner:
         self._past: Past | None = None
         self._given: dict[str, str] = {}
         self._repeats: Counter[str] = Counter()
+        self._transcribed: dict[str, BatchTask] = {}
         self._fetched: dict[str, str] = {}  # URLs, by the ids of the tasks that were called for to fetch them
 
     @property
@@ -219,8 +229,10 @@ class Planner:
         self._repeats.clear()
 
     def _note(self, tasks: Iterable[BatchTask]) -> None:
+        tasks = list(tasks)
         ids = {task.id for task in tasks}
         self._given |= outputs_of(tasks)
+        self._transcribed |= {task.id: task for task in tasks if task.task_type is TaskType.TRANSCRIBE}
         self.known |= ids
         self.added |= ids
 
@@ -251,10 +263,14 @@ class Planner:
         named = bool(spec.model) or spec.task != TaskType.TRANSCRIBE.value
         if spec.task == TaskType.TRANSCRIBE.value:
             spec = with_model(spec)
+        spec = with_text_model(spec)
+        enhances = spec.task == TaskType.ENHANCE.value
         output_dir = Path(spec.output_dir)
         reference = _reference_folder(spec)
         watched = found is not None
-        found = found or scan(inputs, output_dir, lists=lists, read_stdin=read_stdin)
+        suffixes = frozenset(TRANSCRIPT_SUFFIXES) if enhances else MEDIA_SUFFIXES
+        found = found or scan(inputs, output_dir, lists=lists, read_stdin=read_stdin, suffixes=suffixes)
+        found = transcripts_of(found) if enhances else found
         web = expanded(found.found, spec, self.past)
         ids = self._ids(web.found)
         ended = {path for path, file_id in ids.items() if self.past.is_transcribed(file_id)}
@@ -281,7 +297,7 @@ class Planner:
             unreadable=found.unreadable,
             web_notes=web.notes,
             notice="" if named else notice(spec.model),
-            warnings=(*shutdowns(tasks, spec), *unused_variables(tasks, spec)),
+            warnings=(*shutdowns(tasks, spec), *text_shutdowns(spec), *unused_variables(tasks, spec)),
             past=self.past,
         )
 
@@ -299,8 +315,8 @@ class Planner:
             UsageError: `data` lacks its key, or a dependency is unknown.
         """
         required = needed_field(task_type)
-        fetched = required == "file_path" and any(name in self._fetched for name in depends_on)
-        if not data.get(required) and not fetched:
+        made = {"file_path": {*self._fetched}, "transcript_path": {*self._transcribed}}.get(required, set())
+        if not data.get(required) and made.isdisjoint(depends_on):
             raise UsageError(f"a task of the kind {task_type.value} needs data[{required!r}], got {sorted(data)}")
         missing = [name for name in depends_on if name not in self.known]
         if missing:
@@ -329,6 +345,8 @@ class Planner:
         """
         if task_type is TaskType.TRANSCRIBE:
             return self._transcription(spec, data, priority, depends_on)
+        if task_type is TaskType.ENHANCE:
+            return self._enhancement(spec, data, priority, depends_on)
         of_web = task_type in (TaskType.DOWNLOAD, TaskType.YOUTUBE)
         if of_web:
             data = {**data, "url": checked_url(str(data["url"]))}
@@ -391,6 +409,30 @@ class Planner:
         served, kept = served_by(entry, spec), audio.get(file_id, "")
         steps = steps_of(entry, spec, served, kept, depends_on=depends_on, repeat=repeat, fetched=True)
         return Call(found.path, steps)
+
+    def _enhancement(
+        self, spec: BatchSpec, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]
+    ) -> Call:
+        """The transcript of a call: the file that it names, else what a task that it depends on makes."""
+        path = data.get("transcript_path")
+        call = f"{TaskType.ENHANCE.value} {sorted(data.items(), key=str)} {depends_on if not path else ''}"
+        repeat = self._repeats[call]
+        needed = None if path else next(self._transcribed[name] for name in depends_on if name in self._transcribed)
+        found = _found(path) if path else Found("", PurePath(str(needed.data.get("name") or "") if needed else ""))
+        own = file_id_of(call, repeat)
+        entry = replace(
+            _described(found, priority) if path else InputFile(path="", name=str(found.relative), output=""),
+            priority=priority,
+            file_id=own,
+            language=_language(data.get("language")),
+            reference=str(data.get("reference") or ""),
+        )
+        task_id = f"{TaskType.ENHANCE.value}-{own}"
+        beside = needed.data["output"] if needed is not None and not repeat else ""
+        output = beside or self._output_of(own, found.relative)
+        task = plan_enhancement(replace(entry, output=output), spec, of=needed, depends_on=depends_on)
+        # A call is an input of its own, whosever transcript it enhances.
+        return Call(call, (replace(task, id=task_id, file_id=own),))
 
     def _recording(self, data: Mapping[str, Any], depends_on: tuple[str, ...]) -> Found:
         """The recording of a call: the file that it names, else what a task that it depends on fetches."""

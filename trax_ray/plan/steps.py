@@ -11,9 +11,11 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.kinds.download import DOWNLOAD
+from trax_ray.kinds.enhance import ENHANCE
 from trax_ray.kinds.preprocess import PREPROCESS
 from trax_ray.kinds.transcribe import TRANSCRIBE
 from trax_ray.kinds.youtube import YOUTUBE
+from trax_ray.plan.enhancing import plan_enhancement
 from trax_ray.plan.inputs import Found
 from trax_ray.plan.lengths import length_of
 from trax_ray.plan.models import provider_for
@@ -157,6 +159,8 @@ def steps_of(
         repeat: How often the same recording was added before.
         fetched: Whether one of those fetches it.
     """
+    if spec.task == ENHANCE.name:
+        return (plan_enhancement(entry, spec, of=None, depends_on=depends_on),)
     steps: list[BatchTask] = []
     said: tuple[str, ...] = ()
     if entry.url and not fetched and _is_asked_about(entry, spec):
@@ -176,7 +180,10 @@ def steps_of(
         depends_on = (*(depends_on if entry.url else ()), steps[-1].id)
     if spec.task == PREPROCESS.name:
         return tuple(steps)
-    return (*steps, plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat))
+    steps.append(plan_file(entry, spec, *served, depends_on=depends_on, repeat=repeat))
+    if spec.enhance.level:
+        steps.append(plan_enhancement(entry, spec, of=steps[-1], depends_on=(steps[-1].id,)))
+    return tuple(steps)
 
 
 def _is_asked_about(entry: InputFile, spec: BatchSpec) -> bool:

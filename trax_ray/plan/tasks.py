@@ -14,6 +14,7 @@ from trax_ray.core.ids import digest, file_id_of, fingerprint_of
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.kinds.download import DOWNLOAD, DownloadData
+from trax_ray.kinds.enhancing import terms_of
 from trax_ray.kinds.fetched import host_of
 from trax_ray.kinds.form import Form
 from trax_ray.kinds.preprocess import PREPROCESS, PreprocessData
@@ -132,6 +133,7 @@ def _parameters(
         **({} if spec.vad == "normal" else {"vad": spec.vad}),
         **Form.of(spec).parameters,
         **_subtitles(spec),
+        **({"terms": terms} if (terms := terms_of(spec)) else {}),
     }
     # Only where it is set, so that batches of earlier versions aren't done again.
     parameters |= {} if spec.captions == "never" else {"captions": spec.captions}

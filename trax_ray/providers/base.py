@@ -26,7 +26,7 @@ from trax_ray.core.task import Failure, ResourceRequest
 from trax_ray.errors import SetupError, UsageError
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Segment, Span, Word
 from trax_ray.providers.languages import front_of
-from trax_ray.providers.prices import NO_PRICES, PriceList
+from trax_ray.providers.prices import NO_PRICES, PriceList, tokens_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -433,6 +433,26 @@ class TextProvider(Provider):
 
     default_model: str = ""
     """The model that is asked where none is named; empty where one must be."""
+
+    def request_usd(
+        self, model: str, text: str, max_tokens: int, *, base_url: str = "", limited: bool = False, peak: bool = True
+    ) -> float | None:
+        """What a request costs at the most, about: nothing of it is in the provider's cache, and it is answered fully.
+
+        Args:
+            model: Its name.
+            text: All that is sent.
+            max_tokens: The longest output that is allowed.
+            base_url: The server's address; empty for the maker's own.
+            limited: Whether the user set a limit to the costs.
+            peak: Whether it may be sent at hours at which more is charged.
+
+        Returns:
+            USD; None where that isn't known.
+        """
+        if not self.prices_hold(base_url, limited=limited):
+            return None
+        return self.prices.text_usd(model, tokens_of(text), max_tokens, peak=peak)
 
     @abstractmethod
     def connect(self, model: str, *, key: Secret | None, base_url: str, priced: bool) -> TextService:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import date
 
+from trax_ray.core.policy.schedule import PeakHours
 from trax_ray.providers.prices import Price, PriceList
 
 __all__ = ["PRICES", "is_peak"]
@@ -19,8 +20,7 @@ def is_peak(at: float) -> bool:
     Args:
         at: Seconds since the epoch.
     """
-    when = datetime.fromtimestamp(at, timezone.utc)
-    return when.weekday() < 5 and when.hour in PEAK_HOURS_UTC
+    return PeakHours(PEAK_HOURS_UTC).hold(at)
 
 
 _FLASH = Price(
@@ -33,7 +33,7 @@ _FLASH = Price(
 PRICES = PriceList(
     as_of=date(2026, 11, 26),
     hosts=(".deepseek.com",),
-    is_peak=is_peak,
+    peak_hours=PeakHours(PEAK_HOURS_UTC),
     rows={
         "deepseek-flash": _FLASH,
         "deepseek-v4-flash": _FLASH,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
+
+from trax_ray.core.policy.schedule import NO_PEAK, PeakHours
 
 __all__ = ["NO_PRICES", "Price", "PriceList", "tokens_of"]
 
@@ -46,10 +48,6 @@ class Price:
     peak: Price | None = None
 
 
-def _never(at: float) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class PriceList:
     """One maker's prices.
@@ -58,13 +56,13 @@ class PriceList:
         as_of: When they were noted.
         rows: By the name of the model, without a date at its end.
         hosts: Ends of the host names of the maker's own service, such as `.openai.com`.
-        is_peak: Whether a time, seconds since the epoch, is in the maker's peak hours.
+        peak_hours: At which prices of peak hours count.
     """
 
     as_of: date
     rows: Mapping[str, Price]
     hosts: tuple[str, ...] = ()
-    is_peak: Callable[[float], bool] = _never
+    peak_hours: PeakHours = NO_PEAK
 
     def is_makers_own(self, base_url: str) -> bool:
         """Whether an address is that of the maker's own service; empty is."""
@@ -103,7 +101,7 @@ class PriceList:
         price = self.price_of(model)
         if price is None:
             return None
-        if price.peak is not None and self.is_peak(at):
+        if price.peak is not None and self.peak_hours.hold(at):
             price = price.peak
         usage = usage if isinstance(usage, Mapping) else {}
         by_tokens = _by_tokens(price, usage)

@@ -27,6 +27,7 @@ __all__ = [
     "BUILT_IN",
     "GROUP",
     "Plugin",
+    "default_text_model",
     "forget",
     "is_service",
     "load_engine",
@@ -35,6 +36,7 @@ __all__ = [
     "providers",
     "revision_of",
     "service_of",
+    "takes_prompts",
     "text_provider_of",
 ]
 
@@ -149,6 +151,19 @@ def text_provider_of(model: str, *, base_url: str = "") -> TextProvider:
     return provider
 
 
+def default_text_model(base_url: str = "") -> str:
+    """The text model that is asked where none is named.
+
+    Args:
+        base_url: Address of a server; then only a provider whose own it is has one.
+
+    Returns:
+        Its name; empty where one must be named.
+    """
+    texts = (each for each in _loaded().texts if each.default_model and each.prices.is_makers_own(base_url))
+    return next((each.default_model for each in texts), "")
+
+
 def is_service(model: str, base_url: str = "") -> bool:
     """Whether a speech model is asked over the network; False for one that nobody has."""
     provider = _speech(model, base_url)
@@ -159,6 +174,12 @@ def revision_of(model: str, base_url: str = "") -> int:
     """The revision of what has a speech model; 1 for a model that nobody has."""
     provider = _speech(model, base_url)
     return 1 if provider is None else provider.revision
+
+
+def takes_prompts(model: str, base_url: str = "") -> bool:
+    """Whether a text can prime a speech model; False for one that nobody has."""
+    provider = _speech(model, base_url)
+    return provider is not None and provider.prompts
 
 
 def load_engine(model: str, resources: ResourceRequest) -> SpeechEngine:

@@ -97,6 +97,11 @@ _FILES = {
     "availability": Column(_TEXT, "who may see it at its site: `public`, `unlisted`, ..."),
     "view_count": Column(_LONG, "how often it was seen at its site"),
     "metadata_path": Column(_TEXT, "all that its site says: a JSON file, a path below the output folder"),
+    "enhanced_by": Column(_TEXT, "text model that it was enhanced with; null where none was asked"),
+    "enhanced_accuracy": Column(_FLOAT, "percent, after; against a reference transcript only"),
+    "edits": Column(_INT, "changes that enhancement made; null where it wasn't enhanced, and likewise below"),
+    "edits_refused": Column(_INT, "changes and answers of the text model that were refused"),
+    "segments_preserved": Column(_INT, "segments in which nothing had to be refused"),
 }
 
 _TASKS = {

@@ -163,7 +163,7 @@ def file_row(entry: Entry, ledger: Ledger, text: str | None, extra: Mapping[str,
         "attempts": sum(record.attempt for record in (*entry.steps, *entry.planned)),
         "retries": entry.retries,
         "priority": entry.steps[0].task.priority,
-        "chunks": sum(len(record.children) for record in entry.steps),
+        "chunks": sum(len(each.children) for each in entry.steps if each.task.task_type is not TaskType.ENHANCE),
         "ended_at": _micros(max((record.ended_at for record in entry.steps), default=0.0)),
         "cost_usd": entry.cost_usd,
         "text": text,
@@ -225,13 +225,17 @@ def attempt_rows(history: History) -> Iterator[dict[str, Any]]:
         } | _failure_columns(attempt.failure)
 
 
-def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def segment_rows(
+    file_id: str, payload: Mapping[str, Any], enhanced: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows of segments of one transcript, in its order.
 
     Args:
         file_id: Of the input.
         payload: The transcript's artifact. Of a segment only start_s, end_s and text need be there.
+        enhanced: The artifact of the same enhanced; None where it isn't.
     """
+    lines = [str(line.get("text") or "") for line in (enhanced or {}).get("lines") or ()]
     for number, segment in enumerate(payload.get("segments") or ()):
         text = str(segment.get("text") or "")
         confidence, ratio = _number(segment.get("confidence")), _number(segment.get("compression_ratio"))
@@ -257,6 +261,7 @@ def segment_rows(file_id: str, payload: Mapping[str, Any]) -> Iterator[dict[str,
             "compression_ratio": ratio,
             "warnings": join_warnings(warnings),
             "language": _text(segment.get("language")),
+            "enhanced_text": lines[number] if number < len(lines) else None,
         }
 
 
@@ -321,6 +326,21 @@ def _result_columns(entry: Entry, *, missing: bool) -> dict[str, Any]:
         "artifact_key": (entry.transcript.artifact_key or None) if entry.transcript else None,
         "uncovered_s": _number(metrics.get("uncovered_s")),
         "source": str(metrics.get("source") or "model") if entry.transcript else None,
+        **_enhanced_columns(enhanced),
+    }
+
+
+def _enhanced_columns(record: TaskRecord | None) -> dict[str, Any]:
+    """What enhancement has to say."""
+    metrics = record.metrics if record is not None else {}
+    if "segments_preserved" not in metrics:
+        return {}
+    return {
+        "enhanced_by": _text(metrics.get("model")) or None,
+        "enhanced_accuracy": _number(metrics.get("accuracy_after")),
+        "edits": sum((metrics.get("edits") or {}).values()),
+        "edits_refused": sum((metrics.get("refused") or {}).values()),
+        "segments_preserved": _whole(metrics["segments_preserved"]),
     }
 
 

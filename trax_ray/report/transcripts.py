@@ -18,7 +18,7 @@ from trax_ray.errors import TraxRayError
 from trax_ray.report.schemas import SCHEMA_VERSION
 from trax_ray.store.artifacts import ArtifactStore
 
-__all__ = ["EarlierTexts", "read_payload", "text_of", "uncovered_of"]
+__all__ = ["EarlierTexts", "original_of", "read_payload", "text_of", "uncovered_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,17 @@ def uncovered_of(payload: Mapping[str, Any] | None) -> list[tuple[float, float]]
     """Stretches of speech without words of a transcript's payload, start and end in seconds."""
     spans = (payload or {}).get("uncovered") or ()
     return [(float(start_s), float(end_s)) for start_s, end_s in spans]
+
+
+def original_of(enhanced: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What an enhanced transcript says of the one before it, as that one's payload: of a file nothing else is kept."""
+    if enhanced is None:
+        return None
+    lines = enhanced.get("lines") or ()
+    segments = [
+        {"start_s": line.get("start_s"), "end_s": line.get("end_s"), "text": line.get("original")} for line in lines
+    ]
+    return {"text": enhanced.get("text_before"), "segments": segments}
 
 
 class EarlierTexts:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trax_ray.core.task import Failure, TaskState
+from trax_ray.core.task import Failure, TaskState, TaskType
 from trax_ray.report.fold import Attempt, History, read_history
 from trax_ray.report.page.write import Page
 from trax_ray.report.parquet import TableFile
@@ -27,7 +27,7 @@ from trax_ray.report.tables import (
     total_cost,
 )
 from trax_ray.report.text import clean_all, explained, iso_utc, one_line, reason
-from trax_ray.report.transcripts import EarlierTexts, read_payload, text_of, uncovered_of
+from trax_ray.report.transcripts import EarlierTexts, original_of, read_payload, text_of, uncovered_of
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.files import ensure_folder, shown, write_atomically
 from trax_ray.store.layout import Layout
@@ -176,11 +176,15 @@ def _write_files(layout: Layout, history: History, inputs: list[Entry], page: Pa
             key = entry.transcript.artifact_key if entry.transcript else ""
             text = earlier.get(entry.file_id, key) if key and earlier else None
             payload = read_payload(store, key) if key and text is None else None
+            enhancing = entry.result(TaskType.ENHANCE)
+            wanted = enhancing is not None and bool(enhancing.artifact_key) and (final or not key)
+            enhanced = read_payload(store, enhancing.artifact_key) if enhancing is not None and wanted else None
+            payload = payload if key else original_of(enhanced)
             row = file_row(entry, ledger, text_of(payload) if text is None else text, extra)
             files.add(row)
             said: list[dict[str, Any]] = []
             if segments is not None and payload is not None:
-                said = list(segment_rows(entry.file_id, payload))
+                said = list(segment_rows(entry.file_id, payload, enhanced))
                 for each in said:
                     segments.add(each)
             page.add(entry, row, said, uncovered_of(payload))

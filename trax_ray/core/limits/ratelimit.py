@@ -17,6 +17,7 @@ from trax_ray.codes import FailureCode
 from trax_ray.core.limits.breaker import RETRIES_LEAST, Breaker, Outage, Retries
 from trax_ray.core.limits.manners import Manners
 from trax_ray.core.limits.meter import Meter, Told
+from trax_ray.core.limits.purse import NANO, Purse, nano_of
 from trax_ray.core.limits.signals import Parks, ProviderSignal, SignalKind, Verdict, usable
 from trax_ray.core.limits.window import INITIAL_WINDOW, Window
 
@@ -33,8 +34,6 @@ WAITS_MOST_S = 3600.0
 
 DISBELIEVED_S = 1.0
 """By how much the reset of an allowance may lie after Retry-After of the same answer, and still be believed."""
-
-_NANO = 1_000_000_000
 
 
 class _Running(NamedTuple):
@@ -63,6 +62,7 @@ class ProviderLimits:
         max_cost_usd: What may be spent; None sets no cap.
         first_window: Requests at the same time that are tried at first.
         together: Whether several may be in flight at a host that gets pauses, see `Manners`.
+        purse: The money that it shares with other providers; None for one of its own.
 
     Attributes:
         spent_usd: What the answers so far have cost, as far as they tell, and lost ones by their estimates.
@@ -75,9 +75,10 @@ class ProviderLimits:
         max_cost_usd: float | None = None,
         first_window: int = INITIAL_WINDOW,
         together: bool = False,
+        purse: Purse | None = None,
     ) -> None:
         self._now = -math.inf
-        self._max_cost: int | None = None
+        self._purse = purse or Purse()
         self._spent = self._reserved = 0
         self._running: dict[str, _Running] = {}
         self._successes = 0
@@ -103,7 +104,7 @@ class ProviderLimits:
         """Take other ceilings, as of a later run; what was learned stays."""
         self._manners.together = together
         self._manners.one_by_one = self._manners.one_by_one and not together
-        self._max_cost = None if max_cost_usd is None else round(max_cost_usd * _NANO)
+        self._purse.limit(max_cost_usd)
         self._window.most = max(1, max_workers)
         self._window.size = min(self._window.size, self._window.most)
         self._retries.most = max(RETRIES_LEAST, float(max_workers))
@@ -120,10 +121,10 @@ class ProviderLimits:
         """
         now = self._at(now)
         self._release(task_id)
-        estimate = round(estimate_usd * _NANO) if usable(estimate_usd) else 0
+        estimate = nano_of(estimate_usd)
         in_flight = len(self._running) + 1
         self._running[task_id] = _Running(self._breaker.resumes, estimate, self._successes, in_flight)
-        self._reserved += estimate
+        self._reserve(estimate)
         self._window.on_started(len(self._running), now)
         self._requests.on_started(now)
         self._tokens.on_started(now)
@@ -142,7 +143,7 @@ class ProviderLimits:
         A service charges for work and not for delivery, so the estimate counts as spent.
         """
         self._at(now)
-        self._spent += self._release(task_id)
+        self._spend(self._release(task_id))
 
     def _release(self, task_id: str) -> int:
         """An attempt isn't under way any more; what was reserved for it."""
@@ -151,8 +152,16 @@ class ProviderLimits:
             self._breaker.probe = ""
         if running is None:
             return 0
-        self._reserved -= running.estimate
+        self._reserve(-running.estimate)
         return running.estimate
+
+    def _reserve(self, amount: int) -> None:
+        self._reserved += amount
+        self._purse.reserved += amount
+
+    def _spend(self, amount: int) -> None:
+        self._spent += amount
+        self._purse.spent += amount
 
     def on_all_lost(self, now: float) -> None:
         """No attempt is in flight any more, as after the death of the coordinator."""
@@ -178,8 +187,7 @@ class ProviderLimits:
         closes = self._breaker.on_signal(task_id, signal, running.resumes, self._outage, now)
         self._release(task_id)
         self._manners.on_signal(signal, now)
-        if usable(signal.cost_usd):
-            self._spent += round(signal.cost_usd * _NANO)
+        self._spend(nano_of(signal.cost_usd))
         self._read_headers(signal, now)
         if recovered:
             self._window.recover(self._size_before)
@@ -230,11 +238,7 @@ class ProviderLimits:
 
     def may_start(self, estimate_usd: float | None) -> bool:
         """Whether the money suffices for one more request, those in flight counted by their estimates."""
-        if self._max_cost is None:
-            return True
-        estimate = round(estimate_usd * _NANO) if usable(estimate_usd) else 0
-        total = self._spent + self._reserved
-        return total < self._max_cost and total + estimate <= self._max_cost
+        return self._purse.allows(estimate_usd)
 
     def next_at(self, now: float) -> float | None:
         """When requests may start again by time alone, seconds.
@@ -270,12 +274,12 @@ class ProviderLimits:
     @property
     def spent_usd(self) -> float:
         """What the answers have cost so far, and lost ones by their estimates."""
-        return self._spent / _NANO
+        return self._spent / NANO
 
     @property
     def in_flight_usd(self) -> float:
         """What the requests in flight will cost, by their estimates."""
-        return self._reserved / _NANO
+        return self._reserved / NANO
 
     @property
     def window(self) -> int:
@@ -290,9 +294,10 @@ class ProviderLimits:
             if wait is not None and wait > now:
                 return f"{self._breaker.reason}; one request is tried in {wait - now:.0f} s"
             return self._breaker.reason + ("; one request is being tried" if self._breaker.probe else "")
-        if self.cost_capped and self._max_cost is not None:
-            in_flight = f" and {self.in_flight_usd:.2f} in flight" if self._reserved else ""
-            return f"cost cap: {self.spent_usd:.2f} USD spent{in_flight} of {self._max_cost / _NANO:.2f}"
+        purse = self._purse
+        if purse.most is not None and self.cost_capped:
+            in_flight = f" and {purse.reserved / NANO:.2f} in flight" if purse.reserved else ""
+            return f"cost cap: {purse.spent / NANO:.2f} USD spent{in_flight} of {purse.most / NANO:.2f}"
         if now < self._held_until:
             state = "parked" if self._may_resume else "waits"
             return f"{state} {self._held_until - now:.0f} s, as the provider asked ({self._held_for})"
@@ -319,7 +324,7 @@ class ProviderLimits:
             "retries": asdict(self._retries),
             "hold": [self._held_until, self._held_for, self._may_resume],
             "manners": asdict(self._manners),
-            "money_nano_usd": [self._spent, self._reserved, self._max_cost],
+            "money_nano_usd": [self._spent, self._reserved, self._purse.most],
             "running": {task_id: list(entry) for task_id, entry in self._running.items()},
             "now": self._now,
         }

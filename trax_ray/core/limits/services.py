@@ -8,6 +8,7 @@ from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.limits.manners import HOST_REQUESTS
+from trax_ray.core.limits.purse import Purse
 from trax_ray.core.limits.ratelimit import ProviderLimits
 from trax_ray.core.limits.signals import ProviderSignal, Verdict
 from trax_ray.core.spec import BatchSpec, Limits
@@ -30,12 +31,14 @@ class Services:
         self._hosts: set[str] = set()
         self._ceilings = Limits(max_workers=1)
         self._max_cost_usd: float | None = None
+        self._purse = Purse()
         self._dearest_usd = 0.0
         self._unasked, self._unasked_host = self._new(), self._new(host=True)
 
     def begin(self, spec: BatchSpec, now: float) -> None:
         """A coordinator takes over: what was in flight is lost, and providers that refused get a probe."""
         self._ceilings, self._max_cost_usd = spec.limits, spec.max_cost_usd
+        self._purse.limit(spec.max_cost_usd)
         self._unasked, self._unasked_host = self._new(), self._new(host=True)
         self._under_way.clear()
         self._count.clear()
@@ -87,7 +90,7 @@ class Services:
     def startable(self, tasks: Iterable[BatchTask], now: float) -> Iterator[BatchTask]:
         """Those of the tasks, in their order, that their providers let start now. Tasks that ask none always may."""
         room: dict[str, int] = {}
-        planned_usd: dict[str, float] = {}
+        planned_usd = 0.0
         for task in tasks:
             if task.asks_provider:
                 # A question changes nothing: a provider is only known from its first request on.
@@ -96,10 +99,10 @@ class Services:
                 if provider not in room:
                     room[provider] = limits.allowed(self._count[provider], now)
                 estimate = _estimate(task) or 0.0
-                if room[provider] <= 0 or not limits.may_start(planned_usd.get(provider, 0.0) + estimate):
+                if room[provider] <= 0 or not limits.may_start(planned_usd + estimate):
                     continue
                 room[provider] -= 1
-                planned_usd[provider] = planned_usd.get(provider, 0.0) + estimate
+                planned_usd += estimate
             yield task
 
     @property
@@ -110,26 +113,25 @@ class Services:
     @property
     def money_suffices(self) -> bool:
         """Whether any task that ever came could start, as far as money goes: then `capped` needn't be asked."""
-        return all(limits.may_start(self._dearest_usd) for limits in (self._unasked, *self._limits.values()))
+        return self._purse.allows(self._dearest_usd)
 
     def capped(self, waiting: Iterable[BatchTask]) -> dict[str, Failure]:
-        """The providers whose money suffices for no task that waits, and that have nothing in flight.
+        """The providers for no task of which that waits the money suffices, while nothing in flight may leave some.
 
         Args:
             waiting: The ready tasks, or the first of them.
         """
         short: dict[str, bool] = {}
-        for task in waiting:
-            if task.asks_provider and not self._count[task.provider]:
-                limits = self._limits.get(task.provider) or self._unasked
-                short[task.provider] = short.get(task.provider, True) and not limits.may_start(_estimate(task))
-        return {provider: self._cost_cap(provider) for provider, is_short in short.items() if is_short}
+        for task in waiting if not self._purse.reserved else ():
+            if task.asks_provider and not _is_fetched(task) and not self._count[task.provider]:
+                suffices = self._purse.allows(_estimate(task))
+                short[task.provider] = short.get(task.provider, True) and not suffices
+        return {provider: self._cost_cap() for provider, is_short in short.items() if is_short}
 
-    def _cost_cap(self, provider: str) -> Failure:
-        spent = self._limits[provider].spent_usd if provider in self._limits else 0.0
+    def _cost_cap(self) -> Failure:
         message = (
-            f"{spent:.4f} US dollars are spent of the {self._max_cost_usd:g} that the batch may, and the next request "
-            "would exceed that: give a larger --max-cost to go on"
+            f"{self.spent_usd:.4f} US dollars are spent of the {self._max_cost_usd:g} that the batch may, and the next "
+            "request would exceed that: give a larger --max-cost to go on"
         )
         return Failure(FailureClass.CONFIG, Category.RESOURCE, FailureCode.COST_CAP, message)
 
@@ -174,6 +176,7 @@ class Services:
             max_cost_usd=self._max_cost_usd,
             first_window=FIRST_WINDOW,
             together=self._together,
+            purse=None if host else self._purse,  # what hosts give costs nothing
         )
 
     def _most(self, *, host: bool) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trax_ray.codes import WarningCode
+from trax_ray.core.policy.enhanced import EnhancedTotals
 from trax_ray.core.writing import units
 
 __all__ = [
@@ -27,7 +28,7 @@ __all__ = [
     "word_error_rate",
 ]
 
-TRANSCRIBE = "transcribe"
+TRANSCRIBE, ENHANCE = "transcribe", "enhance"
 
 LOW_CONFIDENCE = 0.5
 """A segment with a mean word probability below this is worth a second look (-0.7 average log probability)."""
@@ -219,6 +220,7 @@ class QualityTotals:
     recovered_count: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
     by_task_type: dict[str, dict[str, int]] = field(default_factory=dict)
+    enhanced: EnhancedTotals = field(default_factory=EnhancedTotals)
 
     def add(self, task_type: str, metrics: Mapping[str, Any], *, recovered: bool, sign: int = 1) -> None:
         """Count one input that succeeded; `sign=-1` takes it away again."""
@@ -241,6 +243,8 @@ class QualityTotals:
             self.warnings[warning] += sign
             if not self.warnings[warning]:
                 del self.warnings[warning]
+        if task_type == ENHANCE and "segments_preserved" in metrics:
+            self.enhanced.add(metrics, sign=sign)
         kind = self.by_task_type.setdefault(task_type, {"count": 0, "audio_us": 0, "processing_us": 0})
         kind["count"] += sign
         kind["audio_us"] += sign * heard_us
@@ -264,8 +268,8 @@ class QualityTotals:
             "accuracy_source": "measured" if measured is not None else "estimated" if estimated is not None else None,
             "measured_accuracy": measured,
             "estimated_accuracy": estimated,
-            "avg_accuracy_improvement": None,
-            "content_preservation_rate": None,
+            "avg_accuracy_improvement": self.enhanced.improvement,
+            "content_preservation_rate": self.enhanced.preservation_rate,
             "low_confidence_segments": self.low_confidence_segments,
             "no_speech_count": self.no_speech_count,
             "audio_s": audio_s,
@@ -282,4 +286,5 @@ class QualityTotals:
                 for name, kind in sorted(self.by_task_type.items())
                 if kind["count"]
             },
+            "enhancement": self.enhanced.metrics(),
         }

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 
 from trax_ray.errors import UsageError
 
-__all__ = ["Hours", "parse_hours", "parse_start", "waits_until"]
+__all__ = ["NO_PEAK", "Hours", "PeakHours", "parse_hours", "parse_start", "waits_until"]
 
 _TIME = r"(\d{1,2}):(\d{2})"
 _HOURS = re.compile(rf"{_TIME}\s*-\s*{_TIME}", re.ASCII)
@@ -44,6 +44,32 @@ class Hours:
     def length(self) -> timedelta:
         """From start to end, on days on which clocks don't change."""
         return timedelta(minutes=(self.end_minute - self.start_minute) % _MIDNIGHT_MINUTES)
+
+
+@dataclass(frozen=True, slots=True)
+class PeakHours:
+    """Hours at which a provider charges more: the same on each day from Monday to Friday, by UTC.
+
+    Args:
+        hours: Those in which it does, 0-23.
+    """
+
+    hours: frozenset[int] = frozenset()
+
+    def hold(self, at: float) -> bool:
+        """Whether a time, seconds since the epoch, lies in them."""
+        when = datetime.fromtimestamp(at, timezone.utc)
+        return when.weekday() < 5 and when.hour in self.hours
+
+    def end_after(self, at: float) -> float:
+        """The first moment from a time on that doesn't lie in them, seconds since the epoch."""
+        while self.hold(at):  # a day ends at the latest on Saturday
+            at = (at // 3600 + 1) * 3600.0
+        return at
+
+
+NO_PEAK = PeakHours()
+"""Of a provider that always charges the same."""
 
 
 def parse_hours(text: str) -> Hours:

@@ -16,6 +16,7 @@ from trax_ray.core.limits.services import Services
 from trax_ray.core.limits.signals import Parks
 from trax_ray.core.policy.prefetch import MEGABYTE, Coming, is_prefetch, within
 from trax_ray.core.policy.retry import LOST, REPEATED, TRIED_ONCE_MORE, backoff_s, decide, is_unanswered
+from trax_ray.core.policy.schedule import PeakHours
 from trax_ray.core.spec import BatchSpec, RetryPolicy
 from trax_ray.core.state.events import (
     AttemptEnded,
@@ -110,6 +111,10 @@ class BatchState:
     def next_due(self) -> float | None:
         """When the next delayed task gets ready, seconds since the epoch; None where none waits."""
         return self._waiting.next_due()
+
+    def saves_until(self) -> float | None:
+        """When tasks may start that wait for a provider's cheap hours, seconds since the epoch; None without any."""
+        return self._waiting.saves_until(self.now)
 
     def candidates(self, count: int, now: float, coming: Mapping[str, Coming] | None = None) -> list[BatchTask]:
         """The next tasks to start, best first; none while paused or draining, or after the end.
@@ -267,7 +272,7 @@ class BatchState:
             self.started_at = self.now
             self.ledger.begin_run()
         self.services.begin(spec, self.now)
-        self._waiting.rebuild(self._policy.aging_s)
+        self._waiting.rebuild(self._policy.aging_s, PeakHours(frozenset(spec.enhance.peak_hours)))
 
     def _start(self, task_id: str, attempt: int) -> Dispatch:
         record = self.records[task_id]
@@ -414,6 +419,7 @@ class BatchState:
             "services": self.services.dump(),
             "parked": encode(self._waiting.parked),
             "held": list(self._waiting.held),
+            "saving": list(self._waiting.saving),
             "run": self.run,
             "media": self.ledger.media.dump(),
             "tallies": [

@@ -1,7 +1,7 @@
-"""What waits: for its turn, for its time, or for a person.
+"""What waits: for its turn, for its time, for cheap hours, or for a person.
 
-A task that is queued is in the queue, or held because its provider is parked; one that is delayed is in the queue
-until its time comes. Who may start, and when, is decided here; why, elsewhere.
+A task that is queued is in the queue, or held because its provider is parked or charges more at present; one that is
+delayed is in the queue until its time comes. Who may start, and when, is decided here; why, elsewhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from trax_ray.core.policy.schedule import NO_PEAK, PeakHours
 from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.state.queue import Order, TaskQueue
 from trax_ray.core.task import BatchTask, Failure, TaskState
@@ -29,11 +30,16 @@ class Waiting:
     Attributes:
         parked: Providers that wait for a person, with the reason.
         held: Ids of queued tasks whose provider is parked, in the order in which they were held.
+        saving: Ids of queued tasks that wait for the end of the hours at which their provider charges more. Out of the
+            queue, so that thousands of them stand in nobody's way.
     """
 
     def __init__(self, ledger: Ledger, aging_s: float) -> None:
         self.parked: dict[str, Failure] = {}
         self.held: dict[str, None] = {}
+        self.saving: dict[str, None] = {}
+        self._peak = NO_PEAK
+        self._at_peak = False
         self._ledger = ledger
         self._queue = TaskQueue(aging_s)
         self._assembles: dict[str, None] = {}
@@ -66,7 +72,7 @@ class Waiting:
         Args:
             but: Tells those that don't count.
         """
-        if not self.parked or not all(but(record.task) for record in self.best(self._queue.ready_count)):
+        if not self.parked or self.saving or not all(but(record.task) for record in self.best(self._queue.ready_count)):
             return False
         delayed = (record for record in self._ledger.records.values() if record.state is TaskState.DELAYED)
         return all(self._is_parked(record) for record in delayed)
@@ -75,10 +81,12 @@ class Waiting:
 
     def pass_time(self, now: float) -> None:
         """Let time pass. A task got ready when its time came, not when this was called."""
+        if self._at_peak is not self._peak.hold(now):
+            self._turn(at_peak=not self._at_peak)
         for task_id in self._queue.advance(now):
             record = self._ledger.records[task_id]
             self._ledger.move(record, Cause.READY, at=record.queued_at)
-            self._hold_if_parked(record)
+            self._hold_if_needed(record)
 
     def make_ready(self, record: TaskRecord) -> None:
         """A blocked task has all that it needs."""
@@ -104,28 +112,61 @@ class Waiting:
         if record.state is TaskState.DELAYED and record.task.asks_provider:
             self._ledger.move(record, Cause.READY)
         self._ledger.move(record, Cause.START)
-        if record.task.id in self.held:
-            del self.held[record.task.id]
-        else:
+        if record.task.id in self._queue:
             self._queue.remove(record.task.id)
+        self._let_go(record)
 
     def cancel(self, record: TaskRecord) -> None:
         """A task that hasn't ended won't be done, wherever it is."""
         if record.task.id in self._queue:
             self._queue.remove(record.task.id)
-        self.held.pop(record.task.id, None)
+        self._let_go(record)
         self._ledger.move(record, Cause.CANCEL)
 
-    def rebuild(self, aging_s: float) -> None:
-        """Build the queue anew from the ledger: under a new policy, with nothing parked."""
+    def _let_go(self, record: TaskRecord) -> None:
+        self.held.pop(record.task.id, None)
+        self.saving.pop(record.task.id, None)
+
+    def rebuild(self, aging_s: float, peak: PeakHours = NO_PEAK) -> None:
+        """Build the queue anew from the ledger: under a new policy, with nothing parked.
+
+        Args:
+            aging_s: See above.
+            peak: When tasks wait that are to be done at other hours.
+        """
         self.parked.clear()
         self.held.clear()
+        self.saving.clear()
+        self._peak, self._at_peak = peak, peak.hold(self._ledger.now)
         self._queue = TaskQueue(aging_s)
         for record in self._ledger.records.values():
             if record.state is TaskState.QUEUED:
                 self._push(record, record.queued_at)
             elif record.state is TaskState.DELAYED:
                 self._push_delayed(record, record.queued_at)
+
+    # Cheap hours
+
+    def saves_until(self, now: float) -> float | None:
+        """When tasks that wait for cheap hours may start, seconds since the epoch; None where none waits for them."""
+        return self._peak.end_after(now) if self.saving else None
+
+    def _turn(self, *, at_peak: bool) -> None:
+        """Hours at which a provider charges more have begun, or are over."""
+        self._at_peak = at_peak
+        if at_peak:
+            self._hold_all()
+            return
+        saving, self.saving = self.saving, {}
+        for task_id in saving:
+            record = self._ledger.records[task_id]
+            self._push(record, record.queued_at)
+
+    def _is_saved(self, record: TaskRecord) -> bool:
+        """Whether a task waits for cheap hours. What was paid for is brought to its end at any."""
+        return self._at_peak and bool(record.task.data.get("off_peak")) and not record.children
+
+    # Who was away
 
     def hasten(self, provider: str) -> None:
         """What waits for its time because a provider was away needn't any longer."""
@@ -151,9 +192,12 @@ class Waiting:
         elif not requests:
             self._assembles.pop(provider, None)
         self.parked[provider] = failure
+        self._hold_all()
+
+    def _hold_all(self) -> None:
         for record in self._ledger.records.values():
             if record.state is TaskState.QUEUED and record.task.id in self._queue:
-                self._hold_if_parked(record)
+                self._hold_if_needed(record)
 
     def unpark(self) -> None:
         """No provider is parked any more."""
@@ -168,10 +212,13 @@ class Waiting:
         provider = record.task.provider
         return provider in self.parked and not (record.children and provider in self._assembles)
 
-    def _hold_if_parked(self, record: TaskRecord) -> None:
+    def _hold_if_needed(self, record: TaskRecord) -> None:
         if self._is_parked(record):
             self._queue.remove(record.task.id)
             self.held[record.task.id] = None
+        elif self._is_saved(record):
+            self._queue.remove(record.task.id)
+            self.saving[record.task.id] = None
 
     # The queue
 
@@ -192,7 +239,7 @@ class Waiting:
             degradation=record.degradation,
             since=since,
         )
-        self._hold_if_parked(record)
+        self._hold_if_needed(record)
 
     def _push_delayed(self, record: TaskRecord, ready_at: float) -> None:
         record.queued_at = ready_at
