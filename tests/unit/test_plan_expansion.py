@@ -68,6 +68,7 @@ def test_a_feed_a_page_and_a_list_become_recordings(web: MediaServer, spec: Batc
     assert kinds(plan, 0) == ["youtube", "download", "transcribe"]
     assert kinds(plan, 4) == ["youtube", "download", "transcribe"]
     assert "2 named more than once" in plan.notes
+    assert f"can't read {web.url}/gone: gone" in plan.notes
     (look,) = (task for task in plan.tasks if task.id == f"youtube-{plan.recordings[4].file_id}")
     assert (look.data["listing"], look.data["output"]) == (True, "metadata/127-0-0-1-gone")
     assert (

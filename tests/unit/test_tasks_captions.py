@@ -93,6 +93,7 @@ def test_what_a_page_offers_needs_no_media(web: MediaServer, weather: bytes, spe
     assert line == "html5mediaembed page-1"
 
 
+@pytest.mark.long
 def test_only_captions_and_there_are_none(web: MediaServer, weather: bytes, spec: BatchSpec) -> None:
     web.answers |= {
         "/page": Answer(PAGE.encode(), "text/html"),

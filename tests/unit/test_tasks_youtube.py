@@ -73,6 +73,7 @@ def test_what_a_page_says_and_no_second_question(web: MediaServer, weather: byte
     assert len(web.asked) == before
 
 
+@pytest.mark.long
 def test_what_was_said_too_long_ago_is_asked_again(web: MediaServer, weather: bytes, spec: BatchSpec) -> None:
     web.answers |= {"/page": Answer(b"<html><title>A</title><video src='/a.ogg'></video></html>", "text/html")}
     web.answers["/a.ogg"] = Answer(weather, "audio/ogg")
@@ -93,6 +94,7 @@ def test_what_a_feed_says_is_asked_of_nobody(web: MediaServer, spec: BatchSpec) 
     assert (made.metrics["title"], made.metrics["channel"]) == ("One", "Talks")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("path", "listing", "code"),
     [

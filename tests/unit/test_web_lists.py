@@ -193,6 +193,7 @@ def test_a_page_that_is_asked_for_its_day(web: MediaServer, weather: bytes, tmp_
     assert [entry.title for entry in found.entries] == ["new", "lost"], "why one is lost its own row says"
 
 
+@pytest.mark.long
 def test_addresses_that_are_not_public(web: MediaServer, tmp_path: Path) -> None:
     urls = (f"{web.url}/feed", "http://[::1]:9/feed")
     found = list(expand(Job("", "expand", str(tmp_path), urls=urls)))

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from trax_ray.codes import FailureClass
 from trax_ray.core.spec import BatchSpec
+from trax_ray.errors import TraxRayError
 from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found
 from trax_ray.plan.past import Past
 from trax_ray.plan.tasks import is_fetched
@@ -134,6 +135,7 @@ class _Gathering:
     _nameless: int = 0
     _archived: list[str] = field(default_factory=list)
     _empty: list[str] = field(default_factory=list)
+    _unread: list[tuple[str, TraxRayError]] = field(default_factory=list)
     _archive: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -151,6 +153,7 @@ class _Gathering:
         for entry in listing.entries:
             self._add_entry(given, entry, shared)
         if listing.error is not None:
+            self._unread.append((given.path, listing.error))
             self.add(replace(given, entry=Entry(given.path), listing=True))
         elif not listing.entries:
             self._empty.append(given.path)
@@ -194,6 +197,8 @@ class _Gathering:
             yield f"{len(self._archived)} in the archive {shown(self.spec.download_archive)} already, {names}"
         if self._nameless:
             yield f"{self._nameless} without a URL left out"
+        for url, error in self._unread:
+            yield f"can't read {shown(url)}: {error.code}"
         for url in self._empty:
             wanted = " that is wanted" if self.spec.since or self.spec.match else ""
             yield f"no recording{wanted} in {shown(url)}"
