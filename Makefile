@@ -119,6 +119,10 @@ bench: $(DEV_STAMP) ## Measure: five minutes of speech against the founding docu
 bench-words: $(DEV_STAMP) ## Measure: words lost, beside plain faster-whisper and its batched pipeline (needs TRAX_RAY_SPEECH_DIR)
 	$(BIN)/python benchmarks/words.py
 
+.PHONY: bench-enhancing
+bench-enhancing: $(DEV_STAMP) ## Measure: what the gates of enhancement refuse and let through (needs TRAX_RAY_SPEECH_DIR)
+	PYTHONPATH=. $(BIN)/python benchmarks/enhancing.py
+
 .PHONY: bench-tasks
 bench-tasks: $(DEV_STAMP) ## Measure: 2,000 tiny tasks through a batch against raw Ray
 	$(BIN)/python benchmarks/tasks.py

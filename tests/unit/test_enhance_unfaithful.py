@@ -121,6 +121,8 @@ UNFAITHFUL: dict[str, tuple[str | None, str]] = {
     "combining mark": (answer((4, "knew", "kne\u0301w")), "grammar"),
     "superscript digit": (answer((1, "25 boats", "2\u2075 boats")), "number"),
     "Arabic-Indic digits": (answer((1, "25 boats", "\u0662\u0665 boats")), "number"),
+    "word to an abbreviation": (answer((2, "that the lens", "that the US lens")), "insertion"),
+    "cents lost": (answer((1, "25 boats", "25.00 boats")), "number"),
     "marks without end": (answer((4, "it's late", "it's late!!!!!!!!!!!!")), "punctuation"),
     "all in capitals": (answer((1, "more than 25 boats in Lisbon", "more than 25 BOATS IN LISBON")), "casing"),
     "words grown together": (answer((2, "the lens", "thelens")), "certain"),

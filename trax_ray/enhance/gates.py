@@ -18,7 +18,7 @@ from trax_ray.enhance.glossary import Glossary
 from trax_ray.enhance.numbers import is_number, same_value
 from trax_ray.enhance.sounds import sound_alike
 from trax_ray.enhance.tokens import APOSTROPHES, FREE, Token, is_letter, tokens
-from trax_ray.enhance.vocabulary import fillers, is_common, is_negation, negates
+from trax_ray.enhance.vocabulary import fillers, is_common, is_negation, is_title, negates
 from trax_ray.enhance.windows import Doubt
 
 __all__ = ["GATES", "LONGEST", "Change", "Found", "Rules", "compare"]
@@ -179,17 +179,36 @@ def _keys(side: Sequence[Token]) -> list[str]:
 
 
 def _same_spelling(said: Sequence[Token], put: Sequence[Token], new: Sequence[Token], at: int) -> bool:
-    """Marks inside a word that change nothing that is heard: `dont`, `don't`; `l homme`, `l'homme`; `5 am`, `5 a.m.`"""
+    """What is written in two ways and heard in one.
+
+    `dont`, `don't`; `l homme`, `l'homme`; `5 am`, `5 a.m.`; `g p s`, `GPS`; `mister`, `Mr.`.
+    """
     old_text, new_text = "".join(_keys(said)), "".join(_keys(put))
     if not old_text or not new_text:
         return False
-    if at and new[at - 1].has_digit and {old_text, new_text} <= {"am", "pm"} and old_text == new_text:
+    if old_text == new_text and ((at and new[at - 1].has_digit and old_text in ("am", "pm")) or _letters(said, put)):
         return True
     if len(said) == len(put) == 1:
         bare = old_text.replace("'", "")
-        return bare == new_text.replace("'", "") and bare not in _HEARD_APART
+        same = bare == new_text.replace("'", "") and bare not in _HEARD_APART
+        return same or (old_text, new_text) in _ABBREVIATED or (new_text, old_text) in _ABBREVIATED
     return " ".join(_keys(said)) == " ".join(_keys(put)).replace("'", " ") and old_text != new_text
 
+
+def _letters(said: Sequence[Token], put: Sequence[Token]) -> bool:
+    """Whether these are letters that are read one by one: alone, or in capitals where they stand together."""
+    return all(len(token.key) == 1 or (len(token.key) < 6 and token.text.isupper()) for token in (*said, *put))
+
+
+_ABBREVIATED = {
+    ("mister", "mr"),
+    ("doctor", "dr"),
+    ("professor", "prof"),
+    ("okay", "ok"),
+    ("etcetera", "etc"),
+    ("versus", "vs"),
+}
+"""Words that are written short and read in full."""
 
 _HEARD_APART = frozenset("were well ill shell hell hed shed wed id cant wont".split())  # noqa: SIM905
 """Words that an apostrophe turns into others."""
@@ -246,6 +265,8 @@ def _name(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: 
         return False
     shouted = all(token.text.isupper() for token in old if token.text.isalpha())
     if not shouted and any(_is_name(token, rules) for token in change.old):
+        return True
+    if any(at and is_title(old[at - 1].key) for at in range(change.old_at, change.old_at + len(change.old))):
         return True
     # A word that becomes a name: only where a sentence begins a capital says nothing.
     return any(_is_name(token, rules) for token in change.new) and not shouted

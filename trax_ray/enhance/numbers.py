@@ -152,7 +152,7 @@ def _reading(passage: Sequence[Token], code: str, *, ordinals: bool) -> tuple[st
                 currency = ""
             words.append(key)
     spoken()
-    return tuple(_with_signs([*row, currency] if currency else row, code))
+    return tuple(_with_cents(_with_signs([*row, currency] if currency else row, code)))
 
 
 def _plain(key: str, code: str) -> str:
@@ -190,10 +190,14 @@ def _said(words: list[str], code: str) -> list[str]:
             for at, word in enumerate(run)
         ]
         run = ["zero" if word in ("oh", "o") and len(run) > 1 else _DECADES.get(word, word) for word in run]
-    if _POINTS[code] in run and (run[-1] in _SCALES or run[-1] in ("billion", "billionen")):
-        row = _said(run[:-1], code)
-        scaled = _scaled(row[-1], run[-1], code)
-        return [*row[:-1], scaled] if scaled else [*row, run[-1]]
+    if _POINTS[code] in run:
+        # text2num takes the `million` of `six point two million` for a number of its own.
+        point = run.index(_POINTS[code])
+        at = next((at for at in range(point, len(run)) if _scaled("1", run[at], code)), None)
+        if at is not None:
+            row = _said(run[:at], code)
+            scaled = _scaled(row[-1], run[at], code)
+            return [*(row[:-1] if scaled else row), scaled or run[at], *_said(run[at + 1 :], code)]
     row = [_plain(word, code) for word in _digits(" ".join(run), code).split()]
     for at in range(len(row) - 1, 0, -1):
         if row[at - 1] == _MINUS[code] and row[at][:1].isdecimal():
@@ -206,6 +210,12 @@ def _digits(text: str, code: str) -> str:
     from text_to_num import alpha2digit
 
     return str(alpha2digit(text, code, 0))
+
+
+def _with_cents(row: list[str]) -> list[str]:
+    """`5 $ & 50 cents` as `5.50 $`."""
+    text = " ".join(row)
+    return re.sub(r"\b(\d+) ([$\u20ac]) (?:& )?([1-9]\d) (?:cents?|centimes|c\u00e9ntimos)$", r"\1.\3 \2", text).split()
 
 
 def _with_signs(row: list[str], code: str) -> list[str]:

@@ -13,8 +13,8 @@ __all__ = ["closeness", "sound_alike"]
 ALIKE = 0.55
 """Passages that are this close sound alike.
 
-Measured over CMU's pronouncing dictionary: true of 97 % of the words with the same pronunciation, of 87 % of those (of
-four sounds and more) that differ in one sound, of 0.4 % of random pairs.
+Measured over CMU's pronouncing dictionary: true of 96 % of the words with the same pronunciation, of 94 % of those (of
+four sounds and more) that differ in one sound, of 0.5 % of random pairs.
 """
 
 ALIKE_ELSEWHERE = 0.7

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["fillers", "is_common", "is_negation", "negates"]
+__all__ = ["fillers", "is_common", "is_negation", "is_title", "negates"]
+
+_TITLE_WORDS = (
+    "mister mr mrs miss ms doctor dr professor sir lady lord captain king queen saint san santa herr frau doktor"
+    " monsieur madame mademoiselle señor señora don doña signor signora"
+)
+_TITLES = frozenset(_TITLE_WORDS.split())
 
 _FILLERS = {
     "en": "um umm uh uhh uhm er erm hmm hm mm mhm ah",
@@ -82,6 +88,11 @@ def negates(first: str, second: str, language: str | None) -> bool:
         return True
     ends = {first[-4:], second[-4:]} & {"less"} and {first[-3:], second[-3:]} & {"ful"}
     return bool(ends) and first[:3] == second[:3]
+
+
+def is_title(key: str) -> bool:
+    """Whether what follows a word is a name, also where nothing has capitals."""
+    return key in _TITLES
 
 
 def is_common(key: str) -> bool:
