@@ -55,11 +55,14 @@ def test_it_runs_from_beginning_to_end(path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def _small(notebook: Any) -> Any:
-    """What is kept in the repository: without sound, and without the times and widgets of this run."""
+    """What is kept in the repository: without sound, what libraries had to say, and the times of this run."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        kept = [each for each in cell.get("outputs", ()) if "<audio" not in str(each.get("data", {}).get("text/html"))]
         if cell.cell_type == "code":
-            cell.outputs = kept
+            cell.outputs = [
+                each
+                for each in cell.outputs
+                if each.get("name") != "stderr" and "<audio" not in str(each.get("data", {}).get("text/html"))
+            ]
     notebook.metadata.pop("widgets", None)
     return notebook

@@ -213,7 +213,8 @@ def _time(outlook: Outlook) -> str:
     now = datetime.now().astimezone()
     first, last = (now + timedelta(seconds=each) for each in (finish.low_s, finish.high_s))
     day = f"{last:%Y-%m-%d} " if last.date() != now.date() else ""
-    return f"about {format_range(finish)}, done between {first:%H:%M} and {day}{last:%H:%M}"
+    when = f"between {first:%H:%M} and {day}{last:%H:%M}" if f"{first:%H:%M}" != f"{last:%H:%M}" else f"{last:%H:%M}"
+    return f"about {format_range(finish)}, done {'' if when.startswith('between') else 'at '}{when}"
 
 
 def format_range(found: Range) -> str:
