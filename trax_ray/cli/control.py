@@ -13,7 +13,7 @@ from pathlib import Path
 from trax_ray.cli import display
 from trax_ray.cli.exits import EXIT_STOPPED
 from trax_ray.control import Answer, BatchControl, BatchStatus, Outcome, Phase, no_batch
-from trax_ray.core.progress import format_duration
+from trax_ray.core.progress import format_duration, format_usd
 from trax_ray.errors import UsageError
 from trax_ray.heads import notes, standing
 from trax_ray.plan.disk import format_bytes
@@ -80,7 +80,13 @@ def _lines(status: BatchStatus) -> Iterator[str]:
         yield f"machine: {status.memory_mb:.1f} MB of the batch's own, CPU {status.cpu_percent:.1f}%"
     remaining = status.estimated_remaining_s
     left = f", {'--' if remaining is None else format_duration(remaining)} to go" if status.at_work else ""
+    low, high = status.remaining_low_s, status.remaining_high_s
+    if left and low is not None and high is not None:
+        left += f" ({format_duration(low)} to {format_duration(high)})"
     yield f"time: {format_duration(status.elapsed_s)}{left}"
+    if status.cost_usd is not None:
+        cap = "" if status.max_cost_usd is None else f" of {format_usd(status.max_cost_usd)}"
+        yield f"cost: {format_usd(status.cost_usd)}{cap}"
     if status.failures:
         yield f"failures: {', '.join(f'{kind} {count}' for kind, count in status.failures.items())}"
     yield from _parked(status)
