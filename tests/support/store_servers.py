@@ -1,4 +1,4 @@
-"""Object stores on loopback that others wrote: moto's (Python), and SeaweedFS (Go) where it is installed.
+"""Object stores on loopback that others wrote: moto (Python), SeaweedFS and rclone (Go), Azurite (Node).
 
     with moto() as store:
         store.create_bucket("talks")
@@ -8,6 +8,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import shutil
@@ -17,16 +20,29 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import boto3
 import botocore.exceptions
 
-__all__ = ["KEY", "StoreServer", "client_of", "environment", "moto", "program", "rclone", "seaweedfs"]
+__all__ = [
+    "KEY",
+    "StoreServer",
+    "azurite",
+    "azurite_program",
+    "client_of",
+    "environment",
+    "moto",
+    "program",
+    "rclone",
+    "seaweedfs",
+]
 
 KEY = "testing"
 """Access key and secret of all of them."""
@@ -140,6 +156,47 @@ def rclone() -> Iterator[StoreServer]:
         command = [found, "serve", "s3", "--addr", address, "--auth-key", f"{KEY},{KEY}", folder]
         with _running(command, port) as server:
             yield server
+
+
+AZURITE_ACCOUNT = "devstoreaccount1"
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""Of every Azurite; Microsoft publishes them."""
+
+
+@contextmanager
+def azurite(container: str) -> Iterator[StoreServer]:
+    """Azurite, Microsoft's server of Azure's blobs (Node), with a container."""
+    found = azurite_program()
+    assert found is not None
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="azurite") as folder:
+        command = [found, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", folder]
+        with _running([*command, "--silent", "--disableTelemetry", "--skipApiVersionCheck"], port) as server:
+            _create_container(server.url, container)
+            yield server
+
+
+def azurite_program() -> str | None:
+    """Azurite's program; None where it isn't installed."""
+    found = Path(os.environ.get("TRAX_RAY_LIVE", ""), "azurite", "node_modules", ".bin", "azurite-blob")
+    return str(found) if os.environ.get("TRAX_RAY_LIVE") and found.exists() else shutil.which("azurite-blob")
+
+
+def _create_container(url: str, name: str) -> None:
+    """Source: Azure Storage, "Authorize with Shared Key"."""
+    date = formatdate(usegmt=True)
+    resource = f"/{AZURITE_ACCOUNT}/{AZURITE_ACCOUNT}/{name}"
+    signed = "PUT" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:2021-08-06\n{resource}\nrestype:container"
+    digest = hmac.new(base64.b64decode(AZURITE_KEY), signed.encode(), hashlib.sha256).digest()
+    headers = {
+        "x-ms-date": date,
+        "x-ms-version": "2021-08-06",
+        "Authorization": f"SharedKey {AZURITE_ACCOUNT}:{base64.b64encode(digest).decode()}",
+        "Content-Length": "0",
+    }
+    address = f"{url}/{AZURITE_ACCOUNT}/{name}?restype=container"
+    with urllib.request.urlopen(urllib.request.Request(address, method="PUT", headers=headers)):
+        pass
 
 
 @contextmanager

@@ -7,13 +7,13 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from trax_ray.core.ids import file_id_of
 from trax_ray.errors import SetupError, UsageError
+from trax_ray.plan.folders import MAGIC, expand, walk
 from trax_ray.plan.manifest import Row, is_manifest, read_bytes_of, read_list, read_manifest
 from trax_ray.plan.objects import StoredFile, exact, files_below, matches, on_disk_or_stored, stats_by_uri
 from trax_ray.plan.tasks import InputFile, is_fetched
@@ -47,7 +47,6 @@ MEDIA_SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
 STDIN = "-"
 
 _WEB = re.compile(r"\s*https?:", re.IGNORECASE)
-_MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +167,8 @@ class _Gathering:
             self._take_path(path)
         elif is_url(given):
             self._note_url(given)
-        elif _MAGIC.search(given):
-            base, matches = _expand(given, self.excluded, self.unreadable)
+        elif MAGIC.search(given):
+            base, matches = expand(given, self.excluded, self.unreadable)
             wants_manifests = os.path.splitext(given)[1] not in ("", ".*")
             for match in matches:
                 self._take_match(match, base, wants_manifests)
@@ -201,7 +200,7 @@ class _Gathering:
         one = exact(given)
         if one is not None:
             self._take_object(one, named=True)
-        elif _MAGIC.search(given):
+        elif MAGIC.search(given):
             wants_manifests = os.path.splitext(given)[1] not in ("", ".*")
             for each in matches(given, self.unreadable):
                 self._take_object(each, named=wants_manifests and is_manifest(str(each.path)))
@@ -262,7 +261,7 @@ class _Gathering:
     def _take_folder(self, path: str, root: str | None) -> None:
         if os.path.realpath(path) == self.excluded:
             raise UsageError(f"{shown(path)} is the output folder: give another --output-dir")
-        for each in _walk(path, self.excluded, self.unreadable):
+        for each in walk(path, self.excluded, self.unreadable):
             self._take_if_media(each, root or path)
 
     def _take_rows(self, rows: Sequence[Row], base: str) -> None:
@@ -352,73 +351,6 @@ def _folder_of_list(path: str) -> str:
 
 def _is_below(path: str, folder: str) -> bool:
     return path != folder and os.path.commonpath([path, folder]) == folder
-
-
-def _walk(folder: str, excluded: str, unreadable: dict[str, str]) -> Iterator[str]:
-    """Files below a folder, in a stable order; hidden ones and the output folder are left out."""
-    for here, _, names in _walk_folders(folder, excluded, unreadable):
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield os.path.join(here, name)
-
-
-def _walk_folders(folder: str, excluded: str, unreadable: dict[str, str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    def note(error: OSError) -> None:
-        unreadable[shown(error.filename)] = error.strerror or str(error)
-
-    for here, folders, names in os.walk(folder, onerror=note):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(os.path.join(here, name)) != excluded
-        )
-        yield here, folders, names
-
-
-def _expand(pattern: str, excluded: str, unreadable: dict[str, str]) -> tuple[str, list[str]]:
-    """What a pattern matches; hidden names only where it says so, the output folder never.
-
-    Returns:
-        The last folder before the first wildcard, and the absolute paths in a stable order.
-    """
-    parts = [part for part in pattern.split(os.sep) if part not in ("", os.curdir)]
-    first = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
-    base = os.path.abspath(os.path.join(os.sep if os.path.isabs(pattern) else os.getcwd(), *parts[:first]))
-    rest = parts[first:]
-    while rest and rest[-1] == "**":
-        rest.pop()  # a folder stands for all that is below it anyway
-    paths = [base] if os.path.isdir(base) else []
-    for part in rest:
-        steps = (each for path in paths for each in _step(path, part, excluded, unreadable))
-        paths = list(dict.fromkeys(steps))
-    return base, [os.path.abspath(path) for path in paths]
-
-
-def _step(folder: str, part: str, excluded: str, unreadable: dict[str, str]) -> Iterator[str]:
-    """What one part of a pattern matches in a folder."""
-    if part == "**":
-        # Links to folders aren't followed here, so that circles end.
-        for here, _, _ in _walk_folders(folder, excluded, unreadable):
-            yield here
-        return
-    if not _MAGIC.search(part):
-        names = [part] if os.path.lexists(os.path.join(folder, part)) else []
-    else:
-        names = sorted(name for name in _listed(folder, unreadable) if fnmatchcase(name, part))
-    for name in names:
-        path = os.path.join(folder, name)
-        if (part.startswith(".") or not name.startswith(".")) and os.path.realpath(path) != excluded:
-            yield path
-
-
-def _listed(folder: str, unreadable: dict[str, str]) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except NotADirectoryError:
-        return []
-    except OSError as error:
-        unreadable[shown(folder)] = error.strerror or str(error)
-        return []
 
 
 def find_reference(folder: Path, relative: PurePath) -> Path | None:

@@ -9,12 +9,11 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from trax_ray.errors import UsageError
+from trax_ray.plan.folders import MAGIC
 from trax_ray.store.objects import ObjectStat, list_below, list_folder, stats_of
 from trax_ray.store.uris import ObjectPath, is_object_uri
 
 __all__ = ["StoredFile", "exact", "files_below", "matches", "on_disk_or_stored", "stats_by_uri"]
-
-_MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,8 @@ def matches(pattern: str, unreadable: dict[str, str]) -> list[StoredFile]:
     """
     scheme_and_bucket, _, key = pattern.partition("://")[2].partition("/")
     parts = [part for part in key.split("/") if part]
-    first = next((number for number, part in enumerate(parts) if _MAGIC.search(part)), None)
-    if first is None or _MAGIC.search(scheme_and_bucket):
+    first = next((number for number, part in enumerate(parts) if MAGIC.search(part)), None)
+    if first is None or MAGIC.search(scheme_and_bucket):
         raise UsageError(f"{pattern!r:.200}: the name of a bucket can't be a pattern")
     base = ObjectPath.of(f"{pattern.partition('://')[0]}://{'/'.join([scheme_and_bucket, *parts[:first]])}")
     wanted = parts[first:]
