@@ -413,6 +413,7 @@ class BatchProcessor:
             _keep_signals()
             self.dashboard_url = connection.dashboard_url
             self._gpus = await asyncio.to_thread(driver.gpus)
+            await _to_its_end(driver.check_nodes, given)
             await _to_its_end(driver.open)
             started()
             if self.spec.model:

@@ -13,10 +13,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 import trax_ray.cluster  # noqa: F401 - Ray's settings, before Ray is used
+from tests.support.store_servers import StoreServer, environment, moto
 from trax_ray.core.spec import Limits
+from trax_ray.errors import SetupError
 from trax_ray.heads.machine import make_token_private
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
+from trax_ray.store.objects import forget_clients
 from trax_ray.testing.factories import make_spec, make_task
 from trax_ray.testing.scripted import attempts_in
 
@@ -47,6 +50,31 @@ async def test_a_batch_uses_all_nodes(cluster: Any, tmp_path: Path) -> None:
     assert result.success_count == result.total_count == 18
     # Half a core each: two on the head, four on the other node, by 90 % of 1 and of 2 cores.
     assert 4 <= max(active) <= 6
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreServer]:
+    """An object store with a recording, and its address in the environment."""
+    with moto() as server:
+        for name, value in environment(server.url).items():
+            monkeypatch.setenv(name, value)
+        forget_clients()
+        server.create_bucket("talks")
+        server.put("talks", "a.mp3", b"x")
+        yield server
+    forget_clients()
+
+
+async def test_a_node_that_cant_reach_the_inputs_is_named_before_anything_starts(
+    store: StoreServer, cluster: Any, tmp_path: Path
+) -> None:
+    # The store first: nodes have the environment that they are started in.
+    cluster.add_node(num_cpus=1, memory=2**30, env_vars={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    batch = BatchProcessor(make_spec(tmp_path / "out"), address=cluster.address)
+    batch.feed([make_task("t", file_path="s3://talks/a.mp3", log=str(tmp_path / "log"))])
+    with pytest.raises(SetupError, match=r"node .*: can't read s3://talks/a.mp3 just now"):
+        await batch.start()
+    assert attempts_in(tmp_path / "log") == []
 
 
 async def test_a_lost_node_costs_no_task(cluster: Any, tmp_path: Path, record: Callable[..., None]) -> None:

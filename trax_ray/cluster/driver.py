@@ -19,6 +19,7 @@ import ray
 
 from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
+from trax_ray.cluster.reach import check_nodes
 from trax_ray.cluster.thread import in_ray, post_to_ray
 from trax_ray.codes import FailureCode
 from trax_ray.core.policy.prediction import Observation
@@ -118,6 +119,15 @@ class Driver:
         for request in requests:
             self._check_fits(request)
         return self.connection
+
+    def check_nodes(self, tasks: Iterable[BatchTask]) -> None:
+        """See that every node reads an input and writes to the output folder; see `trax_ray.cluster.reach`.
+
+        Raises:
+            SetupError: One can't; names it.
+        """
+        with self._in_ray():
+            check_nodes(tasks, self.spec.output_dir)
 
     def gpus(self) -> float:
         """GPUs that the cluster has for tasks."""
