@@ -229,6 +229,9 @@ class FailureCode(_Code):
     SEVERAL_RECORDINGS = ("several_recordings", _PERMANENT, _IN_NETWORK,
         "a playlist, a channel, a feed or a page with more than one recording, where one was expected",
         "give it to `trax-ray batch` as an INPUT, once more where it was one: it is taken apart before the start")
+    LIST_TOO_LONG = ("list_too_long", _PERMANENT, _IN_NETWORK,
+        "a playlist, channel or feed of more than 50,000 recordings, of which those are taken",
+        "give `--max-items`")
     ARCHIVED = ("archived", _PERMANENT, _IN_PROCESSING,
         "the recording stands in the `--download-archive` under a name that it had before",
         "leave it out, or take its line out of the archive")

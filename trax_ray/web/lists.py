@@ -17,6 +17,9 @@ MOST_FEED_BYTES = 32 << 20
 MOST_PAGES = 100
 """Of one feed."""
 
+MOST_ENTRIES = 50_000
+"""Of one URL, where nobody says how many are wanted: some lists never end."""
+
 MOST_HOPS = 5
 """From a URL to another one that it stands for, or from a list to a list that it holds."""
 
@@ -77,7 +80,10 @@ class _Reading:
     def entries(self, url: str) -> Iterator[Entry]:
         """Its recordings that are wanted, in its order."""
         count = 0
-        for entry in self._all(url):
+        for read, entry in enumerate(self._all(url), start=1):
+            if self.job.max_items is None and read > MOST_ENTRIES:
+                code = FailureCode.LIST_TOO_LONG
+                raise Unusable(code.meaning, code)
             wanted = entry if self.alone else self._wanted(entry)
             if wanted is None:
                 continue
