@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.in_process import Ended, run_batch
-from tests.support.media_server import Answer, MediaServer
+from tests.support.media_server import Answer, Asked, MediaServer
 from trax_ray import BatchSpec
 from trax_ray.core.task import TaskType
-from trax_ray.plan.expansion import expanded
+from trax_ray.plan.expansion import Lists, expanded
 from trax_ray.plan.inputs import scan
 from trax_ray.plan.past import Past
 from trax_ray.plan.plan import Plan, make_plan
@@ -85,6 +85,20 @@ def test_files_of_media_are_asked_about_by_nobody(web: MediaServer, spec: BatchS
     plan = make_plan([f"{web.url}/a.mp3", f"{web.url}/b.ogg?token=1"], spec)
     assert web.asked == []
     assert kinds(plan, 0) == ["download", "transcribe"]
+
+
+def test_a_feed_that_has_not_changed_does_not_come_again(web: MediaServer, spec: BatchSpec) -> None:
+    def answer(asked: Asked) -> Answer:
+        if asked.headers.get("If-None-Match") == '"1"':
+            return Answer(status=304, headers={"ETag": '"1"'}, ranges=False)
+        return replace(rss(item(1), item(2)), headers={"ETag": '"1"'})
+
+    web.answers["/feed"] = answer
+    lists = Lists()
+    first, second = (list(lists([f"{web.url}/feed"], spec)) for _ in range(2))
+    assert [each.entries for each in first] == [each.entries for each in second]
+    assert len(first[0].entries) == 2
+    assert web.bytes_sent("/feed") == len(rss(item(1), item(2)).body)
 
 
 # What is behind URLs is given here, so that these ask nobody

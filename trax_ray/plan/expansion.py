@@ -26,9 +26,9 @@ from trax_ray.store.download_archive import read_archive
 from trax_ray.store.files import shown
 from trax_ray.web.addresses import name_of_url
 from trax_ray.web.fetch import Listing, expand
-from trax_ray.web.job import Entry, Job
+from trax_ray.web.job import Entry, Job, Kept
 
-__all__ = ["Expansion", "expanded", "listings"]
+__all__ = ["Expansion", "Lists", "expanded", "listings"]
 
 MOST_TITLE_BYTES = 120
 """Of a title in the name of an output; a name has room for suffixes, and for what tells it from others."""
@@ -55,12 +55,27 @@ class Expansion:
 Reader = Callable[[Sequence[str], BatchSpec], Iterable[Listing]]
 
 
-def listings(urls: Sequence[str], spec: BatchSpec) -> Iterator[Listing]:
+class Lists:
+    """Reads lists again and again: feeds that their servers say haven't changed don't come twice."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Kept] = {}
+
+    def __call__(self, urls: Sequence[str], spec: BatchSpec) -> Iterator[Listing]:
+        """As `listings`."""
+        for listing in listings(urls, spec, [self._kept[url] for url in urls if url in self._kept]):
+            if listing.kept is not None:
+                self._kept[listing.url] = listing.kept
+            yield listing
+
+
+def listings(urls: Sequence[str], spec: BatchSpec, kept: Sequence[Kept] = ()) -> Iterator[Listing]:
     """What is behind URLs, in their order; of lists those recordings that a batch wants.
 
     Args:
         urls: At least one.
         spec: The batch: `max_items`, `since`, `match`, `cookies` and `allow_private_network` hold.
+        kept: Feeds among them as they were before.
     """
     with tempfile.TemporaryDirectory(prefix="trax-ray-") as folder:
         job = Job(
@@ -72,6 +87,7 @@ def listings(urls: Sequence[str], spec: BatchSpec) -> Iterator[Listing]:
             max_items=spec.max_items,
             since=spec.since,
             match=spec.match,
+            kept=tuple(kept),
         )
         found = list(expand(job, spec.cookies))
         again = tuple(each.url for each in found if _for_a_moment(each))

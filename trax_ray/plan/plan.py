@@ -22,7 +22,7 @@ from trax_ray.media.transcript_reader import TRANSCRIPT_SUFFIXES
 from trax_ray.plan.captions import with_captions
 from trax_ray.plan.disk import Room, room_for
 from trax_ray.plan.enhancing import plan_enhancement, text_shutdowns, with_text_model
-from trax_ray.plan.expansion import expanded
+from trax_ray.plan.expansion import Lists, expanded
 from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found, Scan, describe, read_stdin, scan
 from trax_ray.plan.models import resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
@@ -189,6 +189,7 @@ class Planner:
         self.known: set[str] = set()
         self.added: set[str] = set()
         self._output_dir = output_dir
+        self._lists = Lists()
         self._past: Past | None = None
         self._given: dict[str, str] = {}
         self._repeats: Counter[str] = Counter()
@@ -271,7 +272,7 @@ class Planner:
         suffixes = frozenset(TRANSCRIPT_SUFFIXES) if enhances else MEDIA_SUFFIXES
         found = found or scan(inputs, output_dir, lists=lists, read_stdin=read_stdin, suffixes=suffixes)
         found = transcripts_of(found) if enhances else found
-        web = expanded(found.found, spec, self.past)
+        web = expanded(found.found, spec, self.past, self._lists)
         ids = self._ids(web.found)
         ended = {path for path, file_id in ids.items() if self.past.is_transcribed(file_id)}
         if not found.present and not ended and not watched:

@@ -18,7 +18,7 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, TraxRayError
 from trax_ray.web.addresses import checked_url
-from trax_ray.web.job import Captions, Entry, Item, Job, Told
+from trax_ray.web.job import Captions, Entry, Item, Job, Kept, Told
 
 __all__ = ["Listing", "expand", "fetch", "fetch_captions", "look"]
 
@@ -85,6 +85,7 @@ class Listing:
         entries: Its recordings that are wanted, in its order.
         title: The title of the list; empty where it has none.
         alone: Whether the URL is one recording, and no list; `entries` is that one then.
+        kept: The feed that it is, for the next reading; None where it is none, or its server doesn't say what changes.
         error: Why it can't be read to its end; what was read before is in `entries`. None where it was read.
     """
 
@@ -92,6 +93,7 @@ class Listing:
     entries: tuple[Entry, ...] = ()
     title: str = ""
     alone: bool = False
+    kept: Kept | None = None
     error: TraxRayError | None = None
 
 
@@ -132,7 +134,8 @@ class _Listings:
         if "entry" in line:
             self._entries.append(Entry.from_dict(line["entry"]))
         elif "listed" in line:
-            self._end(**line["listed"])
+            listed = line["listed"]
+            self._end(**{**listed, "kept": None if listed["kept"] is None else Kept(**listed["kept"])})
         elif "failed" in line:
             self.fail(_error(line["failed"]))
 

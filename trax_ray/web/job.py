@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = ["ANY_SITE", "MEDIA", "Captions", "Entry", "Item", "Job", "Told"]
+__all__ = ["ANY_SITE", "MEDIA", "Captions", "Entry", "Item", "Job", "Kept", "Told"]
 
 MEDIA = "media"
 """Stem of the file that is fetched, in its folder."""
@@ -44,6 +44,23 @@ class Captions:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A feed as it was when it was read last, for servers that say whether it has changed since.
+
+    Args:
+        url: Where it is.
+        etag: What its server calls this state of it; empty for nothing.
+        modified: When its server says that it last changed; empty for nothing.
+        text: All of it, its bytes as characters.
+    """
+
+    url: str
+    etag: str = ""
+    modified: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What to do.
 
@@ -58,6 +75,7 @@ class Job:
         max_items: How many entries of each to list; None for all.
         since: The first day of entries to list, YYYYMMDD; empty for all.
         match: What the titles of entries to list hold, in any case; empty for all.
+        kept: Feeds among the URLs as they were before.
         info: What an earlier `look` was told, to fetch without asking the site again; empty for nothing.
         languages: Languages of captions to fetch beside a `look`, the best first; None for no captions, empty for the
             recording's own.
@@ -74,6 +92,7 @@ class Job:
     max_items: int | None = None
     since: str = ""
     match: str = ""
+    kept: tuple[Kept, ...] = ()
     info: str = ""
     languages: tuple[str, ...] | None = None
     captions: tuple[Captions, ...] = ()
@@ -88,6 +107,7 @@ class Job:
         said["urls"] = tuple(said["urls"])
         said["languages"] = None if said["languages"] is None else tuple(said["languages"])
         said["captions"] = tuple(Captions(**each) for each in said["captions"])
+        said["kept"] = tuple(Kept(**each) for each in said["kept"])
         return cls(**said)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.web.errors import Several, Unusable, described
 from trax_ray.web.feed import is_feed, parse_feed
-from trax_ray.web.job import ANY_SITE, Entry, Job
+from trax_ray.web.job import ANY_SITE, Entry, Job, Kept
 
 __all__ = ["expand", "read_limited"]
 
 MOST_FEED_BYTES = 32 << 20
+MOST_KEPT_BYTES = 8 << 20
+"""Of a feed that is kept to be asked for again only where it has changed."""
+
+NOT_MODIFIED = 304
+
 MOST_PAGES = 100
 """Of one feed."""
 
@@ -34,8 +39,8 @@ def expand(job: Job, open_ydl: Callable[[], Any], tell: Callable[..., None], ref
     Args:
         job: The job.
         open_ydl: Gives yt-dlp.
-        tell: Tells: `at` is the number of the URL that is begun, `entry` one of its recordings, `listed` its title and
-            whether it is one recording (`alone`), `failed` why it can't be read.
+        tell: Tells: `at` is the number of the URL that is begun, `entry` one of its recordings, `listed` its title,
+            whether it is one recording (`alone`) and a feed to be kept, `failed` why it can't be read.
         refused: The addresses that the guard has refused so far; it grows.
     """
     with open_ydl() as ydl:
@@ -49,7 +54,8 @@ def expand(job: Job, open_ydl: Callable[[], Any], tell: Callable[..., None], ref
             except Exception as error:  # noqa: BLE001 - the border: every exception becomes a line
                 tell(failed=described(error, replace(job, url=url), tuple(refused[before:])))
             else:
-                tell(listed={"title": reading.title, "alone": reading.alone})
+                kept = None if reading.kept is None else asdict(reading.kept)
+                tell(listed={"title": reading.title, "alone": reading.alone, "kept": kept})
     return {}
 
 
@@ -75,6 +81,7 @@ class _Reading:
     job: Job
     title: str = ""
     alone: bool = False
+    kept: Kept | None = None
     _seen: set[str] = field(default_factory=set)
 
     def entries(self, url: str) -> Iterator[Entry]:
@@ -113,17 +120,31 @@ class _Reading:
 
     def _feed(self, url: str) -> Iterator[Entry] | None:
         """The recordings of a feed, or of the URL itself where that is a recording; None where it is neither."""
-        response = self.ydl.urlopen(url)
+        import yt_dlp
+
+        before = next((each for each in self.job.kept if each.url == url), Kept(url))
+        headers = {"If-None-Match": before.etag, "If-Modified-Since": before.modified}
+        request = yt_dlp.networking.Request(url, headers={name: value for name, value in headers.items() if value})
+        try:
+            response = self.ydl.urlopen(request)
+        except yt_dlp.networking.exceptions.HTTPError as error:
+            if error.status != NOT_MODIFIED or not before.text:
+                raise
+            return self._pages(url, before.text.encode("latin-1"))
         kind = str(response.headers.get("Content-Type") or "")
         if kind.lower().startswith(("audio/", "video/")):
             response.close()
             self.alone = True
             return iter([Entry(url)])
-        beginning = response.read(4096)
-        if not is_feed(kind, beginning):
+        data = response.read(4096)
+        if not is_feed(kind, data):
             response.close()
             return None
-        return self._pages(response.url, beginning + read_limited(response, MOST_FEED_BYTES, "the feed"))
+        data += read_limited(response, MOST_FEED_BYTES, "the feed")
+        etag, modified = (str(response.headers.get(name) or "") for name in ("ETag", "Last-Modified"))
+        if (etag or modified) and len(data) <= MOST_KEPT_BYTES and response.url == url:
+            self.kept = Kept(url, etag, modified, data.decode("latin-1"))
+        return self._pages(response.url, data)
 
     def _pages(self, url: str, data: bytes) -> Iterator[Entry]:
         feed = parse_feed(url, data)
