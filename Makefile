@@ -144,3 +144,7 @@ else
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx,notebooks]"
 endif
 	$(BIN)/python -m pytest tests/notebooks "tests/chaos/test_one_process.py::test_twenty_batches_in_one_notebook_leave_its_kernel_alive"
+
+.PHONY: bench-report
+bench-report: $(DEV_STAMP) ## Measure: report, page and search of 10,000 made-up recordings
+	$(BIN)/python benchmarks/report.py

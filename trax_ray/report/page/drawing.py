@@ -40,7 +40,7 @@ def steps(values: Sequence[float], title: str, ticks: Iterable[tuple[float, str]
         ticks: Where (0-1) something is said below.
         unit: Of the values.
     """
-    height, top = 90, 14
+    height, top = 56, 14
     highest = max(values, default=0.0) or 1.0
     wide = (_WIDTH - 2 * _LEFT) / max(1, len(values))
     points = [f"M{_LEFT},{top + height}"]

@@ -62,6 +62,7 @@ const parse = (query) => {
 };
 
 const filterFiles = () => {
+  const began = performance.now();
   const asked = parse(byId("query").value);
   const picked = Object.fromEntries(["status", "warning", "language", "model"].map(
     (name) => [name, byId(`f-${name}`).value]
@@ -76,6 +77,7 @@ const filterFiles = () => {
     && (!asked.code || file.code === asked.code)
     && asked.words.every((word) => file.folded.includes(word) || (file.said || "").includes(word))
   ));
+  body.dataset.searchMs = (performance.now() - began).toFixed(1);
 };
 
 const update = () => {
@@ -123,11 +125,19 @@ const drawFound = async (file, cell) => {
 };
 const play_ = (file, start) => play(file, start);
 
+// The folders are quieter than the name, and a line may end behind each.
+const named = (path) => {
+  const parts = path.split("/");
+  const name = parts.pop();
+  const folders = parts.flatMap((part) => [`${part}/`, element("wbr")]);
+  return element("bdi", {}, folders.length ? element("span", { class: "folder" }, ...folders) : null, name);
+};
+
 const drawRow = (file) => {
   const cells = heads.map(([key, , kind, text]) => {
     const attributes = { class: `${kind} c-${key}` };
     if (key === "name") {
-      const open = element("button", { type: "button", class: "open" }, foreign(file.title || file.name));
+      const open = element("button", { type: "button", class: "open" }, file.title ? foreign(file.title) : named(file.name));
       const cell = element("td", attributes, open);
       if (file.title) cell.append(element("span", { class: "found" }, foreign(file.name)));
       if (view.words.length) drawFound(file, cell);
