@@ -137,6 +137,10 @@ bench-tasks: $(DEV_STAMP) ## Measure: 2,000 tiny tasks through a batch against r
 bench-lanes: $(DEV_STAMP) ## Measure: 1,000 calls to a service through a batch against a bare asyncio script
 	$(BIN)/python benchmarks/lanes.py
 
+.PHONY: bench-enhance
+bench-enhance: $(DEV_STAMP) ## Measure: enhancement of five minutes and of two hours by a chat server that is as fast as a model
+	$(BIN)/python benchmarks/enhance.py
+
 .PHONY: bench-prediction
 bench-prediction: $(DEV_STAMP) ## Measure: the third run over the same kind of audio against what two runs predict for it
 	$(BIN)/python benchmarks/prediction.py

@@ -26,7 +26,7 @@ def segments_of(body: Mapping[str, Any]) -> dict[int, str]:
 
 def is_summary(body: Mapping[str, Any]) -> bool:
     """Whether a summary is asked for."""
-    return "summar" in body["messages"][0]["content"].casefold()
+    return "chapters" in body["messages"][0]["content"]
 
 
 def edit(segment: int, before: str, after: str, kind: str = "punctuation") -> dict[str, Any]:

@@ -190,10 +190,7 @@ TRANSIENT, PERMANENT, CONFIG = FailureClass.TRANSIENT, FailureClass.PERMANENT, F
         (faults.garbage("foo"), "bad_answer", TRANSIENT, SignalKind.BAD_ANSWER),
         (faults.garbage("broken"), "bad_answer", TRANSIENT, SignalKind.BAD_ANSWER),
         (faults.truncated(), "bad_answer", TRANSIENT, SignalKind.BAD_ANSWER),
-        (faults.empty_text(), "bad_answer", TRANSIENT, SignalKind.BAD_ANSWER),
-        (saying(None), "bad_answer", TRANSIENT, SignalKind.BAD_ANSWER),
         (saying({"edits": []}), "bad_answer", TRANSIENT, SignalKind.BAD_ANSWER),
-        (saying("x" * 10_000), "answer_too_large", TRANSIENT, SignalKind.BAD_ANSWER),
         (faults.cut("body"), "connection", TRANSIENT, SignalKind.CONNECTION),
         (faults.lost_answer(), "connection", TRANSIENT, SignalKind.CONNECTION),
     ],
@@ -226,6 +223,14 @@ def test_an_answer_that_stops_in_the_middle_says_so(start: Start) -> None:
     assert reply.failure is None
     assert reply.cut_off
     assert reply.text == '{"edits": []}'[: len('{"edits": []}') // 2]
+
+
+def test_an_answer_of_any_length_is_bounded_and_one_of_none_is_an_answer(start: Start) -> None:
+    reply = ask(start(faults=plan_for_chat(saying("x" * 10_000))))
+    assert (len(reply.text), reply.cut_off, reply.failure) == (8_000, True, None)
+    for said in (faults.empty_text(), saying(None)):
+        reply = ask(start(faults=plan_for_chat(said)))
+        assert (reply.text, reply.cut_off, reply.failure) == ("", False, None)
 
 
 def test_thoughts_before_an_answer_are_no_part_of_it(start: Start) -> None:

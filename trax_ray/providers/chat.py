@@ -149,10 +149,6 @@ class Chat:
                 "the provider broke off: it has no room for the request at present",
             )
             return replace(reply, failure=failure, signal=replace(reply.signal, kind=SignalKind.OVERLOADED))
-        if not answer.text.strip() and not reply.cut_off:
-            message = "the server's answer can't be used: the model said nothing"
-            failure = _failure(FailureClass.TRANSIENT, FailureCode.BAD_ANSWER, message)
-            return replace(reply, failure=failure, signal=replace(reply.signal, kind=SignalKind.BAD_ANSWER))
         return reply
 
     def _refused(self, error: openai.APIStatusError, latency_s: float) -> TextReply:

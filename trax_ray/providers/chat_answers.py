@@ -18,7 +18,7 @@ from trax_ray.errors import ProcessingError
 __all__ = ["Completion", "read_completion"]
 
 CHARACTERS_PER_TOKEN = 16
-"""No model's tokens are longer on average: an answer with more characters isn't one that was asked for."""
+"""No model's tokens are longer on average: an answer with more characters is cut off there."""
 
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 """What models that think aloud put before their answer, where the server doesn't take it out."""
@@ -64,7 +64,7 @@ def read_completion(body: bytes, *, max_tokens: int) -> Completion:
         max_tokens: The longest output that was allowed.
 
     Raises:
-        ProcessingError: It can't be used; codes `bad_answer` and `answer_too_large`, class transient.
+        ProcessingError: It is no answer of this protocol; code `bad_answer`, class transient.
     """
     try:
         content = json.loads(body)
@@ -80,10 +80,10 @@ def read_completion(body: bytes, *, max_tokens: int) -> Completion:
     text = message.get("content")
     if text is not None and not isinstance(text, str):
         raise _bad(f"the message is {type(text).__name__}")
-    text = _THOUGHTS.sub("", text or "", count=1)
-    if len(text) > CHARACTERS_PER_TOKEN * max_tokens:
-        raise _bad(f"{len(text)} characters, where {max_tokens} tokens were allowed", FailureCode.ANSWER_TOO_LARGE)
     usage, finish = content.get("usage"), choice.get("finish_reason")
+    most = CHARACTERS_PER_TOKEN * max_tokens
+    text, finish = (text or "")[:most], "length" if len(text or "") > most else finish
+    text = _THOUGHTS.sub("", text, count=1)
     return Completion(
         text=text,
         finish=finish if isinstance(finish, str) else "",
@@ -91,5 +91,5 @@ def read_completion(body: bytes, *, max_tokens: int) -> Completion:
     )
 
 
-def _bad(why: str, code: FailureCode = FailureCode.BAD_ANSWER) -> ProcessingError:
-    return ProcessingError(why, failure_class="transient", code=code)
+def _bad(why: str) -> ProcessingError:
+    return ProcessingError(why, failure_class="transient", code=FailureCode.BAD_ANSWER)
