@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,13 @@ def test_what_earlier_runs_did_is_not_to_do_and_not_looked_at(folder: Path) -> N
     assert told["audio"]["seconds"] == pytest.approx(59.3, abs=0.5)
     assert as_json("--chunk-size", "60")["inputs"]["done_before"] == 0, "that is other work"
     assert "done before: 1 recording" in dry().stdout
+
+
+def test_what_lies_in_an_object_store_counts_by_its_size(folder: Path) -> None:
+    plan = make_plan(["in"], BatchSpec(str(folder / "out"), model="pocketsphinx"))
+    away = [replace(task, data={**task.data, "file_path": f"s3://bucket/{task.data['name']}"}) for task in plan.tasks]
+    look = look_at(replace(plan, tasks=tuple(away)), within_s=60, processes=1)
+    assert (look.found, look.broken, look.copies) == ({}, {}, {})
 
 
 def test_what_was_found_is_kept_for_the_run_and_changes_no_fingerprint(folder: Path) -> None:

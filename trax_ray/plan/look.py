@@ -11,6 +11,7 @@ from trax_ray.media.probing import Probed, Wanted, probe_all
 from trax_ray.plan.lengths import length_of
 from trax_ray.plan.plan import Plan
 from trax_ray.plan.steps import longest_first
+from trax_ray.store.uris import is_object_uri
 
 __all__ = ["DRY_RUN_S", "RUN_S", "Look", "look_at", "to_do", "with_lengths"]
 
@@ -63,11 +64,10 @@ def look_at(plan: Plan, *, within_s: float, processes: int, tell: Callable[[int,
         processes: How many files at a time.
         tell: Called with how many were looked at so far and how many there are, from any thread.
     """
-    files = {
-        str(task.data["file_path"]): Wanted(str(task.data["file_path"]), _size(task))
-        for task in to_do(plan)
-        if task.data.get("file_path") and not task.data.get("missing") and task.task_type.value == plan.spec.task
-    }
+    wanted = (task for task in to_do(plan) if task.task_type.value == plan.spec.task and not task.data.get("missing"))
+    paths = ((str(task.data.get("file_path") or ""), task) for task in wanted)
+    # What lies in an object store would have to be fetched first: it counts by its size.
+    files = {path: Wanted(path, _size(task)) for path, task in paths if path and not is_object_uri(path)}
     count = len(files)
     found = probe_all(
         list(files.values()),
