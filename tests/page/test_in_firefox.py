@@ -58,10 +58,16 @@ class Browser:
         raise AssertionError(f"{expression} in {await self.value(context, 'document.body.innerText')}")
 
 
-async def test_it_opens_and_plays(out: Path, tmp_path: Path) -> None:
-    program = shutil.which("firefox-esr") or shutil.which("firefox")
-    if program is None:
+@pytest.fixture(scope="module")
+def program() -> str:
+    """Debian's Firefox."""
+    found = shutil.which("firefox-esr") or shutil.which("firefox")
+    if found is None:
         pytest.skip("there is no Firefox: apt install firefox-esr")
+    return found
+
+
+async def test_it_opens_and_plays(program: str, out: Path, tmp_path: Path) -> None:
     (tmp_path / "user.js").write_text('user_pref("media.autoplay.default", 0);\n')
     process = await asyncio.create_subprocess_exec(
         program, "--headless", "--no-remote", "--profile", str(tmp_path), "--remote-debugging-port=0",

@@ -132,7 +132,7 @@ def test_a_manifest_is_read_by_batch_again(out: Path, tmp_path: Path) -> None:
     written = export_stream(out, "manifest", path)
     assert written.left_out == [r"b\xffd.wav"]
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    assert set(rows[0]) == {"audio_filepath", "duration", "text", "file_name", "language"}
+    assert set(rows[0]) == {"audio_filepath", "duration", "text", "file_name", "language", "lang"}
     path.write_text(json.dumps(rows[0]) + "\n")
     plan = make_plan([str(path)], BatchSpec(output_dir=str(tmp_path / "next"), model="pocketsphinx"))
     (task,) = plan.tasks

@@ -53,7 +53,7 @@ def csv_lines(layout: Layout, table: str) -> Iterator[str]:
 
 def manifest_lines(layout: Layout, left_out: list[str]) -> Iterator[str]:
     """Recordings with their transcripts, a JSON object a line: `file_name` and `language` for `trax-ray batch`,
-    `audio_filepath`, `duration` (seconds) and `text` for NeMo and what reads its manifests.
+    `audio_filepath`, `duration` (seconds), `text` and `lang` for NeMo and what reads its manifests.
 
     Args:
         layout: The output folder.
@@ -68,7 +68,7 @@ def manifest_lines(layout: Layout, left_out: list[str]) -> Iterator[str]:
             left_out.append(row["file_name"])
             continue
         about = {"audio_filepath": path, "duration": row["duration"], "text": row["text"], "file_name": path}
-        yield _json(about | ({"language": row["language"]} if row["language"] else {}))
+        yield _json(about | ({"language": row["language"], "lang": row["language"]} if row["language"] else {}))
 
 
 def unarmed(text: str) -> str:
