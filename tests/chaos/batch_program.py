@@ -41,6 +41,7 @@ from trax_ray.report.fold import Attempt, History, read_history
 from trax_ray.store import inbox
 from trax_ray.store.layout import Layout
 from trax_ray.store.processes import mark_of
+from trax_ray.store.uris import Place
 from trax_ray.testing.factories import make_spec
 from trax_ray.testing.history import Findings, check
 from trax_ray.testing.scripted import Logged, logged
@@ -283,9 +284,14 @@ class Batch:
 
 
 class Command:
-    """`trax-ray batch` over some of the samples, one of them long, and the processes of its run."""
+    """`trax-ray batch` over some of the samples, one of them long, and the processes of its run.
 
-    def __init__(self, samples: Path, folder: Path) -> None:
+    Args:
+        samples: Where they are, on a disk or in an object store.
+        folder: Where everything about it lies.
+    """
+
+    def __init__(self, samples: Place, folder: Path) -> None:
         self.out = folder / "out"
         own = [sys.executable, "-m", "trax_ray", "batch", str(samples / "stories"), "-o", str(self.out), "--lean"]
         self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1"]

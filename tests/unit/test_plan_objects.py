@@ -16,6 +16,7 @@ from trax_ray.errors import StoreError, UsageError
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.run import make_attempt
 from trax_ray.plan.inputs import Scan, scan
+from trax_ray.plan.look import look_at
 from trax_ray.plan.plan import Plan, Planner, make_plan
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -182,6 +183,13 @@ def test_only_what_has_changed_is_planned_as_other_work(
         one.id for one, other in zip(first.tasks, again.tasks, strict=True) if one.fingerprint != other.fingerprint
     ]
     assert [task.data["name"] for task in again.tasks if task.id in changed] == ["a.mp3"]
+
+
+def test_a_look_before_the_start_leaves_stores_alone(bucket: str, proxy: StoreProxy, tmp_path: Path) -> None:
+    plan = planned(BatchSpec(str(tmp_path / "out"), model="pocketsphinx"), f"s3://{bucket}/in/talks")
+    proxy.seen.clear()
+    look = look_at(plan, within_s=10.0, processes=1)
+    assert (look.found, look.broken, proxy.seen) == ({}, {}, [])
 
 
 def attempt(spec: BatchSpec, task: BatchTask) -> Outcome:

@@ -24,6 +24,7 @@ from trax_ray.media.subtitle_reader import decoded, read_subtitles
 from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of
 from trax_ray.store.files import explain, shown
 from trax_ray.store.layout import Layout
+from trax_ray.store.uris import place_of
 
 if TYPE_CHECKING:
     from trax_ray.kinds.transcribe import TranscribeData
@@ -94,7 +95,7 @@ def captioned(assignment: Assignment, data: TranscribeData) -> Captioned | None:
 
 def _recording(assignment: Assignment, data: TranscribeData, layout: Layout, store: ArtifactStore) -> Recording:
     """The recording, whose media nobody looks at; those of the web weren't even fetched."""
-    hashed = hash_of(Path(data.file_path), layout.hashes) if data.file_path else Hashed(Path(), "", (0, 0, 0, 0))
+    hashed = hash_of(place_of(data.file_path), layout.hashes) if data.file_path else Hashed(Path(), "", (0, 0, 0, 0))
     return Recording(
         assignment=assignment,
         layout=layout,
