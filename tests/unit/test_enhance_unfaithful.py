@@ -64,6 +64,8 @@ UNFAITHFUL: dict[str, tuple[str | None, str]] = {
     "number word to wrong digits": (answer((1, "nineteen eighty four", "1948")), "number"),
     "number rounded": (answer((2, "3.5 tons", "4 tons")), "number"),
     "number spelled out wrongly": (answer((1, "25 boats", "fifty two boats")), "number"),
+    "number half in digits": (answer((1, "eighty four", "eighty 4")), "number"),
+    "number of a number": (answer((1, "nineteen eighty four", "nineteen 1984")), "number"),
     "sign before a number": (answer((1, "25 boats", "-25 boats")), "number"),
     "percent behind a number": (answer((1, "25 boats", "25% boats")), "symbol"),
     "currency before a number": (answer((1, "25 boats", "$25 boats")), "symbol"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from trax_ray.enhance.characters import cleaned, hides, unusable
-from trax_ray.enhance.gates import GATES, Rules, compare
+from trax_ray.enhance.gates import GATES, Found, Rules, compare
 from trax_ray.enhance.glossary import Glossary
 from trax_ray.enhance.matching import places
 from trax_ray.enhance.windows import Window, WindowSegment
@@ -217,7 +217,7 @@ def _edited(segment: WindowSegment, edits: Sequence[Edit], rules: Rules) -> tupl
     refused += [_refused(span[3], "overlap") for span in spans if span not in clear]
     made: list[Edit] = []
     for start, end, put, edit in clear:
-        found = compare(segment.text, _with(segment.text, [(start, end, put)]), segment.doubted, rules)
+        found = _compared(segment, start, end, put, rules)
         if found.gate:
             refused.append(_refused(edit, found.gate, found.detail))
         elif found.kind in ("word", "term") and hides(edit.after, edit.before):
@@ -232,6 +232,26 @@ def _edited(segment: WindowSegment, edits: Sequence[Edit], rules: Rules) -> tupl
     if any(each.harmful for each in refused):
         return segment.text, [], refused
     return text, made, refused
+
+
+AROUND = 12
+"""Words beside a passage that are compared with it: numbers and terms may begin or end there."""
+
+
+def _compared(segment: WindowSegment, start: int, end: int, put: str, rules: Rules) -> Found:
+    """What the gates say to an edit alone, looking at it and the words around it."""
+    text = segment.text
+    left, right = start, end
+    for _ in range(AROUND):
+        left = max(0, text.rfind(" ", 0, max(0, left - 1)))
+        right = text.find(" ", right + 1) if right < len(text) and text.find(" ", right + 1) >= 0 else len(text)
+    doubts = [
+        replace(doubt, start=max(0, doubt.start - left), end=doubt.end - left)
+        for doubt in segment.doubted
+        if doubt.end > left and doubt.start < right
+    ]
+    part = text[left:right]
+    return compare(part, _with(part, [(start - left, end - left, put)]), doubts, rules)
 
 
 def _refused(edit: Edit, gate: str, detail: str = "") -> Refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 from trax_ray.core.writing import is_unspaced
 
@@ -77,6 +78,7 @@ def _looser(cluster: str) -> str:
     return _loose(cluster).lower()
 
 
+@lru_cache(maxsize=16)
 def _folded(text: str, fold: Callable[[str], str]) -> tuple[str, list[int]]:
     """A text with each cluster folded, and per character of that where its cluster begins; one more for the end."""
     whole: list[str] = []
