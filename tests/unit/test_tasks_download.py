@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,15 +68,11 @@ def test_a_chain_hands_on_what_it_made(web: MediaServer, weather: bytes, spec: B
     assert attempt(spec, first).metrics["cached"] is True
     assert attempt(spec, third, (first, fetched), (second, converted)).metrics["cached"] is True
     assert len(web.asked) == asked
-    other = BatchSpec(**{**spec.to_dict(), "chunk_size_s": 600, "vad": "high", "formats": ("txt",)} | _parts(spec))
+    other = replace(spec, vad="high")
     again = attempt(other, third, (first, fetched))
     assert (again.failure, again.metrics["cached"]) == (None, False)
     assert len(web.asked) > asked
     assert media(spec) == []
-
-
-def _parts(spec: BatchSpec) -> dict[str, object]:
-    return {"limits": spec.limits, "retry": spec.retry}
 
 
 def test_what_is_at_the_url_now_is_not_taken_for_what_was_there(
