@@ -121,6 +121,10 @@ clean: ## Remove the environments and the demo's output
 bench: $(DEV_STAMP) ## Measure: five minutes of speech against the founding document's 30 seconds
 	$(BIN)/python benchmarks/five_minutes.py
 
+.PHONY: bench-preprocess
+bench-preprocess: $(DEV_STAMP) ## Measure: conversion's memory over length, and its speed beside ffmpeg under GNU parallel
+	$(BIN)/python benchmarks/preprocess.py
+
 .PHONY: bench-words
 bench-words: $(DEV_STAMP) ## Measure: words lost, beside plain faster-whisper and its batched pipeline (needs TRAX_RAY_SPEECH_DIR)
 	$(BIN)/python benchmarks/words.py

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -220,3 +223,39 @@ def test_clipping_and_quiet() -> None:
     assert "quiet" in quiet["warnings"]
     assert quiet["snr_db"] > 40
     assert quiet["bandwidth_hz"] > 7000
+
+
+# Memory
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from trax_ray.kinds.flac import write_flac
+from trax_ray.kinds.form import AS_IT_IS
+
+with open(sys.argv[2], "w+b") as file:
+    for _ in write_flac(Path(sys.argv[1]), AS_IT_IS, file, "of a test"):
+        pass
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read as Linux has them")
+@pytest.mark.parametrize("suffix", ["mp3", "mka", "wav"])
+def test_memory_does_not_grow_with_length(samples: Path, tmp_path: Path, suffix: str) -> None:
+    """`benchmarks/preprocess.py` compares ten minutes with three hours."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("the program ffmpeg isn't installed")
+    peaks = []
+    for minutes in (2, 20):
+        path = tmp_path / f"{minutes}.{suffix}"
+        source = ["-stream_loop", "-1", "-i", samples / "stories" / "the_river.ogg", "-t", 60 * minutes]
+        command = ["ffmpeg", "-v", "error", *source, "-ar", 24_000, path]
+        subprocess.run(list(map(str, command)), check=True)
+        told = subprocess.run(
+            [sys.executable, "-c", PEAK, path, tmp_path / "out.flac"], check=True, capture_output=True, text=True
+        )
+        peaks.append(int(told.stdout))
+    assert peaks[1] <= 1.2 * peaks[0], peaks

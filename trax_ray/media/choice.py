@@ -9,7 +9,7 @@ a recording that is decoded by itself is the same as that part of the whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.errors import MediaError
-from trax_ray.media.frames import listened, resampled, resampler, shape_of
+from trax_ray.media.frames import Pool, listened, resampled, resampler, shape_of
 from trax_ray.media.source import Source, read_only, undecodable
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import speech_spans, total_s
@@ -277,6 +277,7 @@ class _Gathered:
         self.parts: list[list[Samples]] = []
         self.passed_s = 0.0
         self._shape: tuple[Any, ...] = ()
+        self._pool = Pool()
         self._resamplers: list[Any] = []
 
     def take(self, frame: Any) -> None:
@@ -290,9 +291,17 @@ class _Gathered:
             self.parts = [[] for _ in self._resamplers]
         if shape_of(frame) != self._shape:
             return
-        for number, parts in enumerate(self.parts):
-            heard = listened(frame, number - 1 if number else None)
-            parts += resampled(self._resamplers[number], heard)
+        self._hear(self._pool.add(frame))
+
+    def end(self) -> None:
+        """No frame comes any more."""
+        self._hear(self._pool.rest())
+
+    def _hear(self, frames: Iterable[Any]) -> None:
+        for frame in frames:
+            for number, parts in enumerate(self.parts):
+                heard = listened(frame, number - 1 if number else None)
+                parts += resampled(self._resamplers[number], heard)
 
 
 def _heard(container: Any, tracks: Sequence[Any], length_s: float) -> dict[int, _Gathered]:
@@ -311,6 +320,8 @@ def _heard(container: Any, tracks: Sequence[Any], length_s: float) -> dict[int, 
                 break
     except (av.error.FFmpegError, IndexError) as error:
         logger.debug("listened up to a read error: %s", error)
+    for each in heard.values():
+        each.end()
     return heard
 
 

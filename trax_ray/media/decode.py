@@ -6,7 +6,7 @@ silence.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -18,7 +18,7 @@ from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.errors import MediaError, TraxRayError
 from trax_ray.media.choice import choice_of
 from trax_ray.media.decoder import Decoder
-from trax_ray.media.frames import aligned, resampled, resampler, shape_of
+from trax_ray.media.frames import Pool, aligned, resampled, resampler, shape_of
 from trax_ray.media.medium import Readable, named
 from trax_ray.media.pieces import ends_early, leaves_a_rest
 from trax_ray.media.source import MediaInfo, Source, probe, read_info, translated, undecodable
@@ -243,16 +243,16 @@ class AudioStream(Iterator[Audio]):
     def _resampled(self, decoder: Decoder, start: int) -> Iterator[tuple[int, npt.NDArray[np.int16]]]:
         """Decoded samples at 16 kHz of one piece, each array with the position of its first sample in it."""
         position = 0
-        to_mono: Any = None
+        pool, to_mono = Pool(), None
         shape: tuple[Any, ...] = ()
         for index, frame in decoder.frames(start):
             if frame.sample_rate < _LOWEST_RATE_HZ or frame.sample_rate > _HIGHEST_RATE_HZ:
                 raise undecodable(self._path, f"a sample rate of {frame.sample_rate} Hz")
             if shape != shape_of(frame):
-                for samples in resampled(to_mono, None):
+                for samples in _through(to_mono, (*pool.rest(), None)):
                     yield position, samples
                     position += len(samples)
-                to_mono, shape = resampler(), shape_of(frame)
+                pool, to_mono, shape = Pool(), resampler(), shape_of(frame)
                 if not position:
                     frame, index = aligned(frame, index)
                     if frame is None:
@@ -260,10 +260,10 @@ class AudioStream(Iterator[Audio]):
                         continue
                     position = index * SAMPLE_RATE_HZ // frame.sample_rate
             frame.pts = None
-            for samples in resampled(to_mono, frame):
+            for samples in _through(to_mono, pool.add(frame)):
                 yield position, samples
                 position += len(samples)
-        for samples in resampled(to_mono, None):
+        for samples in _through(to_mono, (*pool.rest(), None)):
             yield position, samples
             position += len(samples)
 
@@ -279,6 +279,12 @@ class AudioStream(Iterator[Audio]):
             )
         if self.info.declared_s is None and self.info.container in _UNMARKED_FORMATS:
             self.cut_off = ends_early(self._source.medium, self.info.container)
+
+
+def _through(resampler: Any, frames: Iterable[Any]) -> Iterator[npt.NDArray[np.int16]]:
+    """What comes out of a resampler for frames; None ends it."""
+    for frame in frames:
+        yield from resampled(resampler, frame)
 
 
 def _missing_s(info: MediaInfo, decoder: Decoder, length_s: float) -> float:

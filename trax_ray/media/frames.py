@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 
-__all__ = ["aligned", "listened", "resampled", "resampler", "shape_of", "silence"]
+__all__ = ["Pool", "aligned", "listened", "resampled", "resampler", "shape_of", "silence"]
 
 
 def shape_of(frame: Any) -> tuple[Any, ...]:
@@ -22,6 +22,38 @@ def resampler() -> Any:
     from av.audio.resampler import AudioResampler
 
     return AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
+
+
+class Pool:
+    """Puts frames of one shape together to about a second.
+
+    Each call into FFmpeg costs more than what it does with the thousand samples of a frame. Measured: 44.1 kHz MP3 is
+    decoded in half the time.
+    """
+
+    def __init__(self) -> None:
+        self._fifo: Any = None
+
+    def add(self, frame: Any) -> Iterator[Any]:
+        """Take a frame, whose time doesn't matter any more; what is enough for a call."""
+        if frame.samples >= frame.sample_rate or frame.layout.name.endswith(" channels"):
+            yield from self.rest()
+            yield frame
+            return
+        if self._fifo is None:
+            from av.audio.fifo import AudioFifo
+
+            self._fifo = AudioFifo()
+        self._fifo.write(frame)
+        if self._fifo.samples >= frame.sample_rate:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[Any]:
+        """What is left."""
+        if self._fifo is not None and self._fifo.samples:
+            frame = self._fifo.read()
+            frame.pts = None
+            yield frame
 
 
 def resampler_to(frame: Any) -> Any:
@@ -100,6 +132,8 @@ def _like(frame: Any, planes: npt.NDArray[Any], *, layout: str = "", format_name
 
 def silence(frame: Any, index: int, samples: int) -> Iterator[tuple[int, Any]]:
     """Silent frames of at most a second, `samples` long in all, in the format of `frame`."""
+    if not samples:  # as nearly always
+        return
     planes = frame.to_ndarray()
     zero = _zero(frame)
     width = 1 if frame.format.is_planar else frame.layout.nb_channels
