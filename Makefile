@@ -161,3 +161,7 @@ endif
 .PHONY: bench-report
 bench-report: $(DEV_STAMP) ## Measure: report, page and search of 10,000 made-up recordings
 	$(BIN)/python benchmarks/report.py
+
+.PHONY: bench-chain
+bench-chain: $(DEV_STAMP) ## Measure: 50 slow downloads with their transcription against the slower of the two alone
+	$(BIN)/python benchmarks/chain.py

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -289,14 +289,23 @@ class Command:
     Args:
         samples: Where they are, on a disk or in an object store.
         folder: Where everything about it lies.
+        inputs: What it is given instead; None for the samples.
+        more: Options besides.
     """
 
-    def __init__(self, samples: Place, folder: Path) -> None:
+    def __init__(
+        self, samples: Place, folder: Path, inputs: Sequence[str] | None = None, more: Sequence[str] = ()
+    ) -> None:
         self.out = folder / "out"
-        own = [sys.executable, "-m", "trax_ray", "batch", str(samples / "stories"), "-o", str(self.out), "--lean"]
-        self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1"]
+        given = [str(samples / "stories")] if inputs is None else list(inputs)
+        own = [sys.executable, "-m", "trax_ray", "batch", *given, "-o", str(self.out), "--lean"]
+        self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1", *more]
         self._stack = contextlib.ExitStack()
         self._environ = self._stack.enter_context(own_ray(folder))
+        self.start()
+
+    def start(self) -> None:
+        """Give the command; once more where it has ended."""
         self._seen: dict[tuple[int, str], None] = {}
         self.process = subprocess.Popen(
             self._command,
@@ -352,6 +361,27 @@ class Command:
             self.process.send_signal(number)
         until(lambda: (self.look(), not self.left())[1], 60, what="the end of all processes")
         return time.monotonic() - began
+
+    def until(self, condition: Callable[[], T], timeout_s: float = START_S, *, what: str = "") -> T:
+        """As `until`, as long as the command runs: what it says is in the error where it has ended."""
+
+        def looked() -> T:
+            found = condition()
+            if not found and self.process.poll() is not None:
+                raise RuntimeError(
+                    f"exit code {self.process.returncode} before {what}: {self.process.communicate()[1]}"
+                )
+            return found
+
+        return until(looked, timeout_s, what=what)
+
+    def killed(self) -> None:
+        """kill -9 of all processes of the run."""
+        self.look()
+        for process in self.left():
+            process.kill()
+        until(lambda: (self.look(), not self.left())[1], 60, what="the end of all processes")
+        self.process.communicate(timeout=10)
 
     def again(self) -> subprocess.CompletedProcess[str]:
         """The same command to its end."""

@@ -1,0 +1,99 @@
+"""A batch that watches a folder into which files come in every way there is: each is transcribed once, whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from batch_program import Command
+
+from tests.chaos.test_fetching import tone
+from trax_ray.report.fold import read_history
+from trax_ray.store.layout import Layout
+
+pytestmark = pytest.mark.timeout(1500)
+
+SEED, FILES, SETTLE_S = 7, 100, 5
+
+
+def bring(ready: list[Path], inbox: Path, away: Path, chance: random.Random) -> dict[str, int]:
+    """Bring files into a folder: slowly copied, renamed in, half-written and moved away. The sizes of what stays."""
+    stays: dict[str, int] = {}
+    writers = []
+
+    def slowly(source: Path, target: Path) -> None:
+        data = source.read_bytes()
+        with target.open("wb") as file:
+            for at in range(0, len(data), len(data) // 4 + 1):
+                file.write(data[at : at + len(data) // 4 + 1])
+                file.flush()
+                time.sleep(chance.uniform(0.2, SETTLE_S / 3))
+
+    for number, source in enumerate(ready):
+        name, size = source.name, source.stat().st_size
+        if number % 4 == 0:
+            writers.append(threading.Thread(target=slowly, args=(source, inbox / name)))
+            writers[-1].start()
+            stays[name] = size
+        elif number % 4 == 1:
+            (inbox / f"{name}.part").write_bytes(source.read_bytes())
+            (inbox / f"{name}.part").rename(inbox / name)
+            stays[name] = size
+        elif number % 4 == 2:
+            (inbox / name).write_bytes(source.read_bytes()[: size // 2])
+            time.sleep(chance.uniform(0.0, 0.3))
+            (inbox / name).rename(away / name)
+        else:
+            os.link(source, inbox / name)
+            stays[name] = size
+    for writer in writers:
+        writer.join()
+    return stays
+
+
+def test_what_comes_in_every_way_is_transcribed_once_and_whole(
+    samples: Path, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    chance = random.Random(SEED)
+    inbox, away, ready = tmp_path / "inbox", tmp_path / "away", tmp_path / "ready"
+    for folder in (inbox, away, ready):
+        folder.mkdir()
+    lengths_s = {f"{number}.wav": 1 + number % 7 for number in range(FILES)}
+    for name, length_s in lengths_s.items():
+        tone(ready / name, length_s)
+        with (ready / name).open("ab") as file:  # no two have the same content
+            file.write(name.encode())
+    made = sorted(ready.iterdir(), key=lambda path: int(path.stem))
+    more = ("--watch", "--settle", str(SETTLE_S), "-f", "txt")
+    with Command(samples, tmp_path, [str(inbox)], more) as command:
+        stays = bring(made[: FILES // 2], inbox, away, chance)
+
+        def transcribed() -> set[str]:
+            return {path.stem for path in command.out.glob("*.txt")}
+
+        command.until(lambda: len(transcribed()) > 10, 600, what="some of them")
+        command.killed()  # a restart goes on, and finds what came meanwhile
+        stays |= bring(made[FILES // 2 :], inbox, away, chance)
+        command.start()
+        command.until(lambda: transcribed() == {Path(name).stem for name in stays}, 900, what="all of them")
+        command.signalled(signal.SIGTERM)
+        command.process.communicate(timeout=10)
+        assert command.process.returncode == 130
+        files = pd.read_parquet(command.out / "report" / "files.parquet").set_index("file_name")
+        assert set(files.index) == set(stays)
+        assert set(files["status"]) == {"succeeded"}
+        for name in stays:
+            assert files["duration"][name] == pytest.approx(lengths_s[name], abs=0.01), "all of it"
+        history = read_history(Layout(command.out))
+        times = Counter(attempt.task_id for attempt in history.attempts if attempt.outcome == "succeeded")
+        assert set(times.values()) == {1}
+    found = f"{len(stays)} that stayed were transcribed once, whole; {FILES - len(stays)} moved away half-written never"
+    record(what="a watched folder, with kill -9 in the middle", runs=FILES, seeds=str(SEED), found=found)
