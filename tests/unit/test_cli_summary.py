@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from trax_ray.cli.summary import show_result
+from trax_ray.cli.summary import _enhanced, show_result
 from trax_ray.core.policy.prediction import Range
+from trax_ray.core.policy.quality import QualityTotals
 from trax_ray.report.parquet import TableFile
 from trax_ray.report.result import BatchResult
 from trax_ray.report.summary import kind_times, summary_rows, worst
@@ -135,3 +136,14 @@ def test_times_are_those_of_the_inputs_that_were_asked_for(write: Write) -> None
     layout = write([file(number) for number in range(4)])
     (times,) = kind_times(layout.output_dir, {"f0", "f2"})
     assert (times.kind, times.count, times.p50_s, times.p95_s) == ("transcribe", 2, 1.0, 3.0)
+
+
+def test_what_enhancement_came_to() -> None:
+    totals = QualityTotals()
+    figures = {"segments": 10, "segments_preserved": 9, "edits": {"casing": 3}, "refused": {"number": 1}}
+    totals.add("enhance", figures | {"errors_before": 5, "errors_after": 3, "reference_words": 100}, recovered=False)
+    metrics = totals.metrics(succeeded=1, failed=0, elapsed_s=1.0)
+    assert _enhanced(metrics["enhancement"], metrics) == (
+        "Enhanced: 1 file, 3 edits, 1 refused, 90.0% of segments preserved; accuracy 95.0% -> 97.0% "
+        "(1 better, 0 worse, 0 the same)"
+    )

@@ -34,7 +34,7 @@ from trax_ray.heads.machine import ray_folder, too_full_for_ray, too_long_for_ra
 from trax_ray.heads.notes import orphans
 from trax_ray.heads.standing import answers, live_head, noted_heads
 from trax_ray.places import home
-from trax_ray.providers.base import Shutdown
+from trax_ray.providers.base import Provider, Shutdown, TextProvider
 from trax_ray.providers.choice import ENGLISH_DEFAULT, choose_model
 from trax_ray.providers.keys import find_key
 from trax_ray.providers.registry import Plugin, plugins, provider_of, providers
@@ -227,7 +227,7 @@ def _version(name: str) -> str | None:
 
 def check_keys(environ: Mapping[str, str]) -> Iterator[Check]:
     """Which keys are set. Their values are looked at and never shown."""
-    uses = {each.key_variable: f"the models of {each.name}" for each in providers() if each.key_variable}
+    uses = {each.key_variable: _needed_for(each) for each in providers() if each.key_variable}
     for name, use in uses.items():
         value = environ.get(name, "")
         if not value and environ.get(f"{name}_FILE"):
@@ -238,6 +238,13 @@ def check_keys(environ: Mapping[str, str]) -> Iterator[Check]:
             yield Check(Verdict.NOTE, "key", f"{name} is set and holds white space", "set it again, without line ends")
         else:
             yield Check(Verdict.OK, "key", f"{name} is set")
+
+
+def _needed_for(provider: Provider) -> str:
+    """What needs a provider's key."""
+    if not isinstance(provider, TextProvider):
+        return f"the models of {provider.name}"
+    return "a server that --enhance-base-url names, and that wants one," if provider.any_server else "--enhance"
 
 
 def _check_key_file(name: str) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -134,6 +134,9 @@ def _totals(result: BatchResult) -> Iterator[str]:
     accuracy = metrics.get("avg_accuracy")
     if accuracy is not None:
         yield f"Accuracy ({metrics['accuracy_source']}): {accuracy:.1f}%"
+    enhanced = metrics.get("enhancement")
+    if enhanced:
+        yield _enhanced(enhanced, metrics)
     if metrics.get("audio_s"):
         speed = f", {metrics['x_realtime']:.1f} x real time" if metrics["x_realtime"] else ""
         yield f"Audio: {format_duration(metrics['audio_s'])}{speed}"
@@ -143,6 +146,20 @@ def _totals(result: BatchResult) -> Iterator[str]:
         yield "Warnings: " + ", ".join(f"{name} {number}" for name, number in metrics["warnings"].items())
     if result.memory_peak_mb:
         yield f"Memory peak: {result.memory_peak_mb:.0f} MB, CPU peak: {result.cpu_peak_percent:.0f}%"
+
+
+def _enhanced(enhanced: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """What enhancement came to: edits, what was refused, and accuracy before and after where there are references."""
+    text = f"Enhanced: {count(enhanced['files'], 'file')}, {count(sum(enhanced['edits'].values()), 'edit')}"
+    text += f", {sum(enhanced['refused'].values())} refused"
+    rate = metrics.get("content_preservation_rate")
+    if rate is not None:
+        text += f", {rate:.1f}% of segments preserved"
+    if enhanced["accuracy_before"] is not None:
+        better, worse = enhanced["files_improved"], enhanced["files_worsened"]
+        text += f"; accuracy {enhanced['accuracy_before']:.1f}% -> {enhanced['accuracy_after']:.1f}%"
+        text += f" ({better} better, {worse} worse, {enhanced['files_unchanged']} the same)"
+    return text
 
 
 def _details(rows: Sequence[dict[str, Any]], result: BatchResult, wanted: set[str]) -> Iterator[str]:
