@@ -117,7 +117,7 @@ YOUTUBE = Kind(
     data=YoutubeData,
     runs=make_youtube,
     asks=True,
-    resources=ResourceRequest(num_cpus=0.25, memory_mb=256),
+    resources=ResourceRequest(num_cpus=0.0, memory_mb=256),
     needs="url",
 )
 
