@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trax_ray.core.writing import joined, units
+from trax_ray.enhance.edits import FORM
+from trax_ray.enhance.gates import GATES
 from trax_ray.enhance.glossary import Glossary
 from trax_ray.enhance.prompts import messages, system_prompt
 from trax_ray.enhance.summary import read_summary, summary_messages
@@ -307,3 +309,8 @@ def test_what_a_summary_is_asked_for_is_the_same_for_all() -> None:
     assert first[0] == second[0]
     assert json.loads(first[1]["content"])["segments"][1] == {"start_s": 12.5, "text": TALK[1].text}
     assert json.loads(second[1]["content"])["your_last_answer_was_refused"] == ["No segment begins at 3 s."]
+
+
+def test_every_gate_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "enhance.md").read_text("utf-8")
+    assert [gate for gate, why in {**GATES, **FORM}.items() if f"| `{gate}` | {why} |" not in page] == []

@@ -68,6 +68,10 @@ RAY = {"cluster"}
 """The rooms that may import Ray."""
 
 HEAVY = {
+    "jellyfish",
+    "rapidfuzz",
+    "regex",
+    "text_to_num",
     "av",
     "ctranslate2",
     "docx",

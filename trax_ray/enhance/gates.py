@@ -7,12 +7,12 @@ were doubted, or that become a term of the glossary, where old and new sound ali
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from trax_ray.core.writing import is_unspaced
+from trax_ray.enhance.alignment import Change, changes
 from trax_ray.enhance.characters import scripts
 from trax_ray.enhance.glossary import Glossary
 from trax_ray.enhance.numbers import is_number, same_value
@@ -21,29 +21,29 @@ from trax_ray.enhance.tokens import APOSTROPHES, FREE, Token, is_letter, tokens
 from trax_ray.enhance.vocabulary import fillers, is_common, is_negation, is_title, negates
 from trax_ray.enhance.windows import Doubt
 
-__all__ = ["GATES", "LONGEST", "Change", "Found", "Rules", "compare"]
+__all__ = ["GATES", "LONGEST", "Found", "Rules", "compare"]
 
 LONGEST = 3
 """Consecutive words that may be replaced at once."""
 
 GATES = {
+    "empty": "nothing would be left of the segment",
+    "punctuation": "there would be more marks than a sentence needs",
+    "spacing": "spaces would part characters of a script that has none",
+    "casing": "whole passages would be in capitals",
     "lookalikes": "letters of another script",
     "symbol": "a sign would come or go that is no punctuation",
     "number": "a number would change",
     "negation": "a negation would come or go",
-    "name": "a name would change that the glossary doesn't know",
     "insertion": "words would be added",
-    "deletion": "words would be lost",
+    "name": "a name would change that the glossary doesn't know",
     "order": "words would change places",
+    "deletion": "words would be lost",
     "words": "words would change; at this level only punctuation and casing may",
-    "certain": "words would change that the recogniser was sure of",
     "length": f"more than {LONGEST} consecutive words would change",
+    "certain": "words would change that the recogniser was sure of",
     "sound": "the new words don't sound like the old ones",
     "grammar": "another form of what was said; repairs of grammar and style change what was said",
-    "punctuation": "there would be more marks than a sentence needs",
-    "casing": "whole passages would be in capitals",
-    "spacing": "spaces would part characters of a script that has none",
-    "empty": "nothing would be left of the segment",
 }
 """The gates that look at what an edit says, and why they refuse."""
 
@@ -65,16 +65,6 @@ class Rules:
     remove_fillers: bool = False
     language: str | None = None
     common: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Words that differ: those of the original, and those that should replace them."""
-
-    old: tuple[Token, ...]
-    new: tuple[Token, ...]
-    old_at: int
-    new_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,50 +112,6 @@ def compare(before: str, after: str, doubts: Sequence[Doubt], rules: Rules) -> F
 def _shown(change: Change) -> str:
     old, new = (" ".join(token.text for token in side) for side in (change.old, change.new))
     return f'"{old}" -> "{new}"'
-
-
-# Where texts differ
-
-
-def changes(old: Sequence[Token], new: Sequence[Token], language: str | None) -> Iterator[Change]:
-    """The stretches in which the words differ; those that belong to one number as one."""
-    blocks = _blocks([each.key for each in old], [each.key for each in new])
-    at = 0
-    while at < len(blocks):
-        a, a_end, b, b_end = blocks[at]
-        best = at
-        if not same_value(old[a:a_end], new[b:b_end], language):
-            # Between `one hundred and fifty and six` and `150 and 6` the wrong `and` may be aligned.
-            for further in range(at + 1, min(at + 6, len(blocks))):
-                between = old[blocks[further - 1][1] : blocks[further][0]]
-                if len(between) > 2 or not all(is_number(each.key, language) or len(each.key) <= 3 for each in between):
-                    break
-                if same_value(old[a : blocks[further][1]], new[b : blocks[further][3]], language):
-                    best = further
-        a_end, b_end = blocks[best][1], blocks[best][3]
-        if same_value(old[a:a_end], new[b:b_end], language):
-            # `five` and `5` aren't the same in `twenty five` and `twenty 5`.
-            while a and b and is_number(old[a - 1].key, language):
-                a, b = a - 1, b - 1
-            while a_end < len(old) and b_end < len(new) and is_number(old[a_end].key, language):
-                a_end, b_end = a_end + 1, b_end + 1
-        yield Change(tuple(old[a:a_end]), tuple(new[b:b_end]), a, b)
-        at = best + 1
-
-
-def _blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """Where two rows of words differ: from and to in the one, from and to in the other."""
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
-        start += 1
-    tail = 0
-    while tail < min(len(old), len(new)) - start and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
-    middle = old[start : len(old) - tail], new[start : len(new) - tail]
-    if not any(middle):
-        return []
-    codes = difflib.SequenceMatcher(None, *middle, autojunk=False).get_opcodes()
-    return [(a + start, a_end + start, b + start, b_end + start) for tag, a, a_end, b, b_end in codes if tag != "equal"]
 
 
 # One change
