@@ -292,6 +292,12 @@ def test_languages_have_their_own_casing() -> None:
     assert passes("ΟΔΟΣ", "Οδός"[:2] + "ος", "el")
 
 
+def test_the_article_of_a_word_hides_no_negation() -> None:
+    for before, after in (("c'est l'utile", "c'est l'inutile"), ("c'est utile", "c'est inutile")):
+        applied = apply(window((before,), language="fr"), [Edit(1, before, after)], level="words")
+        assert applied.refused_by_gate == {"negation": 1}
+
+
 def test_a_script_without_spaces_stays_intact() -> None:
     chinese = ("我们在一九八四年卖了25条船他没有来",)
 

@@ -83,6 +83,9 @@ def negates(first: str, second: str, language: str | None) -> bool:
     """Whether one word is the other turned round by a syllable: `likely` and `unlikely`, `useful` and `useless`."""
     code = _code(language)
     known = [_PREFIXES[code]] if code in _PREFIXES else _PREFIXES.values()
+    if code in ("fr", "it"):
+        # `l'inverse`: the article is no part of the word.
+        first, second = (word.rpartition("'")[2] or word for word in (first, second))
     short, long = sorted((first, second), key=len)
     if len(short) >= 3 and any(long == prefix + short for prefixes in known for prefix in prefixes):
         return True
