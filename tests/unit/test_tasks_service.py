@@ -175,6 +175,23 @@ def test_a_short_recording_is_one_request(start: Start, samples: Path, tmp_path:
     assert server.ledger.sums.paid == 1
 
 
+def test_each_channel_is_asked_for_and_paid_by_itself(start: Start, samples: Path, tmp_path: Path) -> None:
+    voice, _ = soundfile.read(samples / "first_test.wav", dtype="float32")
+    both = np.zeros((2 * len(voice), 2), dtype=np.float32)
+    both[: len(voice), 0], both[len(voice) :, 1] = voice, voice
+    soundfile.write(tmp_path / "call.flac", both, 16_000)
+    server = start()
+    spec = spec_of(server, tmp_path / "out", channels="split")
+    done, asked = through(spec, task(tmp_path / "call.flac"))
+    assert (len(asked), server.ledger.sums.paid) == (2, 2)
+    speakers = {segment["speaker"]: segment["start"] for segment in written(spec)["segments"]}
+    assert speakers["left"] < 7.0 < speakers["right"]
+    assert done.metrics["duration_s"] == pytest.approx(2 * len(voice) / 16_000, abs=0.01)
+    assert uploads(spec) == []
+    again, _ = through(spec, task(tmp_path / "call.flac"))
+    assert (again.metrics["cached"], server.ledger.sums.paid) == (True, 2)
+
+
 def test_times_are_those_of_the_recording(start: Start, river: Path, tmp_path: Path) -> None:
     """Every word lands where it was spoken, in whichever request it was sent."""
     audio = decode.read(river)
