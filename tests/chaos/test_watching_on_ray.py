@@ -17,7 +17,6 @@ from batch_program import Command
 
 from tests.chaos.test_fetching import tone
 from trax_ray.report.fold import read_history
-from trax_ray.store.layout import Layout
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -92,7 +91,7 @@ def test_what_comes_in_every_way_is_transcribed_once_and_whole(
         assert set(files["status"]) == {"succeeded"}
         for name in stays:
             assert files["duration"][name] == pytest.approx(lengths_s[name], abs=0.01), "all of it"
-        history = read_history(Layout(command.out))
+        history = read_history(command.out)
         times = Counter(attempt.task_id for attempt in history.attempts if attempt.outcome == "succeeded")
         assert set(times.values()) == {1}
     found = f"{len(stays)} that stayed were transcribed once, whole; {FILES - len(stays)} moved away half-written never"
