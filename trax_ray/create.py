@@ -90,8 +90,7 @@ def create_batch_processor(
         model: Speech model; None takes what is at hand (see `trax_ray.providers.registry`).
         language: ISO 639-1 code; None lets the model detect it.
         chunk_size: Longest stretch that is transcribed in one attempt, seconds.
-        enhance: Enhance transcripts: `format` (or True; every word stays), `words` (doubted words too), or `rules`
-            (those of the glossary, without a model).
+        enhance: `format` (or True; every word stays), `words` (doubted words too), or `rules` (the glossary's alone).
         address: `host:port` of a Ray cluster; None finds or starts one.
         base_url: Address of a server of OpenAI's protocol; None takes OpenAI's own.
         max_cost_usd: What paid requests may cost, US dollars: none starts that would exceed it; None sets no limit.
