@@ -53,8 +53,8 @@ _SMALL = frozenset({CUT})
 """Kinds that are small beside those that follow: where nothing is known of them they count as nothing."""
 
 RUNS_DIFFER = 0.2
-"""By how much the time of one run differs from that of another over the same audio, for reasons that no rate knows:
-other programs, caches, a warm machine."""
+"""By how much the time of one run is taken to differ from that of another over the same audio, for reasons that no rate
+knows: other programs, caches, a warm machine."""
 
 FEW = 3
 """Observations of this run from which on they count for more than those of earlier runs."""
