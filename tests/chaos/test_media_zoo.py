@@ -39,6 +39,7 @@ def test_the_table_has_every_specimen() -> None:
     assert set(names) == set(TABLE)
 
 
+@pytest.mark.timeout(1200)
 def test_each_file_does_what_the_page_says(
     zoo: dict[str, Path], tmp_path: Path, record: Callable[[str, int, str, str], None]
 ) -> None:
@@ -71,14 +72,15 @@ class Deaf:
         return []
 
 
+@pytest.mark.timeout(1200)
 def test_a_batch_of_them_all_ends(zoo: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "_engine", lambda model, resources: Deaf())
-    some = [path for name, path in zoo.items() if name not in ("silent-hour.flac", "sparse-3-gb.wav")]
+    some = [path for name, path in zoo.items() if name not in ("silent-20-min.flac", "sparse-3-gb.wav")]
     ended = run_batch(some, BatchSpec(str(tmp_path / "out"), model="tiny.en", formats=("txt",)))
     assert ended.plan is not None
     told = ended.codes()
-    for entry in ended.plan.recordings:
-        outcome = TABLE[shown_name(Path(entry.path).name)][0]
-        assert told.get(entry.name, "heard") == outcome, entry.name
+    wanted = {entry.name: TABLE[shown_name(Path(entry.path).name)][0] for entry in ended.plan.recordings}
+    wanted["socket.ogg"] = "unreadable"  # it is opened for its hash first
+    assert {name: told.get(name, "heard") for name in wanted} == wanted
     written = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "out" not in path.parents]
     assert not written

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -384,8 +385,10 @@ def _notched(samples: Audio, frequency_hz: float) -> Audio:
 @functools.lru_cache(maxsize=1)
 def _session() -> Any:
     """The model, loaded once per process, on one thread."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports to its maker otherwise
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
     found = importlib.util.find_spec("faster_whisper")
     folders = list(found.submodule_search_locations or ()) if found else []
     models = [path for folder in folders for path in sorted(Path(folder, "assets").glob("silero_vad*.onnx"))]

@@ -229,7 +229,7 @@ def _silent_hours(bench: Bench) -> bytes:
         "-i",
         "anullsrc=r=8000:cl=mono",
         "-t",
-        3600,
+        1200,
         "-frame_size",
         32_768,
         path,
@@ -265,7 +265,7 @@ def _click(bench: Bench) -> bytes:
 
 SWELLING = (
     Specimen("cover-400-mb.mp3", "MP3 whose cover is a picture of 12,000 by 12,000 dots", _cover),
-    Specimen("silent-hour.flac", "an hour of digital silence in 20 kB of FLAC", _silent_hours),
+    Specimen("silent-20-min.flac", "20 minutes of digital silence in 10 kB of FLAC", _silent_hours),
     Specimen("sparse-3-gb.wav", "3 GB of WAV that take no room on the disk", _sparse),
     Specimen("gaps.mka", "Matroska whose times jump by a minute every second", _gaps),
     Specimen("tracks-40.mka", "Matroska with 40 sound tracks", _tracks),

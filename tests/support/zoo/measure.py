@@ -56,7 +56,9 @@ def measured(paths: Sequence[Path], network_log: Path | None = None) -> Iterator
     left = list(paths)
     while left:
         watch = (
-            [] if network_log is None else ["strace", "-f", "-qq", "-A", "-e", "trace=%network", "-o", str(network_log)]
+            []
+            if network_log is None
+            else ["strace", "-f", "--seccomp-bpf", "-qq", "-A", "-e", "trace=%network", "-o", str(network_log)]
         )
         command = [*watch, sys.executable, "-m", "tests.support.zoo.measure"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as child:
