@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trax_ray.core.ids import digest, file_id_of, fingerprint_of, is_same_work
-from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
+from trax_ray.core.spec import BatchSpec, Enhancement, Limits, RetryPolicy
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.plan.steps import steps_of
 from trax_ray.plan.tasks import InputFile, plan_call, plan_conversion, plan_file
@@ -131,6 +131,10 @@ CHANGED_SPEC: dict[str, Any] = {
     "vad": "high",
     "base_url": "http://127.0.0.1:8000/v1",
     "captions": "prefer",
+    "max_line_width": 30,
+    "max_line_count": 1,
+    "max_words_per_line": 3,
+    "subtitle_style": "bbc",
 }
 OTHER_SPEC: dict[str, Any] = {
     "output_dir": "/elsewhere",
@@ -160,6 +164,7 @@ OTHER_SPEC: dict[str, Any] = {
     "reference_dir": "/ref",
     "priority": 3,
     "task": "download",
+    "enhance": Enhancement(level="words", model="deepseek-flash"),
 }
 
 
@@ -364,3 +369,10 @@ def test_chunks_of_a_recording_that_was_converted_are_told_of_the_same_audio() -
     first, second = chain()
     chunks = make_parts(second, [(0.0, 10.0), (10.0, 20.0)])
     assert [chunk.depends_on for chunk in chunks] == [(first.id,)] * 2
+
+
+def test_terms_of_a_glossary_matter_for_a_transcript_and_its_rules_dont() -> None:
+    rules = replace(SPEC, enhance=Enhancement(level="rules", glossary="kuber netties -> Kubernetes\n"))
+    assert plan(spec=rules).fingerprint == plan().fingerprint
+    terms = replace(SPEC, enhance=Enhancement(glossary="Kubernetes\n"))
+    assert plan(spec=terms).fingerprint != plan().fingerprint

@@ -107,7 +107,7 @@ ENHANCE = Kind(
     task_type=TaskType.ENHANCE,
     data=EnhanceData,
     runs=enhance,
-    resources=ResourceRequest(num_cpus=0.5, memory_mb=256),
+    resources=ResourceRequest(num_cpus=0.0, memory_mb=256),  # seconds of work, that wait for no core
     needs="transcript_path",
 )
 
