@@ -14,6 +14,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,7 +140,8 @@ class MediaServer:
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        await self._send(response, asked, body[:cut], answer.bytes_per_s)
+        with suppress(ConnectionResetError):  # whoever asked has seen enough, or was killed
+            await self._send(response, asked, body[:cut], answer.bytes_per_s)
         if len(body[:cut]) != response.content_length:
             assert request.transport is not None
             request.transport.close()
