@@ -121,9 +121,9 @@ def options(command: str) -> dict[str, click.Parameter]:
     return {max(each.opts, key=len): each for each in COMMANDS[command].params if each.opts[0].startswith("-")}
 
 
-def readme_options() -> dict[str, tuple[set[str], str]]:
-    """Flags and default of each row of README's table of options."""
-    rows = re.findall(r"^\| (`-.*?) \| .* \| (.*?) \|$", README.read_text(), re.MULTILINE)
+def page_options() -> dict[str, tuple[set[str], str]]:
+    """Flags and default of each row of the table of options."""
+    rows = re.findall(r"^\| (`-.*?) \| .* \| (.*?) \|$", (ROOT / "docs" / "options.md").read_text(), re.MULTILINE)
     found = {}
     for cell, default in rows:
         for flags in cell.split(" / "):
@@ -132,12 +132,12 @@ def readme_options() -> dict[str, tuple[set[str], str]]:
     return found
 
 
-def test_the_readme_has_every_option_of_batch_and_no_other() -> None:
-    assert set(readme_options()) == set(options("batch"))
+def test_the_page_has_every_option_of_batch_and_no_other() -> None:
+    assert set(page_options()) == set(options("batch"))
 
 
-def test_the_readme_has_the_short_flags_and_the_defaults() -> None:
-    for flag, (names, default) in readme_options().items():
+def test_the_page_has_the_short_flags_and_the_defaults() -> None:
+    for flag, (names, default) in page_options().items():
         option = options("batch")[flag]
         assert names == set(option.opts), flag
         value = option.default
@@ -149,7 +149,7 @@ def test_the_readme_has_the_short_flags_and_the_defaults() -> None:
 
 def control_commands() -> dict[str, list[str]]:
     """Arguments of each command in README's table of control."""
-    section = README.read_text().split("\n### Control from another terminal\n")[1].split("\n## ")[0]
+    section = README.read_text().split("\n## Control from another terminal\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `trax-ray ([a-z-]+)(.*?)` \|", section, re.MULTILINE)
     return {name: arguments.split() for name, arguments in rows}
 
@@ -193,7 +193,7 @@ def test_exit_codes() -> None:
     section = TROUBLESHOOTING.split("\n## Exit codes\n")[1].split("\n## ")[0]
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == known
     usual = known - {cli.EXIT_DEFECT}
-    (sentence,) = re.findall(r"^Exit codes: (.*?)\n\n", README.read_text(), re.MULTILINE | re.DOTALL)
+    (sentence,) = re.findall(r"Exit codes: (.*?)\n\n", README.read_text(), re.MULTILINE | re.DOTALL)
     assert {int(code) for code in re.findall(r"\b\d+\b", sentence)} >= usual
     assert {int(code) for code in re.findall(r"\b\d+\b", COMMANDS["batch"].help or "")} == usual
 
@@ -230,7 +230,7 @@ def test_options_that_a_code_names_are_there() -> None:
 
 
 def test_the_table_of_services_is_the_programs() -> None:
-    section = README.read_text().split("\n### Services\n")[1].split("\n### ")[0]
+    section = (ROOT / "docs" / "services.md").read_text()
     rows = [
         [cell.strip() for cell in row.strip("|").split("|")] for row in re.findall(r"^\|.*\|$", section, re.MULTILINE)
     ]
@@ -257,8 +257,9 @@ def test_the_table_of_services_is_the_programs() -> None:
 
 def test_files_that_the_readme_names_are_there() -> None:
     text = README.read_text()
+    linked = re.findall(r"\]\((docs/[\w./-]+)", text)
     rooms = re.findall(r"^    (trax_ray/\w+|samples|docs/\w+)  ", text, re.MULTILINE)
-    named = [*rooms, *re.findall(r"`((?:trax_ray|docs|tests|samples)/[\w./-]+)`", text)]
+    named = [*rooms, *linked, *re.findall(r"`((?:trax_ray|docs|tests|samples)/[\w./-]+)`", text)]
     assert len(rooms) >= 9
     assert not [name for name in named if not (ROOT / name).exists()]
 
