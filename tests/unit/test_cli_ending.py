@@ -39,6 +39,9 @@ def driver(steps: list[str]) -> type:
         def gpus(self) -> float:
             return 0.0
 
+        def check_nodes(self, *_: Any) -> None:
+            pass
+
         def open(self) -> None:
             pass
 

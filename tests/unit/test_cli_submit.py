@@ -102,7 +102,9 @@ def test_every_option_that_names_a_file_is_looked_at() -> None:
     looks = {
         each.name for each in OPTIONS if re.search(r"\b([Ff]ile|[Ff]older)\b", each.help) and each.kind is not bool
     }
-    assert looks - {"model"} <= set(command._PATHS), "or it would be relative to a folder that a job doesn't see"
+    assert looks - {"model", "settle"} <= set(command._PATHS), (
+        "or it would be relative to a folder that a job doesn't see"
+    )
 
 
 def test_in_a_job_outputs_must_be_absolute(monkeypatch: pytest.MonkeyPatch) -> None:

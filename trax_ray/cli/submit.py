@@ -20,7 +20,7 @@ from trax_ray.plan.options import OPTIONS, Option, option
 
 __all__ = ["Submission", "compose", "run"]
 
-_PATHS = ("", "output_dir", "reference", "cookies", "glossary")
+_PATHS = ("", "output_dir", "reference", "cookies", "glossary", "download_archive")
 """Options that name files; the one without a name is INPUT and `--input-list`."""
 
 

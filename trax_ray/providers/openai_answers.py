@@ -194,7 +194,9 @@ def _within(start_s: float, end_s: float, duration_s: float) -> tuple[float, flo
 
 def _mean_probability(given: Any) -> float | None:
     """The geometric mean of the tokens' probabilities; None where there are none."""
-    values = [_number(each.get("logprob")) for each in given or () if isinstance(each, dict)] if given else []
+    values = (
+        [_number(each.get("logprob")) for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+    )
     known = [value for value in values if value is not None]
     return math.exp(min(0.0, sum(known) / len(known))) if known else None
 
