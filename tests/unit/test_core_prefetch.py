@@ -22,6 +22,7 @@ from trax_ray.core.state.events import (
     InputsClosed,
     LetGo,
     Resumed,
+    Scaled,
     Started,
     Stopped,
     TasksAdded,
@@ -256,6 +257,25 @@ def test_media_of_what_was_stopped_stay_for_the_next_run() -> None:
     assert not batch.state.ledger.media.is_needless("unknown")
 
 
+def test_a_download_that_waited_behind_one_that_the_disk_keeps_back_parks_with_it_when_its_delay_is_over() -> None:
+    sizes = [1, 1, 1, 2]
+    batch = Batch(chains([size * MEGABYTE for size in sizes]), prefetch_mb=2, workers=2)
+    batch.start()
+    batch.end("d-0")
+    batch.end("d-1", failed())
+    batch.start()
+    batch.end("t-0", failed("config", parks="speech"))
+    batch.end("d-2", failed("transient"))
+    due = batch.state.next_due()
+    assert due is not None
+    assert not batch.state.ends_by_time(batch.now)
+    batch.now = due + 0.1
+    assert batch.start() == []
+    assert batch.state.ends_by_time(batch.now)
+    batch.do(Scaled(2, ""))
+    assert batch.state.finished == "parked"
+
+
 @given(data=st.data(), declared=st.booleans(), bound=st.integers(1, 200), workers=st.integers(1, 9))
 @settings(max_examples=80, deadline=None)
 def test_never_beyond_the_bound_and_never_stuck(data: st.DataObject, declared: bool, bound: int, workers: int) -> None:
@@ -280,6 +300,10 @@ def test_never_beyond_the_bound_and_never_stuck(data: st.DataObject, declared: b
             continue
         if batch.state.finished:
             break
+        if not batch.running and batch.state.ends_by_time(batch.now):
+            batch.do(Scaled(2, ""))
+            assert batch.state.finished
+            continue
         if not batch.running:
             due = batch.state.next_due()
             assert due is not None, "something goes on, always"

@@ -153,6 +153,7 @@ class TestSpansOf:
         assert vad.total_s([Span(1.0, 2.5), Span(4.0, 5.0)]) == 2.5
 
 
+@pytest.mark.long
 def test_memory_is_bounded_for_ten_minutes() -> None:
     """Beyond the array itself (38 MB) detection takes well under 60 MB; and it doesn't load faster_whisper."""
     script = (

@@ -49,6 +49,7 @@ def kinds(plan: Plan, number: int) -> list[str]:
     return [task.kind for task in plan.tasks if task.file_id == file_id]
 
 
+@pytest.mark.long
 def test_a_feed_a_page_and_a_list_become_recordings(web: MediaServer, spec: BatchSpec, tmp_path: Path) -> None:
     web.answers |= {
         "/feed": rss(item(1), item(2), item(3, url="/2.ogg?utm_source=feed"), title="All/Talks"),

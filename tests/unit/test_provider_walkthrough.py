@@ -129,6 +129,7 @@ class TestInAnotherPackage:
         done = self.run(work, site, "-m", "trax_ray", "doctor")
         assert DOCTOR in done.stdout.splitlines(), done.stdout + done.stderr
 
+    @pytest.mark.long
     def test_a_broken_package_stops_nothing_and_the_doctor_says_why(self, work: Path, site: Path) -> None:
         (site / "trax_ray_tone.py").write_text("import nothing_of_this_name")
         done = self.run(work, site, "-m", "trax_ray", "batch", "samples", "--model", "pocketsphinx", "--dry-run")

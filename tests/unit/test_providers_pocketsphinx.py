@@ -123,6 +123,7 @@ class TestSpeech:
         assert recognise(engine, cards, EngineOptions())[0].words == ()
         assert recognise(engine, cards)[0].words
 
+    @pytest.mark.long
     def test_what_was_heard_before_does_not_matter(
         self, engine: pocketsphinx.PocketsphinxEngine, quilter: np.ndarray, cards: np.ndarray
     ) -> None:
@@ -138,6 +139,7 @@ class TestSpeech:
         captured = capfd.readouterr()
         assert (captured.out, captured.err) == ("", "")
 
+    @pytest.mark.long
     def test_long_speech_without_pauses(
         self, engine: pocketsphinx.PocketsphinxEngine, quilter: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -99,6 +99,7 @@ def test_a_conflict_that_never_ends_is_an_error_and_nobodys_success(
     assert list(list_below(folder)) == []
 
 
+@pytest.mark.long
 def test_a_hundred_creations_through_faults_are_each_done_once(proxy: StoreProxy, folder: ObjectPath) -> None:
     proxy.faults = Faults(rate=0.2, seed=11, slow_s=0.01)
     won: list[tuple[int, int]] = []

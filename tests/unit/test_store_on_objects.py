@@ -120,6 +120,7 @@ def test_a_group_is_there_once_whatever_became_of_its_first_answer(
     assert read(read_chain(folder)) == [0, 1, 2, 3]
 
 
+@pytest.mark.long
 def test_many_runs_through_faults_lose_and_double_nothing(folder: ObjectPath, proxy: StoreProxy) -> None:
     proxy.faults = Faults(rate=0.1, seed=5, slow_s=0.01)
     written = 0

@@ -75,6 +75,7 @@ def test_a_chain_hands_on_what_it_made(web: MediaServer, weather: bytes, spec: B
     assert media(spec) == []
 
 
+@pytest.mark.long
 def test_what_is_at_the_url_now_is_not_taken_for_what_was_there(
     web: MediaServer, weather: bytes, spec: BatchSpec, samples: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_what_is_at_the_url_now_is_not_taken_for_what_was_there(
     assert not Path(spec.output_dir, "weather.txt").exists()
 
 
+@pytest.mark.long
 def test_media_that_are_wanted_are_kept_and_nothing_of_the_users_is_replaced(
     web: MediaServer, weather: bytes, spec: BatchSpec
 ) -> None:

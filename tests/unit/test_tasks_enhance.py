@@ -297,6 +297,7 @@ def test_without_a_summary_that_holds_there_is_none(start: Start, tmp_path: Path
     assert not (tmp_path / "talk.summary.md").exists()
 
 
+@pytest.mark.long
 def test_an_unfaithful_answer_by_whatever_way_leaves_the_original(start: Start, tmp_path: Path) -> None:
     """All kinds of them, asked twice each, by a server: no file changes, and each file is counted as not preserved."""
     given = tuple(Segment(4.0 * n, 4.0 * n + 3.0, text, confidence=0.2) for n, text in enumerate(TEXTS))

@@ -594,6 +594,7 @@ def test_who_gives_no_answer_is_waited_for_so_long_and_no_longer(
     assert ask(spec, planned.children)[0].failure is None
 
 
+@pytest.mark.long
 def test_who_waits_behind_others_is_not_given_up(
     start: Start, river: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ PAGE = """<html><title>Trains</title><script type="application/ld+json">{{"@cont
 """
 
 
+@pytest.mark.long
 def test_what_a_page_says_and_no_second_question(web: MediaServer, weather: bytes, spec: BatchSpec) -> None:
     web.answers |= {
         "/trains": Answer(PAGE.format(web.url).encode(), "text/html"),

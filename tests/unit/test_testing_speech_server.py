@@ -958,6 +958,7 @@ class TestHearing:
         assert declared_s(encoded(noise(3.0), kind)[1]) == pytest.approx(3.0, abs=0.05)
         assert declared_s(bytes(8000)) == 2.0
 
+    @pytest.mark.long
     def test_pocketsphinx_recognises_what_is_said(self, start: Start, connect: Connect, samples: Path) -> None:
         from tests.support.speech_server import Pocketsphinx
 

@@ -129,6 +129,7 @@ def test_a_damaged_note_of_the_model_is_named_and_a_model_mends_it(
     assert CliRunner().invoke(app, [*own, "--model", "pocketsphinx"]).exit_code == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", [{"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"},
                                       {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])  # fmt: skip
 def test_names_that_the_terminal_can_not_write_are_shown_with_escapes(

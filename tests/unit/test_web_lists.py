@@ -132,6 +132,7 @@ def item(number: int, **also: str) -> str:
     return f"<item><title>Episode {number}</title><enclosure url='/{number}.ogg' type='audio/ogg'/>{more}</item>"
 
 
+@pytest.mark.long
 def test_several_urls_in_one_process(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
     videos = "".join(f"<video src='/{name}.ogg'></video>" for name in "ab")
     web.answers |= {

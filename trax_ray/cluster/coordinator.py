@@ -332,7 +332,8 @@ class Coordinator:
         following: list[Event] = []
         found = admission.capacity(self._spec.limits, self._allowance, self._request)
         scaled = Scaled(found.slots, found.reason)
-        if self._state.scaled is None or scaled.slots != self._state.scaled.slots:
+        changed = self._state.scaled is None or scaled.slots != self._state.scaled.slots
+        if changed or self._state.ends_by_time(now):
             following.append(scaled)
         started = self._startable(now)
         return following if started is None else [*following, started]

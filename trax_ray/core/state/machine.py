@@ -139,6 +139,15 @@ class BatchState:
         disk = self.ledger.media.disk(self._prefetch_bytes, coming)
         return within(self.services.startable(tasks, now), disk, self._only_downloads_are_left)
 
+    def ends_by_time(self, now: float) -> bool:
+        """Whether the batch has come to its end by nothing but the time: the next event, any, ends it.
+
+        A download may be delayed behind others that the disk keeps back until a person mends a service. When its delay
+        is over all wait for that person, and nothing happens by which this would be noticed.
+        """
+        self._waiting.pass_time(max(now, self.now))
+        return not self.finished and bool(self._ending())
+
     def next_attempt(self, task_id: str) -> int:
         """The number that the task's next attempt has, from 1."""
         return self.records[task_id].attempt + 1
