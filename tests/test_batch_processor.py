@@ -15,6 +15,7 @@ from trax_ray import BatchProgress, BatchResult, BatchTask, TaskType, create_bat
 from trax_ray.errors import QueueFull, SetupError, UsageError
 
 METRICS = {
+    "enhancement",
     "avg_accuracy",
     "accuracy_source",
     "measured_accuracy",
@@ -278,13 +279,3 @@ class TestMixedKinds:
         kinds = result.quality_metrics["by_task_type"]
         assert {name: kind["count"] for name, kind in kinds.items()} == {"preprocess": 1, "transcribe": 1}
         assert result.quality_metrics["audio_s"] == pytest.approx(9.1, abs=0.2), "heard once, although done twice"
-
-    async def test_kinds_that_are_still_to_come_say_so_and_burn_nothing(
-        self, head: object, tmp_path: Path, samples: Path
-    ) -> None:
-        batch = processor(tmp_path)
-        await batch.add_task(TaskType.YOUTUBE, {"url": "https://example.org/talk.mp3"})
-        await batch.add_task(TaskType.TRANSCRIBE, {"file_path": str(samples / "quiet_room.flac")})
-        result = await batch.start()
-        assert (result.reason, result.success_count, result.failure_count) == ("parked", 1, 0)
-        assert "youtube" in result.parked["youtube"]

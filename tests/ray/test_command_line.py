@@ -158,6 +158,7 @@ def test_an_output_folder_that_cannot_be_written(tmp_path: Path, samples: Path) 
     assert "locked" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("head")
 def test_a_changed_recording_is_transcribed_again(samples: Path, tmp_path: Path) -> None:
     talk = tmp_path / "in" / "talk.wav"

@@ -21,12 +21,13 @@ import pytest
 from ray._common.utils import get_default_ray_temp_dir, get_ray_address_file
 from typer.testing import CliRunner
 
-from trax_ray import BatchControl, heads
+from trax_ray import BatchControl
 from trax_ray.cli.app import app
 from trax_ray.cluster.connect import Connection
 from trax_ray.control import BatchStatus, Outcome, Phase
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import Limits
+from trax_ray.heads import machine, notes, standing
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
 from trax_ray.testing.factories import make_task
@@ -141,6 +142,7 @@ async def test_totals_and_the_time_to_go_count_what_has_not_reached_the_queue_ye
     assert (status.succeeded, status.cancelled) == (result.success_count, result.cancelled_count)
 
 
+@pytest.mark.long
 def test_stop_and_go_on(start: Batch, out: Path) -> None:
     tasks = [{"task_id": "t0"}, {"task_id": "t1", "script": ["hang", "ok"]}, {"task_id": "t2"}]
     batch = start(*tasks)
@@ -154,6 +156,7 @@ def test_stop_and_go_on(start: Batch, out: Path) -> None:
     assert ended(start(*tasks)) == ["complete", "3", "0", "0"]
 
 
+@pytest.mark.long
 def test_what_has_failed_is_done_again_in_the_same_run(start: Batch, out: Path, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     batch = start({"task_id": "t0", "script": ["permanent", "ok"]}, {"task_id": "t1", "script": [f"hold:{gate}"]})
@@ -251,8 +254,8 @@ def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     monkeypatch.setenv("HOME", str(folder))
     yield folder
-    heads.down(force=True)
-    heads.reap_orphans()
+    standing.down(force=True)
+    notes.reap_orphans()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -323,5 +326,5 @@ def test_where_ray_keeps_things_is_known_without_ray(monkeypatch: pytest.MonkeyP
             monkeypatch.delenv("RAY_TMPDIR", raising=False)
         else:
             monkeypatch.setenv(name, value)
-        assert str(heads.ray_folder()) == get_default_ray_temp_dir()
-        assert str(heads.local_head_note()) == get_ray_address_file(None)
+        assert str(machine.ray_folder()) == get_default_ray_temp_dir()
+        assert str(standing.local_head_note()) == get_ray_address_file(None)

@@ -168,6 +168,7 @@ def test_debug_mode_shows_what_workers_say(head: Connection, here: Path) -> None
     assert "raylet" not in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("head")
 def test_the_commands_of_troubleshooting(here: Path, samples: Path) -> None:
     """All of them, in their order, on one folder; what is finished stays as it is."""

@@ -89,6 +89,7 @@ def test_a_failed_enhancement_keeps_the_transcript_and_says_so(
     assert not (out / "first_test.enhanced.txt").exists()
 
 
+@pytest.mark.long
 async def test_from_python_a_file_alone_and_what_a_task_transcribes(
     server: SpeechServer, samples: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_finished_one_has_nothing_to_do(head: Connection, samples: Path) -> No
         expect_same_report(folder)
 
 
+@pytest.mark.long
 def test_one_of_a_manifest_has_nothing_to_do(head: Connection, samples: Path) -> None:
     with restored("manifest") as folder:
         folder.put(samples / "stories" / "the_letter.ogg", samples / "talks" / "weather.ogg")

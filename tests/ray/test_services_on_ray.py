@@ -64,6 +64,7 @@ def test_a_server_that_leaves_out_what_it_may(service: SpeechServer, samples: Pa
     assert service.ledger.paid_again() == {}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("head")
 def test_a_key_that_is_revoked_parks_the_service_and_a_new_one_goes_on(
     service: SpeechServer, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

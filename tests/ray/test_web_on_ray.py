@@ -72,6 +72,7 @@ FEED = """<?xml version="1.0"?><rss version="2.0" xmlns:podcast="https://podcast
 </channel></rss>"""
 
 
+@pytest.mark.long
 def test_a_feed_is_taken_apart(samples: Path, tmp_path: Path) -> None:
     out, archive = tmp_path / "out", tmp_path / "archive.txt"
     with MediaServer(
