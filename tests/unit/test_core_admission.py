@@ -124,7 +124,6 @@ def at_most(limits: Limits, allowance: Allowance) -> int:
         (16, 90, 14),
         (64, 90, 58),
         (64, 100, 64),
-        (0, 90, 1),
     ],
 )
 def test_cpu_slots_of_an_idle_node(cores: float, percent: float, expected: int) -> None:
@@ -134,8 +133,18 @@ def test_cpu_slots_of_an_idle_node(cores: float, percent: float, expected: int) 
     assert admitted(most, idle(cores), [], [ONE] * 99) == expected
 
 
+def test_a_head_without_cores_runs_nothing_and_the_batch_waits_with_one() -> None:
+    """That one is seen by the autoscaler, and brings the first node."""
+    most = replace(ROOMY, cpu_limit_percent=90)
+    assert cpu_slots(0, 90) == 0
+    assert admitted(most, idle(0), [], [ONE] * 99) == 1
+    both = ResourceSample((NodeSample("head", 0), NodeSample("worker", 8)))
+    assert at_most(most, first_look(most, both)) == 7
+    assert first_look(most, both).memory_mb == most.memory_limit_mb, "the head's isn't for tasks"
+
+
 @quick
-@given(cores=st.integers(0, 1000), percent=st.floats(0.1, 100))
+@given(cores=st.integers(1, 1000), percent=st.floats(0.1, 100))
 def test_the_rule_for_slots(cores: int, percent: float) -> None:
     assert cpu_slots(cores, percent) == max(1, round(cores * percent / 100))
     assert 1 <= cpu_slots(cores, percent) <= max(1, cores)

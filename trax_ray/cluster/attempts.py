@@ -39,6 +39,10 @@ start up as cancelled and run it all the same; when its answer comes it aborts t
 complete task that was not pending")."""
 
 
+LANE_IDLE_S = 60.0
+"""A lane that has carried nothing for so long ends; another one takes about two seconds to start."""
+
+
 @dataclass(slots=True)
 class Running:
     """An attempt that Ray works on. Times are of the monotonic clock, seconds.
@@ -221,6 +225,7 @@ class Attempts:
                 # On a lane that is alive it would have ended itself in time.
                 self._lanes.end_carrier(running.handle)
         self._lanes.end_silent(self._spec.stall_timeout_s)
+        self._lanes.let_go(LANE_IDLE_S)
         due = [each.worker for each in self._given_up if each.kill_at <= now]
         self._given_up = [each for each in self._given_up if each.kill_at > now]
         # One that was through just before it was given up may be running something else by now.

@@ -7,6 +7,7 @@ read the last snapshot, which is replaced and never changed.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import queue
@@ -25,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trax_ray.cluster import failures, metrics, remote
 from trax_ray.cluster.attempts import Attempts
+from trax_ray.cluster.demand import Asking, scales
 from trax_ray.cluster.foresight import Foresight
 from trax_ray.cluster.metrics import Metrics
 from trax_ray.cluster.sampling import Measurement, Sampler
@@ -223,12 +225,15 @@ class Coordinator:
         self._memory_peak_mb = self._cpu_peak_percent = 0.0
         self._drained_at: float | None = None
         self._waits_until: float | None = None
+        self._asking = Asking(f"{self._spec.name} {run}") if scales() else None
         self._look_at_nodes()
         self._measure()
         largest_mb = max((node.get("memory", 0.0) for node in self._nodes.values()), default=0.0) / 2**20
+        if self._asking is not None:
+            largest_mb = float("inf")  # what will come isn't known
         if self._state.run is not None and run != self._state.run:
             self._forget_stops()
-        self._most_mb = most_mb = min(int(largest_mb), self._spec.limits.memory_limit_mb)
+        self._most_mb = most_mb = int(min(largest_mb, self._spec.limits.memory_limit_mb))
         self._request = self._foresight.request(self._request, most_mb)
         self._bound_the_disk()
         self._commit([CoordinatorStarted(self._book.epoch, self._spec.to_dict(), most_mb, run)])
@@ -264,6 +269,7 @@ class Coordinator:
             self._measure()
             events += [self._end(*ended) for ended in self._attempts.overdue()]
             events += self._give_back()
+            self._ask_for_nodes()
         events += self._drained()
         self._commit(events)
         for request in requests:
@@ -425,6 +431,16 @@ class Coordinator:
         self._cpu_peak_percent = max(self._cpu_peak_percent, self._measured.cpu_percent)
         self._book.lease.beat()
 
+    def _ask_for_nodes(self, *, at_once: bool = False) -> None:
+        """Tell a cluster that scales what runs, and what would run if there were more of it."""
+        if self._asking is None:
+            return
+        running = self._attempts.tasks()
+        goes_on = not (self._state.finished or self._state.paused or self._state.draining or self._waits_until)
+        room = max(0, self._spec.limits.max_workers - len(running)) if goes_on else 0
+        waiting = itertools.islice(self._state.upcoming(LOOK_AHEAD, self._now(), self._attempts.coming()), room)
+        self._asking.ask([*running, *waiting], at_once=at_once)
+
     def _wait(self) -> None:
         """Until something may have happened, and not for long: the inboxes are looked at on every turn."""
         if self._result is not None:
@@ -488,6 +504,7 @@ class Coordinator:
 
     def _finish(self) -> None:
         """The batch has ended: write the whole report, then say how it went."""
+        self._ask_for_nodes(at_once=True)
         if self._report is not None:
             self._take_report()
         self._report = remote.submit_report(self._spec.output_dir, final=True)

@@ -19,6 +19,7 @@ import ray
 
 from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
+from trax_ray.cluster.demand import scales
 from trax_ray.cluster.reach import check_nodes
 from trax_ray.cluster.thread import in_ray, post_to_ray
 from trax_ray.codes import FailureCode
@@ -356,11 +357,16 @@ class Driver:
             enough_memory = node.get("memory", 0.0) >= request.memory_mb * 2**20
             if node.get("CPU", 0.0) >= request.num_cpus and enough_memory and node.get("GPU", 0) >= request.num_gpus:
                 return
-        most = max((int(node.get("memory", 0.0) / 2**20) for node in nodes), default=0)
+        if in_ray(scales):
+            logger.warning("no node fits a task of this batch yet: the cluster is asked for one")
+            return
+        largest: Mapping[str, float] = max(
+            nodes, key=lambda node: (node.get("CPU", 0.0), node.get("memory", 0.0)), default={}
+        )
         raise SetupError(
             f"no node of the cluster can run a task that asks for {request.num_cpus:g} CPUs, {request.memory_mb} MB "
-            f"and {request.num_gpus:g} GPUs (the largest has {most} MB free for tasks): "
-            "give it more memory, or take a smaller model"
+            f"and {request.num_gpus:g} GPUs (the largest has {largest.get('CPU', 0.0):g} CPUs and "
+            f"{largest.get('memory', 0.0) / 2**20:.0f} MB for tasks): give it more, or take a smaller model"
         )
 
 

@@ -62,6 +62,7 @@ class _Open:
         asked: Reference to its next word of itself; None while it isn't asked for.
         asked_at: When it was asked last, seconds of the monotonic clock.
         in_flight: Attempts that it carries.
+        idle_since: Since when it carries none, seconds of the monotonic clock.
         about: Its last word of itself; None before the first one.
     """
 
@@ -69,6 +70,7 @@ class _Open:
     asked: Any
     asked_at: float
     in_flight: int = 0
+    idle_since: float = 0.0
     about: Mapping[str, Any] | None = None
 
 
@@ -108,6 +110,7 @@ class Lanes:
         if lane is None:
             return
         lane.in_flight -= 1
+        lane.idle_since = time.monotonic()
         if died and lane in self._open:
             self._open.remove(lane)
 
@@ -135,6 +138,13 @@ class Lanes:
         if lane in self._open:
             self._end(lane)
 
+    def let_go(self, idle_s: float) -> None:
+        """End the lanes that have carried nothing for so long, seconds: an actor keeps its node from being let go."""
+        now = time.monotonic()
+        for lane in [each for each in self._open if not each.in_flight and now - each.idle_since > idle_s]:
+            self._open.remove(lane)
+            ray.kill(lane.actor)
+
     def close(self) -> None:
         """End all lanes."""
         for lane in self._open:
@@ -154,7 +164,8 @@ class Lanes:
             max_restarts=0,
             max_task_retries=0,
         ).remote()
-        lane = _Open(actor, actor.about.remote(), time.monotonic())
+        now = time.monotonic()
+        lane = _Open(actor, actor.about.remote(), now, idle_since=now)
         self._open.append(lane)
         return lane
 

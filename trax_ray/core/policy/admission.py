@@ -85,7 +85,9 @@ class ResourceSample:
 
 
 def cpu_slots(cores: float, cpu_limit_percent: float) -> int:
-    """CPU-bound tasks that one idle node may run: max(1, round(cores x limit / 100))."""
+    """CPU-bound tasks that one idle node may run: max(1, round(cores x limit / 100)); none where it has no cores."""
+    if not cores:
+        return 0
     return max(1, round(cores * cpu_limit_percent / 100))
 
 
@@ -204,7 +206,7 @@ class Governor:
         memory = Memory.SHED if shed else Memory.CLOSED if self._closed else Memory.OPEN
         return Allowance(
             cores=sum(cores.open for cores in self._cores.values()),
-            memory_mb=sum(max(0.0, limit_mb - node.overhead_mb) for node in sample.nodes),
+            memory_mb=sum(max(0.0, limit_mb - node.overhead_mb) for node in sample.nodes if node.cores),
             workers_mb=sum(node.workers_mb for node in sample.nodes),
             gpus=sum(node.gpus for node in sample.nodes),
             memory=memory,
