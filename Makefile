@@ -150,7 +150,7 @@ bench-prediction: $(DEV_STAMP) ## Measure: the third run over the same kind of a
 	$(BIN)/python benchmarks/prediction.py
 
 .PHONY: test-notebooks
-test-notebooks: $(DEV_STAMP) ## Run the notebooks of docs/notebooks from beginning to end, and 20 batches in one kernel; about 5 minutes
+test-notebooks: $(DEV_STAMP) ## Run the notebooks of notebooks from beginning to end, and 20 batches in one kernel; about 5 minutes
 ifneq ($(UV),)
 	VIRTUAL_ENV=$(VENV) uv pip install --quiet --constraint constraints.txt --editable ".[tiny,pocketsphinx,notebooks]"
 else

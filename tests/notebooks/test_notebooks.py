@@ -1,4 +1,4 @@
-"""The notebooks of docs/notebooks, run from beginning to end in kernels of their own: `make test-notebooks`."""
+"""The notebooks of notebooks, run from beginning to end in kernels of their own: `make test-notebooks`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebooks`")
 nbclient = pytest.importorskip("nbclient", reason="needs the extra `notebooks`")
