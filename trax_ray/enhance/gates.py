@@ -156,7 +156,10 @@ def _same_spelling(said: Sequence[Token], put: Sequence[Token], new: Sequence[To
         return True
     if len(said) == len(put) == 1:
         bare = old_text.replace("'", "")
-        same = bare == new_text.replace("'", "") and bare not in _HEARD_APART
+        more = new_text.count("'") > old_text.count(
+            "'"
+        )  # what a recogniser leaves out may be put in, and none taken out
+        same = more and bare == new_text.replace("'", "") and bare not in _HEARD_APART
         return same or (old_text, new_text) in _ABBREVIATED or (new_text, old_text) in _ABBREVIATED
     return " ".join(_keys(said)) == " ".join(_keys(put)).replace("'", " ") and old_text != new_text
 
@@ -176,8 +179,8 @@ _ABBREVIATED = {
 }
 """Words that are written short and read in full."""
 
-_HEARD_APART = frozenset("were well ill shell hell hed shed wed id cant wont".split())  # noqa: SIM905
-"""Words that an apostrophe turns into others."""
+_HEARD_APART = frozenset("its were well ill shell hell hed shed wed id cant wont".split())  # noqa: SIM905
+"""Words that an apostrophe turns into others; `its` and `it's` sound alike, and mean two things."""
 
 
 def _is_term(change: Change, new: Sequence[Token], rules: Rules) -> bool:
