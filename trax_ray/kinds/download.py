@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trax_ray.codes import FailureClass, FailureCode
-from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import Failure, Outcome, ResourceRequest, TaskType
+from trax_ray.core.task import Outcome, ResourceRequest, TaskType
 from trax_ray.errors import NetworkError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.captions import expect_captions
 from trax_ray.kinds.codec import to_json
-from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder, progress_of
+from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder
+from trax_ray.kinds.hosts import Talk
 from trax_ray.kinds.known import captions_of_site, info_of, site_says
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.download_archive import add_to_archive
@@ -25,7 +24,7 @@ from trax_ray.store.layout import Layout
 from trax_ray.store.outputs import Outputs
 from trax_ray.web.job import Told
 
-__all__ = ["DOWNLOAD", "DownloadData", "make_download", "signal_of"]
+__all__ = ["DOWNLOAD", "DownloadData", "make_download"]
 
 SITE_PAUSE_S = (10.0, 20.0)
 """Between two recordings of a site that yt-dlp knows by name, seconds: such sites shut out who asks in haste. It is
@@ -77,28 +76,18 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
     if there is not None:
         yield Outcome(artifact_key=key, metrics=to_json(there))
         return
-    told: Told | None = None
+    talk = Talk(layout, task.file_id, lambda told: _pause_s(spec, told))
     info = info_of(assignment, media_folder(layout, task.file_id))
     working = download(store, layout, spec, data.url, task.file_id, needed=bool(data.output), info=info)
     try:
-        while True:
-            try:
-                told = next(working)
-            except StopIteration as end:
-                key, made = end.value
-                break
-            yield progress_of(told)
+        key, made = yield from talk.follow(working)
     except NetworkError as error:
-        failure = Failure.of(error)
-        if failure.failure_class is FailureClass.PERMANENT:
-            forget_media(layout, task.file_id)
-        yield Outcome(failure=failure, signal=replace(signal_of(failure), pause_s=_pause_s(spec, told)))
+        yield talk.failed(error)
         return
-    signal = None if told is None else ProviderSignal(kind=SignalKind.OK, status=200, pause_s=_pause_s(spec, told))
-    delivered = delivery.deliver(made, cached=told is None)
+    delivered = delivery.deliver(made, cached=talk.told is None)
     if data.output and spec.download_archive:
         add_to_archive(Path(spec.download_archive), delivered.archive)
-    yield Outcome(artifact_key=key, metrics=to_json(delivered), signal=signal)
+    yield Outcome(artifact_key=key, metrics=to_json(delivered), signal=talk.signal)
 
 
 def _pause_s(spec: BatchSpec, told: Told | None) -> float | None:
@@ -156,22 +145,6 @@ class _Delivery:
 def _holds(path: Path, content: str) -> bool:
     """Whether a file has this content."""
     return path.is_file() and content_hash(path) == content
-
-
-_KINDS_OF_SIGNALS = {
-    FailureCode.RATE_LIMITED: SignalKind.RATE_LIMITED,
-    FailureCode.SERVER_ERROR: SignalKind.OVERLOADED,
-    FailureCode.CONNECTION: SignalKind.CONNECTION,
-    FailureCode.TIMEOUT: SignalKind.CONNECTION,
-    FailureCode.BOT_CHECK: SignalKind.REFUSED,
-}
-
-
-def signal_of(failure: Failure) -> ProviderSignal:
-    """What a failure says of the host; most speak of one recording only."""
-    kinds = {code.value: kind for code, kind in _KINDS_OF_SIGNALS.items()}
-    kind = kinds.get(failure.code, SignalKind.REJECTED)
-    return ProviderSignal(kind=kind, retry_after_s=failure.retry_after_s)
 
 
 DOWNLOAD = Kind(

@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trax_ray.codes import FailureClass, FailureCode
+from trax_ray.codes import FailureCode
 from trax_ray.core.ids import digest
-from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import Failure, Outcome, ResourceRequest, TaskType
+from trax_ray.core.task import Outcome, ResourceRequest, TaskType
 from trax_ray.errors import NetworkError, ProcessingError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.captions import can_be_read, expect_captions
 from trax_ray.kinds.codec import from_json, to_json
-from trax_ray.kinds.download import signal_of
-from trax_ray.kinds.fetched import forget_media, media_folder, pause_of_requests, progress_of, site_figures
+from trax_ray.kinds.fetched import forget_media, media_folder, pause_of_requests, site_figures
+from trax_ray.kinds.hosts import Talk
 from trax_ray.kinds.known import INFO, KIND, FoundCaptions, SiteSays
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.download_archive import read_archive
@@ -82,22 +81,12 @@ def make_youtube(assignment: Assignment) -> Iterator[Progress | Outcome]:
         digest([data.url]), KIND, {} if languages is None else {"captions": list(languages)}, "", FORMAT_VERSION
     )
     payload = store.get(key)
-    told: Told | None = None
+    talk = Talk(layout, task.file_id, lambda told: _pause_s(spec, told))
     if payload is None:
-        working = _ask(data, layout, spec, task.file_id, languages, chained=chained)
         try:
-            while True:
-                try:
-                    told = next(working)
-                except StopIteration as end:
-                    item, captions = end.value
-                    break
-                yield progress_of(told)
+            item, captions = yield from talk.follow(_ask(data, layout, spec, task.file_id, languages, chained=chained))
         except NetworkError as error:
-            failure = Failure.of(error)
-            if failure.failure_class is FailureClass.PERMANENT:
-                forget_media(layout, task.file_id)
-            yield Outcome(failure=failure, signal=replace(signal_of(failure), pause_s=_pause_s(spec, told)))
+            yield talk.failed(error)
             return
         payload = store.put(key, _payload(data, item, captions))[1]
     _expect_new(spec, payload)
@@ -106,8 +95,8 @@ def make_youtube(assignment: Assignment) -> Iterator[Progress | Outcome]:
         expect_captions(payload.get("found"), data.name or data.url)
     yield Outcome(
         artifact_key=key,
-        metrics=to_json(_said(layout, task.file_id, data, payload, cached=told is None)),
-        signal=None if told is None else ProviderSignal(kind=SignalKind.OK, status=200, pause_s=_pause_s(spec, told)),
+        metrics=to_json(_said(layout, task.file_id, data, payload, cached=talk.told is None)),
+        signal=talk.signal,
     )
 
 
