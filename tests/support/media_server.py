@@ -20,6 +20,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.in_thread import InThread
+
 __all__ = ["Answer", "Asked", "MediaServer"]
 
 
@@ -64,7 +66,7 @@ class Asked:
 Answers = Mapping[str, "Answer | Callable[[Asked], Answer]"]
 
 
-class MediaServer:
+class MediaServer(InThread):
     """Serves in a thread.
 
     Args:
@@ -77,9 +79,7 @@ class MediaServer:
         self.answers: dict[str, Answer | Callable[[Asked], Answer]] = dict(answers or {})
         self.asked: list[Asked] = []
         self._port, self._host = port, host
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._end: asyncio.Event | None = None
+        super().__init__()
 
     @property
     def url(self) -> str:
@@ -88,20 +88,6 @@ class MediaServer:
     def bytes_sent(self, path: str) -> int:
         """Of all bodies of answers at that path."""
         return sum(asked.sent for asked in self.asked if asked.path == path)
-
-    def __enter__(self) -> MediaServer:
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
-        self._thread.start()
-        ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        assert self._end is not None
-        assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()

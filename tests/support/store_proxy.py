@@ -19,6 +19,8 @@ import aiohttp
 import yarl
 from aiohttp import web
 
+from tests.support.in_thread import InThread
+
 __all__ = ["Faults", "Seen", "StoreProxy"]
 
 KINDS = ("500", "503", "409", "lost", "cut", "slow")
@@ -68,7 +70,7 @@ class Seen:
     bytes_sent: int = 0
 
 
-class StoreProxy:
+class StoreProxy(InThread):
     """Serves in a thread.
 
     Args:
@@ -81,9 +83,7 @@ class StoreProxy:
         self.seen: list[Seen] = []
         self._upstream = upstream.rstrip("/")
         self._port = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._end: asyncio.Event | None = None
+        super().__init__()
 
     @property
     def url(self) -> str:
@@ -92,20 +92,6 @@ class StoreProxy:
     def methods(self, part: str = "") -> Counter[str]:
         """How many requests there were by method; of those whose path holds `part`."""
         return Counter(each.method for each in self.seen if part in each.path)
-
-    def __enter__(self) -> StoreProxy:
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
-        self._thread.start()
-        ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        assert self._end is not None
-        assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
