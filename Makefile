@@ -61,7 +61,7 @@ test-unit: $(DEV_STAMP) ## The unit tests alone: no Ray, seconds
 test-ray: $(DEV_STAMP) ## The tests on a local Ray cluster
 	$(BIN)/python -m pytest tests/ray tests/test_batch_processor.py
 
-chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; about 25 minutes
+chaos: $(DEV_STAMP) ## Kill, stop, fill up and disturb things, and see that nothing is lost; an hour and more
 	TRAX_RAY_CHAOS_RECORD=docs/reliability.md $(BIN)/python -m pytest tests/chaos
 	$(BIN)/python -m pytest -m long tests/unit tests/ray tests/test_batch_processor.py
 
