@@ -33,18 +33,17 @@ def answer(ray_version: str = "", python_version: str = "") -> bytes:
 @contextlib.contextmanager
 def serving(said: bytes) -> Iterator[str]:
     """A server that says this to everybody and listens no further; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as connections:
 
         def serve() -> None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the server was shut down
                 while True:
-                    connection, _ = server.accept()
-                    connection.sendall(said)
-                    connections.append(connection)
+                    connection = connections.enter_context(server.accept()[0])
+                    with contextlib.suppress(OSError):  # the other side left before it was told
+                        connection.sendall(said)
 
-        connections: list[socket.socket] = []
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
         server.shutdown(socket.SHUT_RDWR)
-        for connection in connections:
-            connection.close()
+        thread.join()
