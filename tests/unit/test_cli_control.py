@@ -340,6 +340,11 @@ class TestHeads:
                 Head("127.0.0.1:1", "http://127.0.0.1:8265", new=True),
                 "Ray is up at 127.0.0.1:1; batches on this machine join it; dashboard: http://127.0.0.1:8265",
             ),
+            (
+                Head("127.0.0.1:1", "http://127.0.0.1:8266", new=True, notice="process 7 (x) has its usual port, 8265"),
+                "Ray is up at 127.0.0.1:1; batches on this machine join it; dashboard: http://127.0.0.1:8266 "
+                "(process 7 (x) has its usual port, 8265)",
+            ),
             (Head("127.0.0.1:1"), "Ray is up already at 127.0.0.1:1"),
             (
                 Head("10.0.0.1:1", ours=False),

@@ -322,9 +322,17 @@ process = subprocess.Popen([sys.executable, "-c", daemon], stdout=subprocess.PIP
 address = f"127.0.0.1:{process.stdout.readline().strip()}"
 (folder / "ray_current_cluster").write_text(address)
 print("arguments", sys.argv[1:], os.environ.get("RAY_ADDRESS"), os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"])
-print("RAY_API_SERVER_ADDRESS='http://127.0.0.1:8265' ray job submit")
+port = next(word for word in sys.argv if word.startswith("--dashboard-port=")).split("=")[1]
+print(f"RAY_API_SERVER_ADDRESS='http://127.0.0.1:{port}' ray job submit")
 """
 """What `ray start` does, as far as it matters here: a daemon, a session folder, a note of the address."""
+
+
+def a_port() -> int:
+    """One that is free, and some after it: they may be anybody's where other tests run beside."""
+    with socket.socket() as found:
+        found.bind((machine.LOOPBACK, 0))
+        return min(int(found.getsockname()[1]), 65535 - machine.PORTS)
 
 
 class TestAHeadThatStays:
@@ -337,12 +345,15 @@ class TestAHeadThatStays:
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
         monkeypatch.setattr(machine, "LONGEST_SOCKET", 1000)  # there are no sockets in it
+        monkeypatch.setattr(machine, "DASHBOARD_PORT", a_port())
+        monkeypatch.setattr(standing, "DASHBOARD_PORT", machine.DASHBOARD_PORT)
         yield how
         standing.down(force=True)
 
     def test_it_comes_once_and_goes_once(self, tmp_path: Path) -> None:
         head = standing.up(lean=True)
-        assert (head.ours, head.new, head.dashboard_url) == (True, True, "http://127.0.0.1:8265")
+        assert (head.ours, head.new, head.dashboard_url) == (True, True, f"http://127.0.0.1:{machine.DASHBOARD_PORT}")
+        assert head.notice == ""
         assert standing.answers(head.address)
         assert standing.live_head() == head.address, "batches find it"
         assert not standing.local_head_note().exists(), "and other programs of Ray, which couldn't join it, don't"
@@ -357,6 +368,28 @@ class TestAHeadThatStays:
         assert not standing.answers(head.address)
         assert standing.live_head() is None
         assert standing.down() == (None, 0)
+
+    def test_where_the_dashboards_port_is_taken_it_has_the_next_one_and_says_who_has_its_own(self) -> None:
+        with socket.create_server((machine.LOOPBACK, machine.DASHBOARD_PORT)):
+            head = standing.up()
+        port = int(head.dashboard_url.rpartition(":")[2])
+        assert machine.DASHBOARD_PORT < port < machine.DASHBOARD_PORT + machine.PORTS
+        name = psutil.Process().name()
+        assert head.notice == f"process {os.getpid()} ({name}) has its usual port, {machine.DASHBOARD_PORT}"
+
+    def test_without_a_dashboard_it_wants_a_free_port_all_the_same(self) -> None:
+        with socket.create_server((machine.LOOPBACK, machine.DASHBOARD_PORT)):
+            head = standing.up(lean=True)
+        assert head.new
+        assert head.notice == "", "there is nothing to find at it"
+
+    def test_where_no_port_is_left_it_says_who_has_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(machine, "PORTS", 1)
+        with (
+            socket.create_server((machine.LOOPBACK, machine.DASHBOARD_PORT)),
+            pytest.raises(SetupError, match=rf"are taken on this machine; process {os.getpid()} \("),
+        ):
+            standing.up()
 
     def test_one_that_somebody_works_on_stays(self, start: Start) -> None:
         head = standing.up()

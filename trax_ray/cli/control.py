@@ -279,6 +279,7 @@ def start_head(*, lean: bool) -> None:
 
     head = standing.up(lean=lean)
     dashboard = f"; dashboard: {head.dashboard_url}" if head.dashboard_url else ""
+    dashboard += f" ({head.notice})" if head.notice else ""
     if head.new:
         print(f"Ray is up at {head.address}; batches on this machine join it{dashboard}")
     elif head.ours:

@@ -30,7 +30,7 @@ from trax_ray.core.spec import DEFAULT_MEMORY_LIMIT_MB, Limits
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.gcs import Found, Peer, ask, problem_of
-from trax_ray.heads.machine import ray_folder, too_full_for_ray, too_long_for_ray, usable_cores
+from trax_ray.heads.machine import DASHBOARD_PORT, ray_folder, too_full_for_ray, too_long_for_ray, usable_cores
 from trax_ray.heads.notes import orphans
 from trax_ray.heads.standing import answers, live_head, noted_heads
 from trax_ray.places import home
@@ -51,7 +51,6 @@ from trax_ray.store.files import absolute, shown
 __all__ = ["Check", "Verdict", "examine", "exit_code", "run"]
 
 OLDEST_PYTHON = (3, 10)
-DASHBOARD_PORT = 8265
 LOW_DISK_BYTES = 2**30
 HIGH_LOAD_PER_CORE = 2.0
 SHUTDOWN_NOTICE_DAYS = 180

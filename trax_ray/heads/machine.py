@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -17,9 +18,12 @@ from trax_ray.places import home
 from trax_ray.store.files import shown
 
 __all__ = [
+    "DASHBOARD_PORT",
     "LONGEST_SOCKET",
     "LOOPBACK",
     "LOOPBACK_SWITCH",
+    "dashboard_port",
+    "listener_at",
     "make_token_private",
     "object_store_bytes",
     "ray_folder",
@@ -42,6 +46,14 @@ OTHER_FOLDER = "mend that, or set RAY_TMPDIR to another folder"
 
 
 LOOPBACK = "127.0.0.1"
+
+
+DASHBOARD_PORT = 8265
+"""Where Ray's dashboard is looked for."""
+
+
+PORTS = 50
+"""Of so many, from the usual one on, a head that stays takes the first that is free, as Ray does for others."""
 
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -105,6 +117,36 @@ def too_full_for_ray(folder: Path, free_bytes: int) -> str:
         f"Ray's files would lie in {shown(folder)}, where {free_bytes / 2**20:.0f} MB are free and {FREE_BYTES >> 20} "
         f"needed: {OTHER_FOLDER}"
     )
+
+
+def dashboard_port() -> int:
+    """The first free port of this machine for a dashboard; the usual one where it is.
+
+    `ray start` takes the usual one or none: where another program has it, it doesn't start.
+
+    Raises:
+        SetupError: All are taken.
+    """
+    last = DASHBOARD_PORT + PORTS - 1
+    for port in range(DASHBOARD_PORT, last + 1):
+        with socket.socket() as found:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was left a moment ago is free
+            with contextlib.suppress(OSError):
+                found.bind((LOOPBACK, port))
+                return port
+    raise SetupError(
+        f"Ray doesn't start: all ports from {DASHBOARD_PORT} to {last}, of which its dashboard needs one, are taken on "
+        f"this machine; {listener_at(DASHBOARD_PORT)} has the first one: end what holds one of them"
+    )
+
+
+def listener_at(port: int) -> str:
+    """Who listens at a port of this machine, for people, as far as the system lets one see."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return "another program"
 
 
 def usable_cores() -> int:

@@ -25,8 +25,11 @@ from trax_ray.core.spec import SECRET_VARIABLES
 from trax_ray.errors import BusyError, SetupError
 from trax_ray.gcs import Peer, ask, problem_of
 from trax_ray.heads.machine import (
+    DASHBOARD_PORT,
     LOOPBACK,
     LOOPBACK_SWITCH,
+    dashboard_port,
+    listener_at,
     make_token_private,
     object_store_bytes,
     ray_folder,
@@ -112,12 +115,14 @@ class Head:
         dashboard_url: `http://host:port`; empty where there is no dashboard, or nobody knows.
         ours: Whether `up` started it; other heads aren't ours to end.
         new: Whether this call of `up` did.
+        notice: What people should know of its start; empty where it is as usual.
     """
 
     address: str
     dashboard_url: str = ""
     ours: bool = True
     new: bool = False
+    notice: str = ""
 
 
 def up(*, lean: bool = False) -> Head:
@@ -196,9 +201,13 @@ def _start(lean: bool) -> Head:
     unwanted = {"RAY_ADDRESS", *SECRET_VARIABLES}
     environ = {name: value for name, value in os.environ.items() if name not in unwanted}
     environ.setdefault(LOOPBACK_SWITCH, "0")
+    port = dashboard_port()  # Ray wants one without the dashboard too
+    usual = lean or port == DASHBOARD_PORT
+    notice = "" if usual else f"{listener_at(DASHBOARD_PORT)} has its usual port, {DASHBOARD_PORT}"
+    switches = (f"--include-dashboard={not lean}", f"--dashboard-port={port}")
     with tempfile.TemporaryFile("w+") as output:  # a pipe would stay open as long as the head lives
         process = subprocess.Popen(
-            [*RAY_START, f"--include-dashboard={not lean}", f"--object-store-memory={object_store_bytes()}"],
+            [*RAY_START, *switches, f"--object-store-memory={object_store_bytes()}"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -229,7 +238,7 @@ def _start(lean: bool) -> Head:
         raise SetupError(f"Ray doesn't start: {lines[-1].strip()[:300]}: `trax-ray doctor` looks for the cause")
     ensure_folder(_standing_path().parent)
     write_atomically(_standing_path(), json.dumps(note).encode("ascii"))
-    return Head(address, dashboard_url, new=True)
+    return Head(address, dashboard_url, new=True, notice=notice)
 
 
 def _of_terminal_session(leader: int) -> list[psutil.Process]:
