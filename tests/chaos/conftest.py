@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -50,6 +51,8 @@ _rows = pytest.StashKey[dict[str, list[Row]]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_rows] = {}
+    # Shells start what runs in the background with SIGINT ignored, and commands that the tests interrupt inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -214,10 +214,10 @@ async def test_a_call_that_is_refused_uses_up_no_name(tmp_path: Path, ran: Ran, 
             with pytest.raises(QueueFull):
                 await batch.add_task(*call)
     if refusal == "given up while it waits":
-        batch._running = True
+        batch._intake.running = True
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(batch.add_task(*call), 0.01)
-        batch._running = False
+        batch._intake.running = False
     if refusal != "too little memory":
         await batch.start()
     await batch.add_task(*call)
@@ -422,7 +422,7 @@ async def test_inputs_may_come_while_the_batch_runs_and_it_waits_for_who_plans(
         return real(*arguments, **options)
 
     monkeypatch.setattr(Planner, "inputs", slow)
-    monkeypatch.setattr("trax_ray.processor.LAST_TASK_S", 0.0)
+    monkeypatch.setattr("trax_ray.processor.run.LAST_TASK_S", 0.0)
     adding = asyncio.create_task(batch.add("b.wav"))
     await asyncio.sleep(0)
     running = asyncio.create_task(batch.start())
