@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import queue
 import random
@@ -277,6 +278,9 @@ class Coordinator:
         for addition, answer in answers:
             addition.answer.put(answer)
         self._publish()
+        if any(isinstance(event, Draining | Stopped) for event in events):
+            # The process that writes the last report is started, and has loaded what it needs, while things end.
+            self._reported_at = -math.inf
         self._report_if_due()
         self._wait()
 

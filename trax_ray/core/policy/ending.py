@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trax_ray.core.task import BatchTask
+from trax_ray.core.task import BatchTask, TaskType
 
 __all__ = ["GRACE_S", "PAID_GRACE_S", "grace_s"]
 
@@ -24,7 +24,15 @@ def grace_s(given_s: float | None, running: Iterable[BatchTask]) -> float:
     """
     if given_s is not None:
         return given_s
-    return PAID_GRACE_S if any(_is_paid(task) for task in running) else GRACE_S
+    graces = [_grace_of(task) for task in running]
+    return max(graces, default=GRACE_S)
+
+
+def _grace_of(task: BatchTask) -> float:
+    if _is_paid(task):
+        return PAID_GRACE_S
+    # What is fetched stays, and the next run goes on behind its last byte.
+    return 0.0 if task.task_type is TaskType.DOWNLOAD else GRACE_S
 
 
 def _is_paid(task: BatchTask) -> bool:
