@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from trax_ray.cli import doctor
 from trax_ray.cli.app import app
+from trax_ray.cli.doctor import models
 from trax_ray.cluster.connect import Connection
 from trax_ray.providers import choice
 from trax_ray.report.fold import read_history
@@ -30,7 +30,7 @@ def here(tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A working folder with the samples in it; a batch without a model takes pocketsphinx."""
     (tmp_path / "samples").symlink_to(samples)
     monkeypatch.chdir(tmp_path)
-    for module in (choice, doctor):
+    for module in (choice, models):
         monkeypatch.setattr(module, "choose_model", lambda language=None: "pocketsphinx")
     return tmp_path
 

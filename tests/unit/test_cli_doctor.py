@@ -15,12 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.gcs import answer, serving
-from trax_ray.cli import doctor
 from trax_ray.cli.app import app
-from trax_ray.cli.doctor import Check, Verdict
+from trax_ray.cli.doctor import cluster, machine, models, software
+from trax_ray.cli.doctor.check import Check, Verdict
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import SetupError
-from trax_ray.heads import machine, notes
+from trax_ray.heads import notes
+from trax_ray.heads.machine import usable_cores
 from trax_ray.providers.registry import Plugin, provider_of
 
 OK, NOTE, MISSING = Verdict.OK, Verdict.NOTE, Verdict.MISSING
@@ -32,14 +33,14 @@ class TestWhatRunsTheBatch:
         ("version", "verdict"), [((3, 9, 19), MISSING), ((3, 10, 0), OK), ((3, 11, 7), OK), ((4, 0, 0), OK)]
     )
     def test_python(self, version: tuple[int, ...], verdict: Verdict) -> None:
-        check = doctor.check_python(version)
+        check = software.check_python(version)
         assert check.verdict is verdict
         assert ".".join(map(str, version)) in check.text
 
     def test_packages(self) -> None:
         installed = {"ray": "2.60.0", "numpy": "2.0.0rc1", "av": "13.1", "openai": "3"}
         required = ["ray[default]>=2.59", "numpy>=1.26", "av>=14", "openai>=3.0", "jiwer>=4.0", "plain"]
-        checks = {check.topic: check for check in doctor.check_packages(required, installed.get)}
+        checks = {check.topic: check for check in software.check_packages(required, installed.get)}
         assert {topic: check.verdict for topic, check in checks.items()} == {
             "Ray": OK, "av": MISSING, "jiwer": MISSING, "plain": MISSING, "packages": OK,
         }  # fmt: skip
@@ -48,7 +49,7 @@ class TestWhatRunsTheBatch:
         assert checks["av"].line.endswith("13.1, and 14 or newer is needed: pip install 'av>=14'")
 
     def test_versions_are_numbers_not_text(self) -> None:
-        (check,) = doctor.check_packages(["yt-dlp>=2026.6"], {"yt-dlp": "2026.10.26"}.get)
+        (check,) = software.check_packages(["yt-dlp>=2026.6"], {"yt-dlp": "2026.10.26"}.get)
         assert check.verdict is OK
 
     @pytest.mark.parametrize(
@@ -62,37 +63,37 @@ class TestWhatRunsTheBatch:
         ],
     )
     def test_what_fetches_is_kept_new(self, version: str | None, verdict: Verdict, text: str) -> None:
-        check = doctor.check_yt_dlp(version, TODAY, None)
+        check = software.check_yt_dlp(version, TODAY, None)
         assert check.verdict is verdict
         assert text in check.text
         assert (verdict is OK) is not bool(check.way_out)
 
     def test_the_runtime_that_youtube_wants_is_named(self) -> None:
-        assert "trax-ray[youtube]" in doctor.check_yt_dlp("2026.10.26", TODAY, None).text
-        assert "JavaScript by deno 2.9.8" in doctor.check_yt_dlp("2026.10.26", TODAY, "2.9.8").text
+        assert "trax-ray[youtube]" in software.check_yt_dlp("2026.10.26", TODAY, None).text
+        assert "JavaScript by deno 2.9.8" in software.check_yt_dlp("2026.10.26", TODAY, "2.9.8").text
 
     def test_the_requirements_are_those_of_the_package(self) -> None:
-        checks = list(doctor.check_packages(doctor._requirements(), doctor._version))
+        checks = list(software.check_packages(software.requirements(), software.version_of))
         assert [check.verdict for check in checks] == [OK, OK]
-        names = {doctor._parsed(requirement)[0] for requirement in doctor._requirements()}
+        names = {software._parsed(requirement)[0] for requirement in software.requirements()}
         assert {"ray", "faster-whisper", "av"} <= names
         assert "pocketsphinx" not in names, "it is an extra"
 
     def test_not_installed_itself(self) -> None:
-        (check,) = doctor.check_packages([], {}.get)
+        (check,) = software.check_packages([], {}.get)
         assert check.verdict is NOTE
 
 
 class TestKeysAndModels:
     def test_no_value_of_a_key_is_shown(self) -> None:
         environ = {"OPENAI_API_KEY": "sk-verysecret", "DEEPSEEK_API_KEY": "ds-very\nsecret"}
-        checks = list(doctor.check_keys(environ))
+        checks = list(models.check_keys(environ))
         assert [check.verdict for check in checks] == [OK, NOTE, NOTE]
         assert "white space" in checks[1].text
         assert "secret" not in "".join(check.line for check in checks)
 
     def test_no_keys(self) -> None:
-        assert [check.verdict for check in doctor.check_keys({})] == [NOTE, NOTE, NOTE]
+        assert [check.verdict for check in models.check_keys({})] == [NOTE, NOTE, NOTE]
 
     def test_keys_in_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "good").write_text("sk-verysecret\n")
@@ -101,7 +102,7 @@ class TestKeysAndModels:
         said = []
         for name in ("good", "bad", "empty", "gone"):
             monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / name))
-            said.append(next(iter(doctor.check_keys(os.environ))))
+            said.append(next(iter(models.check_keys(os.environ))))
         assert [check.verdict for check in said] == [OK, NOTE, NOTE, NOTE]
         assert "a space" in said[1].text
         assert "is empty" in said[2].text
@@ -121,41 +122,41 @@ class TestKeysAndModels:
     def test_the_whisper_of_the_extra(
         self, found: bool, damage: str, others: bool, verdict: Verdict, words: str
     ) -> None:
-        check = doctor.check_embedded(found, damage, others=others)
+        check = models.check_embedded(found, damage, others=others)
         assert (check.topic, check.verdict) == ("tiny.en", verdict)
         assert words in check.line
 
     def test_damage_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert doctor._embedded() == (True, "")
-        monkeypatch.setattr(doctor, "embedded_weights", lambda model: None)
-        assert doctor._embedded() == (False, "")
+        assert models.embedded_model() == (True, "")
+        monkeypatch.setattr(models, "embedded_weights", lambda model: None)
+        assert models.embedded_model() == (False, "")
 
         def fail(model: str) -> Path:
             raise SetupError(f"the weights of {model} aren't what they must be", code="bad_weights")
 
-        monkeypatch.setattr(doctor, "embedded_weights", fail)
-        assert doctor._embedded() == (False, "the weights of tiny.en aren't what they must be")
+        monkeypatch.setattr(models, "embedded_weights", fail)
+        assert models.embedded_model() == (False, "the weights of tiny.en aren't what they must be")
 
     def test_pocketsphinx(self) -> None:
-        assert doctor.check_pocketsphinx(installed=True, files=True).verdict is OK
-        absent, broken = doctor.check_pocketsphinx(False, False), doctor.check_pocketsphinx(True, False)
+        assert models.check_pocketsphinx(installed=True, files=True).verdict is OK
+        absent, broken = models.check_pocketsphinx(False, False), models.check_pocketsphinx(True, False)
         assert absent.verdict is broken.verdict is NOTE
         assert absent.way_out.startswith('pip install "trax-ray[pocketsphinx]"')
         assert broken.way_out == 'pip install --force-reinstall "trax-ray[pocketsphinx]"'
 
     def test_downloaded_models(self) -> None:
-        assert doctor.check_cache([]).verdict is NOTE
-        assert "tiny, base" in doctor.check_cache(["tiny", "base"]).text
+        assert models.check_cache([]).verdict is NOTE
+        assert "tiny, base" in models.check_cache(["tiny", "base"]).text
 
     def test_the_model_of_the_wheel_is_found_without_importing_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert doctor._pocketsphinx_files()
-        monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-        assert not doctor._pocketsphinx_files()
+        assert models.pocketsphinx_files()
+        monkeypatch.setattr(models, "find_spec", lambda name: None)
+        assert not models.pocketsphinx_files()
 
     def test_the_default_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert doctor.check_default_model("base", "").verdict is OK
-        assert doctor.check_default_model(None, "").way_out.count("--model") == 4
-        assert "English only" in doctor.check_default_model("tiny.en", "").text
+        assert models.check_default_model("base", "").verdict is OK
+        assert models.check_default_model(None, "").way_out.count("--model") == 4
+        assert "English only" in models.check_default_model("tiny.en", "").text
 
         def fail(code: str) -> Callable[[], str]:
             def choose() -> str:
@@ -163,16 +164,16 @@ class TestKeysAndModels:
 
             return choose
 
-        monkeypatch.setattr(doctor, "choose_model", fail("no_model"))
-        assert doctor._default_model() == (None, "")
-        monkeypatch.setattr(doctor, "choose_model", fail("no_key"))
-        assert doctor._default_model() == (None, "it stops")
-        check = doctor.check_default_model(None, "it stops")
+        monkeypatch.setattr(models, "choose_model", fail("no_model"))
+        assert models.default_model() == (None, "")
+        monkeypatch.setattr(models, "choose_model", fail("no_key"))
+        assert models.default_model() == (None, "it stops")
+        check = models.check_default_model(None, "it stops")
         assert (check.verdict, check.way_out) == (NOTE, "it stops")
-        monkeypatch.setattr(doctor, "choose_model", lambda: "nobodys-model")
-        model, problem = doctor._default_model()
+        monkeypatch.setattr(models, "choose_model", lambda: "nobodys-model")
+        model, problem = models.default_model()
         assert model == "nobodys-model"
-        assert doctor.check_default_model(model, problem).verdict is NOTE
+        assert models.check_default_model(model, problem).verdict is NOTE
 
     @pytest.mark.parametrize(
         ("today", "verdict", "words"),
@@ -186,7 +187,7 @@ class TestKeysAndModels:
     def test_announced_shutdowns(self, today: date, verdict: Verdict, words: str) -> None:
         shutdown = provider_of("whisper-1").shutdown("whisper-1")
         assert shutdown is not None
-        check = doctor.check_shutdown(shutdown, today)
+        check = models.check_shutdown(shutdown, today)
         assert (check.verdict, words in check.text) == (verdict, True)
 
     def test_which_models_are_shut_down(self) -> None:
@@ -198,41 +199,41 @@ class TestKeysAndModels:
         )
 
     def test_providers_of_other_packages(self) -> None:
-        good = doctor.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", provider_of("pocketsphinx")))
+        good = models.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", provider_of("pocketsphinx")))
         assert (good.verdict, good.way_out) == (OK, "")
         assert "pocketsphinx, of the package tone 0.1" in good.line
-        bad = doctor.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", None, "ImportError: no\nluck"))
+        bad = models.check_plugin(Plugin("tone 0.1", "tone = tone:PROVIDER", None, "ImportError: no\nluck"))
         assert bad.verdict is NOTE, "no batch needs it before it is named"
         assert r"`tone = tone:PROVIDER` of the package tone 0.1 isn't used: ImportError: no\nluck: " in bad.line
 
 
 class TestTheMachine:
     def test_memory_and_cores(self) -> None:
-        assert doctor.check_memory(2048).verdict is OK
-        short = doctor.check_memory(2047)
+        assert machine.check_memory(2048).verdict is OK
+        short = machine.check_memory(2047)
         assert (short.verdict, "--memory-limit" in short.way_out) == (NOTE, True)
         models = {"tiny.en": ResourceRequest(1.0, 512), "pocketsphinx": ResourceRequest(1.0, 256)}
-        text = doctor.check_cores(8, 15.0, models).text
+        text = machine.check_cores(8, 15.0, models).text
         assert text.startswith("8 cores; tiny.en: 3 at once (--memory-limit 2048 has room for 3 of 512 MB each; ")
         assert "; pocketsphinx: 6 at once (--memory-limit 2048 has room for 6 of 256 MB each; " in text
-        assert doctor.check_cores(8, 15.0, {}).verdict is OK
-        assert doctor.check_cores(8, 17.0, {}).verdict is NOTE
-        assert 0 < doctor._memory_mb() <= psutil.virtual_memory().total // 2**20
-        assert 1 <= machine.usable_cores() <= (os.cpu_count() or 1)
+        assert machine.check_cores(8, 15.0, {}).verdict is OK
+        assert machine.check_cores(8, 17.0, {}).verdict is NOTE
+        assert 0 < machine.memory_mb() <= psutil.virtual_memory().total // 2**20
+        assert 1 <= usable_cores() <= (os.cpu_count() or 1)
 
     def test_a_folder_that_is_still_to_be_made(self, tmp_path: Path) -> None:
-        check = doctor._check_folder("output folder", tmp_path / "a" / "b")
+        check = machine.examine_folder("output folder", tmp_path / "a" / "b")
         assert check.verdict is OK
         assert re.search(r"\d\.\d GB free$", check.text)
         assert not list(tmp_path.iterdir()), "looking changes nothing"
 
     def test_a_file_in_the_way(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
-        check = doctor._check_folder("output folder", tmp_path / "file" / "out")
+        check = machine.examine_folder("output folder", tmp_path / "file" / "out")
         assert (check.verdict, check.way_out) == (MISSING, "give another --output-dir")
 
     def test_little_room(self, tmp_path: Path) -> None:
-        check = doctor.check_folder("Ray's files", tmp_path, "", 2**29)
+        check = machine.check_folder("Ray's files", tmp_path, "", 2**29)
         assert (check.verdict, "0.5 GB free" in check.text) == (NOTE, True)
         assert "RAY_TMPDIR" in check.way_out
 
@@ -240,42 +241,42 @@ class TestTheMachine:
 class TestRay:
     def test_what_can_be_joined_and_what_not(self) -> None:
         with serving(answer()) as address:
-            assert not doctor._problem(address)
-            assert not doctor._problem(f"ray://{address}")
-        assert not doctor._problem("local")
+            assert not cluster.join_problem(address)
+            assert not cluster.join_problem(f"ray://{address}")
+        assert not cluster.join_problem("local")
         for nothing in ("127.0.0.1:1", "no port", "127.0.0.1:port", "127.0.0.1:99999999", "", "name.invalid:6379"):
-            assert doctor._problem(nothing) == "nobody answers there", nothing
+            assert cluster.join_problem(nothing) == "nobody answers there", nothing
 
     def test_what_answers_and_is_not_ray_can_not_be_joined(self) -> None:
         with serving(b"-ERR unknown command\r\n") as address:
-            assert doctor._problem(address) == "what answers there isn't Ray"
+            assert cluster.join_problem(address) == "what answers there isn't Ray"
         with serving(answer("2.9.3")) as address:
-            assert "it is Ray 2.9.3" in doctor._problem(address)
+            assert "it is Ray 2.9.3" in cluster.join_problem(address)
 
     def test_a_named_cluster(self) -> None:
-        assert doctor.check_address("RAY_ADDRESS", "head:6379", "").verdict is OK
-        check = doctor.check_address("--address", "head:6379", "nobody answers there")
+        assert cluster.check_address("RAY_ADDRESS", "head:6379", "").verdict is OK
+        check = cluster.check_address("--address", "head:6379", "nobody answers there")
         assert (check.verdict, check.text) == (MISSING, "--address is head:6379, and nobody answers there")
 
     def test_auto_is_the_head_of_this_machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
         monkeypatch.setattr(notes, "state_folder", lambda: tmp_path / "trax_ray")
-        assert doctor._problem("auto")
+        assert cluster.join_problem("auto")
         (tmp_path / "ray").mkdir()
         with serving(answer()) as address:
             (tmp_path / "ray" / "ray_current_cluster").write_text(f"{address}\n")
-            assert not doctor._problem("auto")
+            assert not cluster.join_problem("auto")
 
     def test_a_head_on_this_machine(self) -> None:
-        assert doctor.check_local_head("", "").verdict is OK
-        assert "joins" in doctor.check_local_head("127.0.0.1:6379", "").text
-        check = doctor.check_local_head("127.0.0.1:6379", "what answers there isn't Ray")
+        assert cluster.check_local_head("", "").verdict is OK
+        assert "joins" in cluster.check_local_head("127.0.0.1:6379", "").text
+        check = cluster.check_local_head("127.0.0.1:6379", "what answers there isn't Ray")
         assert check.verdict is NOTE
         assert "isn't Ray; a batch starts one of its own" in check.text
 
     def test_a_taken_port_is_only_a_note(self) -> None:
-        assert doctor.check_port(8265, taken=True).verdict is NOTE
-        assert doctor.check_port(8265, taken=False).verdict is OK
+        assert cluster.check_port(8265, taken=True).verdict is NOTE
+        assert cluster.check_port(8265, taken=False).verdict is OK
 
     @pytest.mark.parametrize(
         ("mode", "given", "permissions", "verdict"),
@@ -289,20 +290,20 @@ class TestRay:
         ],
     )
     def test_the_token(self, mode: str, given: bool, permissions: int | None, verdict: Verdict) -> None:
-        assert doctor.check_token(mode, given, Path("/home/x/.ray/auth_token"), permissions).verdict is verdict
+        assert cluster.check_token(mode, given, Path("/home/x/.ray/auth_token"), permissions).verdict is verdict
 
     def test_the_tokens_file_is_looked_at_and_not_into(self, tmp_path: Path) -> None:
         path = tmp_path / "token"
         path.write_text("verysecret")
         path.chmod(0o644)
-        check = doctor._check_token({"RAY_AUTH_TOKEN_PATH": str(path)})
+        check = cluster.examine_token({"RAY_AUTH_TOKEN_PATH": str(path)})
         assert (check.verdict, check.way_out) == (NOTE, f"chmod 600 {path}")
-        check = doctor._check_token({"RAY_AUTH_TOKEN": "verysecret"})
+        check = cluster.examine_token({"RAY_AUTH_TOKEN": "verysecret"})
         assert "verysecret" not in check.line
 
     def test_processes_that_were_left_behind(self) -> None:
-        assert doctor.check_orphans(2).verdict is NOTE
-        assert doctor.check_orphans(0).verdict is OK
+        assert cluster.check_orphans(2).verdict is NOTE
+        assert cluster.check_orphans(0).verdict is OK
 
 
 def test_a_line_is_one_line() -> None:
@@ -321,7 +322,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Doctor:
         raise SetupError("nothing is at hand")
 
     def call(*arguments: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr(doctor, "choose_model", nothing)
+        monkeypatch.setattr(models, "choose_model", nothing)
         done = CliRunner().invoke(app, ["doctor", *map(str, arguments)])
         return done.exit_code, done.output
 

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 import trax_ray
 from trax_ray.cli import app as cli
 from trax_ray.cli import batch as cli_batch
-from trax_ray.cli import doctor as cli_doctor
+from trax_ray.cli.doctor import models as doctor_models
+from trax_ray.cli.doctor import run as cli_doctor
 from trax_ray.cli.submit import compose as compose_job
 from trax_ray.codes import FailureClass, FailureCode, WarningCode
 from trax_ray.providers import choice
@@ -88,7 +89,7 @@ def test_commands_of_the_pages_are_accepted(
         return
     journal()
     monkeypatch.setattr(choice, "choose_model", lambda language: "pocketsphinx")
-    monkeypatch.setattr(cli_doctor, "choose_model", lambda: "pocketsphinx")
+    monkeypatch.setattr(doctor_models, "choose_model", lambda: "pocketsphinx")
     for folder in ("talks", "inbox"):
         shutil.copytree(samples / "talks", tmp_path / folder)
     (tmp_path / "transcripts").mkdir()

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from trax_ray.cli import doctor
 from trax_ray.cli.app import app
+from trax_ray.cli.doctor.check import Verdict
+from trax_ray.cli.doctor.models import check_keys
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome, TaskType
@@ -180,10 +181,10 @@ def test_the_command_line_and_the_doctor_know_it(
     assert done.exit_code == 0, done.output
     assert "with ear-1" in done.output
     assert "WARNING: ear-1 is announced to end on 2026-02-01: --model ear-2 comes after it" in done.output
-    keys = {check.text: check.verdict for check in doctor.check_keys({"EAR_KEY": KEY})}
-    assert keys["EAR_KEY is set"] is doctor.Verdict.OK
+    keys = {check.text: check.verdict for check in check_keys({"EAR_KEY": KEY})}
+    assert keys["EAR_KEY is set"] is Verdict.OK
     assert "OPENAI_API_KEY isn't set; only the models of openai will need it" in keys
-    assert "EAR_KEY isn't set; only the models of ear will need it" in {check.text for check in doctor.check_keys({})}
+    assert "EAR_KEY isn't set; only the models of ear will need it" in {check.text for check in check_keys({})}
 
 
 @pytest.mark.usefixtures("ear")

@@ -184,7 +184,7 @@ def doctor(
     Exit codes: 0 a batch can run, 3 something necessary is missing.
     """
     with reporting_errors():
-        from trax_ray.cli import doctor as command
+        from trax_ray.cli.doctor import run as command
 
         raise typer.Exit(command.run(output_dir, address))
 
