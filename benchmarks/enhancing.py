@@ -6,8 +6,9 @@
    with one sound of difference, and random pairs.
 2. Harmful edits over the texts of tests/data/enhance and the references of the speech: what each level refuses.
 3. Transcripts of recorded speech, clear and in noise, made now: word error rate before, after an enhancer that knows
-   what was said, and after one that guesses words at random. The speech is that of DIR/english (TRAX_RAY_SPEECH_DIR
-   where no DIR is given), each recording with a `.txt` beside it.
+   what was said, and after one that guesses words at random. Each of their edits asked for alone, so that only what the
+   gates see of one edit counts; and all in one answer, as a batch does it. The speech is that of DIR/english
+   (TRAX_RAY_SPEECH_DIR where no DIR is given), each recording with a `.txt` beside it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import itertools
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tests.support.harmful_edits import FAMILIES, harmful_edits
-from tests.support.oracles import enhanced, guesses, knows
+from tests.support.oracles import answered, enhanced, guesses, knows
 from trax_ray.core.task import ResourceRequest
-from trax_ray.enhance.edits import Edit, apply
+from trax_ray.enhance.edits import Applied, Edit, apply
 from trax_ray.enhance.sounds import sound_alike
 from trax_ray.enhance.tokens import tokens
 from trax_ray.enhance.windows import Doubt, Window, WindowSegment, plan_windows
@@ -123,30 +124,35 @@ def oracles(folder: Path, model: str, seeds: int) -> None:
                 [window] = plan_windows(segments, target_words=1_000_000, language="en")
                 rows.append((window, reference.read_text("utf-8")))
     vocabulary = sorted({token.key for _, said in rows for token in tokens(said, "en")})
-    words = before = known = guessed = 0
+    words = sum(errors(enhanced(window, []), said)[1] for window, said in rows)
+    before = sum(errors(enhanced(window, []), said)[0] for window, said in rows)
     right: Counter[bool] = Counter()
-    asked = made = 0
     for window, said in rows:
-        words += errors(window, [], said)[1]
-        before += errors(window, [], said)[0]
-        edits = list(knows(window, said))
-        right.update(bool(apply(window, [edit], level="words").accepted) for edit, doubted in edits if doubted)
-        known += errors(window, [edit for edit, _ in edits], said)[0]
-        for seed in range(seeds):
-            proposed = list(guesses(window, vocabulary, seed))
-            asked += len(proposed)
-            made += len(enhanced(window, proposed).accepted)
-            guessed += errors(window, proposed, said)[0]
+        doubtful = [edit for edit, doubted in knows(window, said) if doubted]
+        right.update(bool(apply(window, [edit], level="words").accepted) for edit in doubtful)
     print(f"  {len(rows)} transcripts, {words} words said, word error rate {before / words:.2%}")
-    print(
-        f"  who knows what was said:  {known / words:.2%}; {right[True]} of {right.total()} edits in doubted spans made"
-    )
-    print(f"  who guesses, {seeds} seeds:     {guessed / seeds / words:.2%}; {made} of {asked} guesses made")
+    print(f"  who knows what was said: {right[True]} of {right.total()} edits in doubted spans made")
+    ways: tuple[tuple[str, Enhancing], ...] = (("each edit alone", enhanced), ("all in one answer", answered))
+    for name, way in ways:
+        known = sum(errors(way(window, [edit for edit, _ in knows(window, said)]), said)[0] for window, said in rows)
+        asked = made = guessed = 0
+        for seed, (window, said) in itertools.product(range(seeds), rows):
+            applied = way(window, proposed := list(guesses(window, vocabulary, seed)))
+            asked += len(proposed)
+            made += len(applied.accepted)
+            guessed += errors(applied, said)[0]
+        print(
+            f"  {name}: who knows {known / words:.2%}; who guesses ({seeds} seeds) {guessed / seeds / words:.3%},"
+            f" {made} of {asked} guesses made"
+        )
 
 
-def errors(window: Window, edits: list[Edit], said: str) -> tuple[int, int]:
-    """Word errors after edits, and words that were said."""
-    counted = count_errors(said, " ".join(each.text for each in enhanced(window, edits).segments))
+Enhancing = Callable[[Window, Sequence[Edit]], Applied]
+
+
+def errors(applied: Applied, said: str) -> tuple[int, int]:
+    """Word errors of an enhanced transcript, and words that were said."""
+    counted = count_errors(said, " ".join(each.text for each in applied.segments))
     assert counted is not None
     return counted.errors, counted.words
 

@@ -11,7 +11,7 @@ from trax_ray.enhance.matching import places
 from trax_ray.enhance.tokens import Token, tokens
 from trax_ray.enhance.windows import Window, WindowSegment
 
-__all__ = ["enhanced", "guesses", "knows"]
+__all__ = ["answered", "enhanced", "guesses", "knows"]
 
 
 def knows(window: Window, reference: str) -> Iterator[tuple[Edit, bool]]:
@@ -50,6 +50,16 @@ def enhanced(window: Window, edits: Sequence[Edit]) -> Applied:
     """What comes of edits, each asked for alone: one that is refused spoils no other."""
     passing = [edit for edit in edits if apply(window, [edit], level="words").accepted]
     return apply(window, passing, level="words")
+
+
+def answered(window: Window, edits: Sequence[Edit]) -> Applied:
+    """What comes of edits as a batch makes them: all in one answer, and in a second one those that weren't refused."""
+    first = apply(window, edits, level="words")
+    if first.holds:
+        return first
+    refused = {each.edit for each in first.refused if each.harmful}
+    second = apply(window, [edit for edit in edits if edit not in refused], level="words", unlike=first.unlike)
+    return max(second, first, key=lambda each: sum(segment.held for segment in each.segments))
 
 
 def _doubted(segment: WindowSegment, token: Token) -> bool:

@@ -100,7 +100,7 @@ UNFAITHFUL: dict[str, tuple[str | None, str]] = {
     "paraphrase": (answer((4, "nobody knew when", "it was unknown when")), "negation"),
     "summary": (answer((4, TEXTS[3], "The train was late.")), "negation"),
     "translation": (answer((2, TEXTS[1], "Der Arzt sagte, dass die Linse viel wiegt.")), "number"),
-    "register": (answer((4, "it's late", "it is late")), "grammar"),
+    "register": (answer((4, "it's late", "it is late")), "sound"),
     "next segment pulled in": (answer((4, TEXTS[3], f"{TEXTS[3]} {TEXTS[4]}")), "insertion"),
     "neighbour copied": (answer((5, TEXTS[4], TEXTS[3])), "negation"),
     "context pulled in": (answer((5, "walked to the", "walked to the harbour at night")), "insertion"),

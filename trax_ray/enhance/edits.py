@@ -18,6 +18,12 @@ __all__ = ["FORM", "LEVELS", "Applied", "Edit", "Enhanced", "Refused", "apply"]
 LEVELS = ("format", "words")
 """What may change: punctuation and casing alone; or besides, words that were doubted."""
 
+MOST_UNLIKE = 4
+"""Words that don't sound like what was heard, for each that does: who proposes more of them is guessing.
+
+Of those who know what was said a third and more of the words pass the gates, of those who guess one in a thousand.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -101,6 +107,11 @@ class Applied:
         return tuple(dict.fromkeys(each.reason for each in self.refused if each.harmful))
 
     @property
+    def unlike(self) -> int:
+        """How many words were refused because they don't sound like what was heard."""
+        return sum(each.gate == "sound" for each in self.refused)
+
+    @property
     def edits_by_kind(self) -> dict[str, int]:
         """How many edits of each kind were made."""
         return dict(sorted(Counter(edit.kind for edit in self.accepted).items()))
@@ -120,10 +131,11 @@ FORM = {
     "characters": "it holds invisible characters, or what is no character",
     "too_long": "it is much longer than what it replaces",
     "together": "together with other edits of the segment it would change what was said",
+    "guessed": "nearly all words that were proposed here don't sound like what was heard, so this one is a guess too",
 }
 """The gates that look at an edit's form, and why they refuse; those of `gates.GATES` look at what it says."""
 
-_HARMFUL_FORM = frozenset({"characters", "too_long", "together"})
+_HARMFUL_FORM = frozenset({"characters", "too_long", "together", "guessed"})
 
 
 def apply(
@@ -134,6 +146,7 @@ def apply(
     glossary: Glossary | None = None,
     remove_fillers: bool = False,
     paragraphs: Sequence[int] = (),
+    unlike: int = 0,
 ) -> Applied:
     """Make those edits that pass the gates. Times and the number of segments never change.
 
@@ -147,6 +160,7 @@ def apply(
         glossary: Whose terms may be put in.
         remove_fillers: Whether words such as `um` may go.
         paragraphs: Numbers of segments with which a paragraph should begin; others are left out.
+        unlike: Words of earlier answers to the same window that were refused for their sound.
 
     Raises:
         ValueError: Another level.
@@ -161,32 +175,39 @@ def apply(
             asked[edit.segment].append(edit)
         else:
             refused.append(_refused(edit, "no_segment"))
-    accepted: list[Edit] = []
-    segments: list[Enhanced] = []
-    for segment in window.segments:
-        rules = Rules(
+    rules = {
+        segment.number: Rules(
             level=level,
             glossary=glossary or Glossary(),
             remove_fillers=remove_fillers,
             language=segment.language,
             common=common,
         )
-        text, made, not_made = _edited(segment, asked[segment.number], rules)
-        held = not any(each.harmful for each in not_made)
-        accepted += made
-        refused += not_made
-        segments.append(
-            Enhanced(
-                number=segment.number,
-                start_s=segment.start_s,
-                end_s=segment.end_s,
-                original=segment.text,
-                text=text,
-                held=held,
-                paragraph=segment.number in paragraphs,
-            )
+        for segment in window.segments
+    }
+    made = {each.number: _edited(each, asked[each.number], rules[each.number]) for each in window.segments}
+    unlike += sum(refusal.gate == "sound" for each in made.values() for refusal in each.refused)
+    if unlike > MOST_UNLIKE * sum(each.alike for each in made.values()):
+        for each in window.segments:
+            if made[each.number].alike:
+                made[each.number] = _edited(each, asked[each.number], rules[each.number], believed=False)
+    segments = tuple(
+        Enhanced(
+            number=each.number,
+            start_s=each.start_s,
+            end_s=each.end_s,
+            original=each.text,
+            text=made[each.number].text,
+            held=not any(refusal.harmful for refusal in made[each.number].refused),
+            paragraph=each.number in paragraphs,
         )
-    return Applied(segments=tuple(segments), accepted=tuple(accepted), refused=tuple(refused))
+        for each in window.segments
+    )
+    return Applied(
+        segments=segments,
+        accepted=tuple(edit for each in made.values() for edit in each.accepted),
+        refused=(*refused, *(refusal for each in made.values() for refusal in each.refused)),
+    )
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
@@ -198,8 +219,22 @@ def _common(window: Window) -> frozenset[str]:
     return frozenset(word for text in texts for word in _WORD.findall(text) if word.islower())
 
 
-def _edited(segment: WindowSegment, edits: Sequence[Edit], rules: Rules) -> tuple[str, list[Edit], list[Refused]]:
-    """A segment's new text, the edits that were made, those that weren't."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What becomes of a segment: its text, the edits that were made and those that weren't.
+
+    Args:
+        alike: Edits of words that pass the gates each alone.
+    """
+
+    text: str
+    accepted: tuple[Edit, ...]
+    refused: tuple[Refused, ...]
+    alike: int
+
+
+def _edited(segment: WindowSegment, edits: Sequence[Edit], rules: Rules, *, believed: bool = True) -> _Made:
+    """Make the edits of a segment; those of words only if who proposes them is believed."""
     refused: list[Refused] = []
     spans: list[tuple[int, int, str, Edit]] = []
     for edit in edits:
@@ -222,16 +257,19 @@ def _edited(segment: WindowSegment, edits: Sequence[Edit], rules: Rules) -> tupl
             refused.append(_refused(edit, found.gate, found.detail))
         elif found.kind in ("word", "term") and hides(edit.after, edit.before):
             refused.append(_refused(edit, "characters"))
+        elif found.kind == "word" and not believed:
+            refused.append(_refused(edit, "guessed"))
         else:
             made.append(replace(edit, kind=found.kind))
+    alike = sum(edit.kind == "word" for edit in made)
     text = _with(segment.text, [span[:3] for span in clear])
     if len(made) > 1 and len(made) == len(clear):
         found = compare(segment.text, text, segment.doubted, rules)
         if found.gate:
             refused += [_refused(edit, "together", found.detail) for edit in made]
     if any(each.harmful for each in refused):
-        return segment.text, [], refused
-    return text, made, refused
+        return _Made(segment.text, (), tuple(refused), alike)
+    return _Made(text, tuple(made), tuple(refused), alike)
 
 
 AROUND = 12

@@ -33,7 +33,7 @@ from trax_ray.store.outputs import Outputs
 
 __all__ = ["ENHANCE", "EnhanceData", "enhance"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of enhanced transcripts; a change of it makes new ones, of answers that are paid for already."""
 
 

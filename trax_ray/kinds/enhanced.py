@@ -104,7 +104,7 @@ class Enhanced:
         refused: Counter[str] = Counter()
         for number, window in enumerate(passage.windows):
             given = answers.get(number, ())
-            judged = _best([passage.judge(number, answer) for answer in given])
+            judged = _best([passage.judge(number, answer, given[:at]) for at, answer in enumerate(given)])
             applied = judged.applied if judged else None
             code, reason = kept.get(number, ("", "")) if judged is None else (judged.problem, " ".join(judged.reasons))
             asks = number in answers or number in kept

@@ -141,8 +141,14 @@ class Passage:
             most = TOKENS_LEAST + TOKENS_PER_WORD * sum(len(units(each.text)) for each in window.segments)
         return asked[0]["content"], "\n\n".join(each["content"] for each in asked[1:]), most
 
-    def judge(self, number: int, answer: Answer) -> Judged:
-        """What an answer to a window is worth."""
+    def judge(self, number: int, answer: Answer, earlier: Sequence[Answer] = ()) -> Judged:
+        """What an answer to a window is worth.
+
+        Args:
+            number: The window.
+            answer: The answer.
+            earlier: Those that were given to the same window before: who guessed then isn't believed later.
+        """
         if self.level == SUMMARY:
             summary = read_summary(answer.text, self.segments, finish_reason=answer.finish)
             if summary.problem:
@@ -151,7 +157,10 @@ class Passage:
         read = answers.read_answer(answer.text, finish_reason=answer.finish)
         if read.problem:
             return Judged(False, (read.reason,), read.problem)
-        applied = edits.apply(self.windows[number], read.edits, paragraphs=read.paragraphs, **self._how())
+        before = [judged.applied for judged in (self.judge(number, each) for each in earlier) if judged.applied]
+        unlike = sum(each.unlike for each in before)
+        window = self.windows[number]
+        applied = edits.apply(window, read.edits, paragraphs=read.paragraphs, unlike=unlike, **self._how())
         return Judged(applied.holds, applied.reasons, applied=applied)
 
     def _how(self) -> dict[str, Any]:
