@@ -26,6 +26,7 @@ from trax_ray.errors import TraxRayError
 from trax_ray.media import choice, decode
 from trax_ray.media.medium import LocalFile
 from trax_ray.media.pieces import Piece, Slice, pieces_of
+from trax_ray.media.source import Source
 from trax_ray.plan.inputs import MEDIA_SUFFIXES, scan
 
 SPEECH = Path(__file__).parents[2] / "samples" / "first_test.wav"
@@ -189,6 +190,46 @@ class TestChannelsAndTracks:
         audio, warnings = decoded(path)
         assert warnings == set()
         assert np.allclose(audio, np.append(voice, voice) / 2, atol=1e-3)
+
+    @pytest.mark.parametrize("suffix", ["wav", "mp3", "opus", "m4a"])
+    def test_where_both_channels_are_the_same_a_glance_is_enough(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    ) -> None:
+        voice = np.tile(speech(), 4)
+        noise = np.random.default_rng(0).uniform(-1e-3, 1e-3, (2, len(voice))).astype(np.float32)
+        source = self.stereo(tmp_path / "both.wav", voice + noise[0], voice + noise[1])
+        path = tmp_path / f"two.{suffix}"
+        ffmpeg("-i", source, "-b:a", "96k", path)
+        monkeypatch.delattr(choice, "_listen")
+        assert choice.choice_of(Source.of(path)).channel is None
+
+    def test_a_glance_that_finds_a_difference_anywhere_is_not_enough(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        voice = np.tile(speech(), 4)
+        other = voice.copy()
+        other[len(voice) // 2 :] *= -1  # from the middle on they cancel each other
+        path = self.stereo(tmp_path / "half.wav", voice, other)
+        listened: list[Any] = []
+        real = choice._listen
+        monkeypatch.setattr(choice, "_listen", lambda *given: listened.append(given) or real(*given))
+        choice.choice_of(Source.of(path))
+        assert listened
+
+    @pytest.mark.parametrize(
+        ("places", "alike"),
+        [
+            ([(1.0, 1.0)] * 4, True),
+            ([(1.0, 0.91)] * 4, True),
+            ([(1.0, 1.0)] * 3 + [(1.0, 0.5)], False),
+            ([(1.0, 1.0)] * 3 + [(1e-3, 0.0)], True),  # noise in a pause
+            ([(1.0, 1.0)] + [(0.0, 0.0)] * 3, False),  # most of it is still to be heard
+            ([(0.0, 0.0)] * 4, False),
+            ([], False),
+        ],
+    )
+    def test_what_a_glance_comes_to(self, places: list[tuple[float, float]], alike: bool) -> None:
+        assert choice.are_alike(places) is alike
 
     def test_listening_takes_little_memory(self) -> None:
         """Of each of the tracks and channels two minutes, 16 bits a sample."""

@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from trax_ray.codes import FailureCode, WarningCode
 from trax_ray.errors import MediaError
-from trax_ray.media.frames import Pool, listened, resampled, resampler, shape_of
+from trax_ray.media.frames import Pool, listened, planes_of, resampled, resampler, shape_of, zero_of
 from trax_ray.media.source import Source, read_only, undecodable
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 from trax_ray.media.vad import speech_spans, total_s
 from trax_ray.media.wanted import ANYTHING, Wanted, number_of_track
 
-__all__ = ["MOST_CHANNELS", "Choice", "best_channel", "best_track", "choice_of", "voices_of"]
+__all__ = ["MOST_CHANNELS", "Choice", "are_alike", "best_channel", "best_track", "choice_of", "voices_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,12 @@ Samples = npt.NDArray[np.int16]
 STRETCHES = 24
 STRETCH_S = 5.0
 """A long file is listened to in so many places, spread evenly; a file of two minutes whole. Measured: 0.3 s a track."""
+
+GLANCE_S = 1.0
+"""How long each of them is glanced at first, where there is one track of two channels: mostly both hold the same."""
+
+_LOUD = 0.01
+"""Share of the loudest place's power from which a place says something of the channels; below is noise, or nothing."""
 
 MOST_CHANNELS = 8
 """What has more is a mixing desk's, and mixed."""
@@ -102,6 +108,8 @@ def choice_of(source: Source, wanted: Wanted = ANYTHING) -> Choice:
         MediaError: `no_such_track`: permanent; and as `trax_ray.media.source.probe`.
         FileError, ProcessingError: As `trax_ray.media.source.probe`.
     """
+    if wanted.channel is None and (glanced := _glance(source, wanted)) is not None:
+        return glanced
     with source.container() as container:
         tracks, warnings = _candidates(container, source, wanted)
         named = int(tracks[0].index) if wanted.track and tracks else None
@@ -233,6 +241,59 @@ def _speech_s(samples: Samples) -> float:
 # Listening
 
 
+def _glance(source: Source, wanted: Wanted) -> Choice | None:
+    """The choice where two channels of the only track hold the same; None where more has to be heard.
+
+    It decodes a fifth of what listening does, and resamples nothing.
+    """
+    with source.container() as container:
+        tracks, warnings = _candidates(container, source, wanted)
+        if len(tracks) != 1 or tracks[0].codec_context.channels != 2 or not container.duration:
+            return None
+        (track,) = tracks
+        read_only(container, tracks)
+        places = []
+        for start_s, length_s in _places(container, GLANCE_S):
+            _go(container, tracks, start_s)
+            places.append(_powers(container, track, length_s))
+    return Choice(int(track.index), None, warnings) if are_alike(places) else None
+
+
+def are_alike(places: Sequence[tuple[float, float]]) -> bool:
+    """Whether two channels hold the same in every place that is loud enough to tell. Pure.
+
+    Args:
+        places: Mean power of the two in a place, and that of their mix; zeros where nothing was heard.
+    """
+    loudest = max((mean for mean, _ in places), default=0.0)
+    telling = [(mean, mixed) for mean, mixed in places if mean > _LOUD * loudest]
+    return bool(telling) and 2 * len(telling) >= len(places) and all(mixed >= _ALIKE * mean for mean, mixed in telling)
+
+
+def _powers(container: Any, track: Any, length_s: float) -> tuple[float, float]:
+    """Mean power of a track's two channels from here on, and that of their mix."""
+    import av
+
+    own = mixed = 0.0
+    samples, passed_s = 0, 0.0
+    try:
+        for packet in container.demux(track):
+            for frame in _frames(packet):
+                if frame.layout.nb_channels != 2 or frame.format.name in ("s64", "s64p"):
+                    return 0.0, 0.0
+                left, right = planes_of(frame).astype(np.float64) - zero_of(frame)
+                own += (left @ left + right @ right) / 2
+                both = left + right
+                mixed += both @ both / 4
+                samples += frame.samples
+                passed_s += frame.samples / frame.sample_rate
+            if passed_s >= length_s:
+                break
+    except (av.error.FFmpegError, IndexError) as error:
+        logger.debug("glanced at up to a read error: %s", error)
+    return (own / samples, mixed / samples) if samples else (0.0, 0.0)
+
+
 def _listen(container: Any, tracks: Sequence[Any]) -> list[_Track]:
     """What is heard of each track in the same places; nothing of one that can't be decoded there."""
     read_only(container, tracks)
@@ -248,14 +309,14 @@ def _listen(container: Any, tracks: Sequence[Any]) -> list[_Track]:
     ]
 
 
-def _places(container: Any) -> list[tuple[float, float]]:
+def _places(container: Any, stretch_s: float = STRETCH_S) -> list[tuple[float, float]]:
     """Where to listen, and how long: seconds from the container's start."""
-    whole_s = STRETCHES * STRETCH_S
+    whole_s = STRETCHES * stretch_s
     duration_s = (container.duration or 0) / 1_000_000
     if duration_s <= whole_s:
-        return [(0.0, whole_s)]
+        return [(0.0, STRETCHES * STRETCH_S)]
     step_s = duration_s / STRETCHES
-    return [((number + 0.5) * step_s - STRETCH_S / 2, STRETCH_S) for number in range(STRETCHES)]
+    return [((number + 0.5) * step_s - stretch_s / 2, stretch_s) for number in range(STRETCHES)]
 
 
 def _go(container: Any, tracks: Sequence[Any], start_s: float) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from trax_ray.media.speech import SAMPLE_RATE_HZ
 
-__all__ = ["Pool", "aligned", "listened", "resampled", "resampler", "shape_of", "silence"]
+__all__ = ["Pool", "aligned", "listened", "planes_of", "resampled", "resampler", "shape_of", "silence", "zero_of"]
 
 
 def shape_of(frame: Any) -> tuple[Any, ...]:
@@ -78,29 +78,29 @@ def listened(frame: Any, channel: int | None, *, alone: bool = False) -> Any:
     if frame.format.name in ("s64", "s64p"):  # of which PyAV makes no array
         (frame,) = resampler_to(frame).resample(frame)
     if channel is not None and channel < frame.layout.nb_channels > 1:
-        return _like(frame, _planes(frame)[channel][None], layout="mono", format_name=frame.format.packed.name)
+        return _like(frame, planes_of(frame)[channel][None], layout="mono", format_name=frame.format.packed.name)
     if alone and channel:
         return _silent(frame)
     if not frame.layout.name.endswith(" channels"):
         return frame
-    planes = _planes(frame)
+    planes = planes_of(frame)
     mean = planes.mean(axis=0, dtype=np.float64).astype(planes.dtype)
     return _like(frame, mean[None], layout="mono", format_name=frame.format.packed.name)
 
 
 def _silent(frame: Any) -> Any:
     """A mono frame that is as long, without a sound."""
-    planes = _planes(frame)[:1]
-    silent = np.full_like(planes, _zero(frame))
+    planes = planes_of(frame)[:1]
+    silent = np.full_like(planes, zero_of(frame))
     return _like(frame, silent, layout="mono", format_name=frame.format.packed.name)
 
 
-def _zero(frame: Any) -> int:
+def zero_of(frame: Any) -> int:
     """What silence is in a frame's format."""
     return 128 if frame.format.name in ("u8", "u8p") else 0
 
 
-def _planes(frame: Any) -> npt.NDArray[Any]:
+def planes_of(frame: Any) -> npt.NDArray[Any]:
     """A frame's samples, shape (channels, samples)."""
     planes: npt.NDArray[Any] = frame.to_ndarray()
     return planes if frame.format.is_planar else planes.reshape(-1, frame.layout.nb_channels).T
@@ -135,7 +135,7 @@ def silence(frame: Any, index: int, samples: int) -> Iterator[tuple[int, Any]]:
     if not samples:  # as nearly always
         return
     planes = frame.to_ndarray()
-    zero = _zero(frame)
+    zero = zero_of(frame)
     width = 1 if frame.format.is_planar else frame.layout.nb_channels
     while samples:
         part = min(samples, frame.sample_rate)
