@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import FailureCode
@@ -39,6 +38,11 @@ POLL_S = 0.1
 TAKEN_UP_S = 5.0
 NEWS_S = 2.0
 """How long to wait for a batch to say how it stands after a command; it does so every second."""
+
+STORED_POLL_S = 1.0
+STORED_TAKEN_UP_S = 20.0
+STORED_NEWS_S = 10.0
+"""In an object store each look costs requests, and a batch says how it stands every five seconds."""
 
 
 class Outcome(str, Enum):
@@ -73,12 +77,16 @@ class BatchControl:
 
     Args:
         output_dir: Its output folder.
-        timeout_s: Seconds that a command waits for a running batch to take it up.
+        timeout_s: Seconds that a command waits for a running batch to take it up; None waits five, and twenty where
+            the output folder is in an object store.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], *, timeout_s: float = TAKEN_UP_S) -> None:
-        self._layout = Layout(Path(output_dir))
-        self._timeout_s = timeout_s
+    def __init__(self, output_dir: str | os.PathLike[str], *, timeout_s: float | None = None) -> None:
+        self._layout = Layout.of(output_dir)
+        stored = self._layout.stored
+        self._timeout_s = timeout_s if timeout_s is not None else STORED_TAKEN_UP_S if stored else TAKEN_UP_S
+        self._poll_s = STORED_POLL_S if stored else POLL_S
+        self._news_s = STORED_NEWS_S if stored else NEWS_S
 
     def status(self, *, failures: bool = True) -> BatchStatus:
         """How the batch stands.
@@ -153,7 +161,7 @@ class BatchControl:
                     return self._leave(command, self.status(failures=False))
                 if late:
                     return Answer(command, Outcome.WAITS, status, inputs)
-            time.sleep(POLL_S)
+            time.sleep(self._poll_s)
         return Answer(command, Outcome.TAKEN_UP, self._news(time.time()), inputs)
 
     def _waits(self, name: str) -> bool:
@@ -161,12 +169,12 @@ class BatchControl:
 
     def _news(self, since: float) -> BatchStatus:
         """How the batch stands after a command; the last that it said where it says nothing more."""
-        end = time.monotonic() + NEWS_S
+        end = time.monotonic() + self._news_s
         while True:
             status = self.status(failures=False)
             if not status.at_work or status.updated_at > since or time.monotonic() >= end:
                 return status
-            time.sleep(POLL_S)
+            time.sleep(self._poll_s)
 
     def _leave(self, command: str, status: BatchStatus) -> Answer:
         """No batch runs: leave what makes sense for the next run."""

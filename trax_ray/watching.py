@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -116,9 +115,9 @@ class Watcher:
         self._settling = Settling(self.watch.settle_s)
 
     @property
-    def output_dir(self) -> Path:
+    def output_dir(self) -> str:
         """The batch's output folder."""
-        return Path(self.spec.output_dir)
+        return self.spec.output_dir
 
     def check(self) -> None:
         """Refuse inputs that make no sense, before anything is begun.
@@ -246,7 +245,7 @@ async def _look_once(watcher: Watcher, take: Take, said: dict[int, str]) -> None
             logger.warning("%s: %s", ", ".join(map(shown, [*watcher.inputs, *watcher.lists])), text)
 
 
-async def _tell(folder: str, output_dir: Path, changed: asyncio.Event) -> None:
+async def _tell(folder: str, output_dir: str, changed: asyncio.Event) -> None:
     """Tell of what changes below a folder, as far as the system does."""
     from watchfiles import awatch
 

@@ -85,7 +85,7 @@ def run_tasks(
     tasks: Sequence[BatchTask], spec: BatchSpec, *, before: Callable[[Dispatch], object] = lambda dispatch: None
 ) -> Ended:
     """Run tasks; as `run_batch`."""
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     book = BatchJournal.open(layout, "a batch in process", 1.0)
     try:
         book.commit([CoordinatorStarted(book.epoch, spec.to_dict(), 4096, uuid.uuid4().hex)], book.state.now + 1)

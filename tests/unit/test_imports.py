@@ -57,6 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "testing": {*ORDER},
     "__main__": {"cli"},
 }
+ROOMS["store"].add("places")
 ROOMS["providers"].add("places")
 for above in ("cluster", "processor", "cli"):
     ROOMS[above] |= {"heads", "gcs"}

@@ -35,6 +35,7 @@ from trax_ray.report.result import BatchResult
 from trax_ray.store.files import ensure_folder, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import expect_nobody
+from trax_ray.store.uris import ObjectPath, is_object_uri
 from trax_ray.watching import make_watch
 
 __all__ = ["Command", "continue_batch", "drive", "exit_code", "run", "say_the_way_out"]
@@ -97,7 +98,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     """
     spec = replace(make_spec(command.options), log_level=_log_level())
     command, stdin = _pipe_as_stdin(command, stdin)
-    command = replace(command, again=_again(command, Path(spec.output_dir)))
+    command = replace(command, again=_again(command, spec.output_dir))
     source = _StandardInput(stdin)
     options = command.options
     watch = None if command.dry_run else make_watch(options)
@@ -116,7 +117,7 @@ def run(command: Command, stdin: bytes | None = None) -> int:
     if command.dry_run:
         (outlook.show_json if command.as_json else outlook.show_plan)(view)
         return 0
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     ensure_folder(layout.private)
     if watch is None:
         processor = BatchProcessor(plan.spec, **ray)
@@ -185,7 +186,7 @@ def continue_batch(output_dir: str) -> int:
         UsageError: As `run`.
         SetupError: No command is recorded there, it can't be used any more, or as `run`.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     kept = recorded.read(layout)
     command = _recorded(kept.options, layout)
     with _working_folder(kept.working_folder, command, layout):
@@ -419,15 +420,15 @@ def _stands_alone(command: Command) -> bool:
         names.append(model)
     # The next 22:00 is another one a day later.
     fixed = moment is None or parse_start(moment, 0.0, timezone.utc) == parse_start(moment, 1e9, timezone.utc)
-    return fixed and all(Path(name).is_absolute() for name in names if name is not None)
+    return fixed and all(is_object_uri(name) or Path(name).is_absolute() for name in names if name is not None)
 
 
-def _again(command: Command, output_dir: Path) -> str:
+def _again(command: Command, output_dir: str) -> str:
     """The command that continues, from wherever it is given: the same again, where that is one."""
     return command.again if _stands_alone(command) else _resume(output_dir)
 
 
-def _resume(output_dir: Path) -> str:
+def _resume(output_dir: str | ObjectPath | Path) -> str:
     return shlex.join(["trax-ray", "resume", shown(output_dir)])
 
 

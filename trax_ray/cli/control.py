@@ -19,6 +19,7 @@ from trax_ray.heads import notes, standing
 from trax_ray.plan.disk import format_bytes
 from trax_ray.report.text import one_line
 from trax_ray.store.cleaning import clean, clean_everything
+from trax_ray.store.epochs import has_journal
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
 
@@ -257,8 +258,8 @@ def clean_up(output_dir: str, *, everything: bool) -> None:
         FileError: There is no batch in the folder.
         BusyError: A batch holds the folder.
     """
-    layout = Layout(Path(output_dir))
-    if not layout.private.is_dir():
+    layout = Layout.of(output_dir)
+    if not (layout.private.is_dir() if isinstance(layout.private, Path) else has_journal(layout.journal)):
         raise no_batch(layout)
     cleaned = (clean_everything if everything else clean)(layout, time.time())
     print(f"removed {display.count(cleaned.file_count, 'file')} ({format_bytes(cleaned.size_bytes)})")

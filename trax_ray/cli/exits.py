@@ -36,15 +36,14 @@ def say_error(error: TraxRayError) -> None:
 
 def write_report_anyway(output_dir: str) -> None:
     """Write the report of a batch that has come to a bad end, from its journal, which holds all that had happened."""
-    from pathlib import Path
-
     from trax_ray.errors import TraxRayError
     from trax_ray.report.write import write_report
+    from trax_ray.store.epochs import has_journal
     from trax_ray.store.layout import Layout
 
-    if not Layout(Path(output_dir)).journal.exists():
-        return
     try:
+        if not has_journal(Layout.of(output_dir).journal):
+            return
         write_report(output_dir, final=True)
     except TraxRayError as error:
         print(f"trax-ray: the report couldn't be written: {error.message}", file=sys.stderr, flush=True)

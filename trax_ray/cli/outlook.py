@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trax_ray.cli.display import count, say
@@ -123,7 +122,7 @@ def show_plan(outlook: Outlook) -> None:
     tasks, spec = plan.wanted, plan.spec
     would_be = _WOULD_BE[spec.task].format(spec.model) + (_then(spec) if plan.transcribes else _by(spec))
     print(f"{count(len(tasks), _what(spec))} would be {would_be}{_notes(plan)}")
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     for task in tasks[:MAX_ROWS]:
         targets = ", ".join(_targets(task, layout, spec))
         print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, outlook)])))
@@ -247,7 +246,7 @@ def _notes(plan: Plan) -> str:
 
 
 def _room(room: Room) -> str:
-    line = f"disk: about {format_bytes(room.needed_bytes)} needed"
+    line = f"{'store' if room.stored else 'disk'}: about {format_bytes(room.needed_bytes)} needed"
     if room.free_bytes is None:
         return line
     line += f", {format_bytes(room.free_bytes)} free"
@@ -350,5 +349,5 @@ def _recording_as_json(task: BatchTask, outlook: Outlook) -> Mapping[str, Any]:
         "problem": "not_found" if data.get("missing") else (seen.code or None) if seen else None,
         "copy_of": look.copies.get(path),
         "priority": task.priority,
-        "outputs": _targets(task, Layout(Path(outlook.plan.spec.output_dir)), outlook.plan.spec),
+        "outputs": _targets(task, Layout.of(outlook.plan.spec.output_dir), outlook.plan.spec),
     }

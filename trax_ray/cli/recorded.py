@@ -6,12 +6,12 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trax_ray.errors import SetupError
 from trax_ray.store import files
 from trax_ray.store.layout import Layout
+from trax_ray.store.uris import Place
 
 __all__ = ["Recorded", "read", "record"]
 
@@ -36,7 +36,7 @@ class Recorded:
     stdin: bytes | None = None
 
 
-def _path(layout: Layout) -> Path:
+def _path(layout: Layout) -> Place:
     return layout.private / "command.json"
 
 
@@ -69,12 +69,16 @@ def read(layout: Layout) -> Recorded:
     """
     path = _path(layout)
     where = files.shown(layout.output_dir)
-    if not path.exists():
+    try:
+        data = files.read_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise SetupError(
             f"no command is recorded in {where}: give the `trax-ray batch` command again, with --output-dir {where}"
-        )
+        ) from None
+    except OSError as error:
+        raise files.explain(error, path, "read") from error
     try:
-        content = json.loads(files.read_bytes(path))
+        content = json.loads(data)
         if content["version"] != VERSION:
             raise ValueError(f"version {content['version']}")
         stdin = content["stdin"]

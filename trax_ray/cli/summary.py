@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from trax_ray.report.result import BatchResult
 from trax_ray.report.text import one_line
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
+from trax_ray.store.looking import exists
 
 if TYPE_CHECKING:
     from trax_ray.report.summary import KindTimes, Worst
@@ -52,9 +52,9 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
         for line in _details(rows, result, wanted):
             print(one_line(line))
     print(f"Transcripts: {shown(result.output_dir)}")
-    layout = Layout(Path(result.output_dir))
+    layout = Layout.of(result.output_dir)
     if not result.report_error:
-        print(f"Report: {shown(layout.index_html if layout.index_html.exists() else layout.report)}")
+        print(f"Report: {shown(layout.index_html if exists(layout.index_html) else layout.report)}")
     for line in _next(result):
         print(line)
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -64,14 +63,16 @@ from trax_ray.core.state.events import (
 )
 from trax_ray.core.state.machine import LOOK_AHEAD
 from trax_ray.core.task import BatchTask, Outcome
-from trax_ray.errors import TraxRayError
+from trax_ray.errors import NetworkError, TraxRayError
 from trax_ray.kinds.fetched import forget_input, inputs_with_media
 from trax_ray.logs import say_what_it_is_about
 from trax_ray.plan.models import request_of
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store import inbox
 from trax_ray.store.batch_journal import BatchJournal, missing_results
+from trax_ray.store.files import ensure_folder
 from trax_ray.store.layout import Layout
+from trax_ray.store.looking import Presence
 
 __all__ = ["Coordinator", "Opened", "create"]
 
@@ -82,6 +83,8 @@ IDLE_WAIT_S = 0.25
 SAMPLE_PERIOD_S = 1.0
 NODES_PERIOD_S = 5.0
 INBOX_PERIOD_S = 0.2
+STORED_PERIOD_S = 5.0
+"""How often the inbox is looked at, and the status written, in an object store, where each time costs a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,7 @@ class Coordinator:
         self._spec = BatchSpec.from_dict(spec)
         self._hours = parse_hours(self._spec.only_between) if self._spec.only_between else None
         remote.configure_logging(self._spec.log_level)
-        self._layout = Layout(Path(self._spec.output_dir))
+        self._layout = Layout.of(self._spec.output_dir)
         self._book = BatchJournal.open(self._layout, f"batch {self._spec.name}", time.time())
         self._state = self._book.state
         # The wall clock may have been set back since: the batch's own time never is.
@@ -223,6 +226,9 @@ class Coordinator:
         self._nodes: dict[str, dict[str, float]] = {}
         self._nodes_at = self._sampled_at = self._reported_at = self._status_at = self._asked_at = -1e9
         self._told_at = -1e9
+        self._inbox_period_s = STORED_PERIOD_S if self._layout.stored else INBOX_PERIOD_S
+        self._status_period_s = STORED_PERIOD_S if self._layout.stored else SAMPLE_PERIOD_S
+        self._presence = Presence(self._layout.output_dir)
         self._memory_peak_mb = self._cpu_peak_percent = 0.0
         self._drained_at: float | None = None
         self._waits_until: float | None = None
@@ -246,7 +252,9 @@ class Coordinator:
         """Where nobody said how much may be fetched ahead, the disk says it, media that are there already included."""
         limits = self._spec.limits
         if limits.prefetch_mb is None:
-            free_bytes = shutil.disk_usage(self._layout.output_dir).free + self._state.ledger.media.held_bytes
+            # What is fetched lies on this machine, wherever the output folder is.
+            ensure_folder(self._layout.work, lasting=False)
+            free_bytes = shutil.disk_usage(self._layout.work).free + self._state.ledger.media.held_bytes
             self._spec = replace(self._spec, limits=replace(limits, prefetch_mb=prefetch.bound_mb(free_bytes)))
 
     def _forget_needless_media(self) -> None:
@@ -301,7 +309,7 @@ class Coordinator:
                 if isinstance(message, str):
                     events.append(_COMMANDS[message]())
                     continue
-                gone = missing_results(self._layout, self._state.records, message.tasks)
+                gone = missing_results(self._layout, self._state.records, message.tasks, self._presence)
                 tasks = [self._foresight.asking(task, self._most_mb) for task in message.tasks]
                 try:
                     given = additions(self._state.ledger, tasks, gone)
@@ -317,10 +325,14 @@ class Coordinator:
 
     def _requests(self) -> list[inbox.Request]:
         """Commands from other terminals; those that the journal knows already are taken away."""
-        if time.monotonic() - self._asked_at < INBOX_PERIOD_S:
+        if time.monotonic() - self._asked_at < self._inbox_period_s:
             return []
         self._asked_at = time.monotonic()
-        found = inbox.waiting(self._layout.inbox)
+        try:
+            found = inbox.waiting(self._layout.inbox)
+        except NetworkError as error:  # an object store is busy: commands can wait, and the journal tells of worse
+            logger.warning("%s", error)
+            return []
         for request in found:
             if request.name in self._state.requests:
                 inbox.remove(self._layout.inbox, request.name)
@@ -464,7 +476,7 @@ class Coordinator:
     def _publish(self) -> None:
         self._snapshot = self._progress()
         now = time.monotonic()
-        if now - self._status_at >= SAMPLE_PERIOD_S or self._state.finished:
+        if now - self._status_at >= self._status_period_s or self._state.finished:
             self._status_at = now
             write_status(self._layout, self._spec.name, self._state.epoch, self._snapshot)
         if now - self._told_at >= metrics.PERIOD_S or self._state.finished:

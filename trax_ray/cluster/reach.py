@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,17 +36,18 @@ def reach(inputs: list[str], sign_path: str, token: str) -> str:
 def check_nodes(tasks: Iterable[BatchTask], output_dir: str) -> None:
     """See that every node that may run tasks reads an input and writes to the output folder.
 
-    On one node that reads from its own disk there is nothing to see: the driver has looked at the inputs there.
+    On one node that reads from its own disk, and writes there, there is nothing to see: the driver has looked at the
+    inputs there.
 
     Raises:
         SetupError: One can't; names it, and says what.
     """
     nodes = [node for node in in_ray(ray.nodes) if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
     paths = [path for path in (str(task.data.get("file_path") or "") for task in tasks) if path]
-    if len(nodes) < 2 and not any(map(is_object_uri, paths)):
+    if len(nodes) < 2 and not any(map(is_object_uri, [output_dir, *paths])):
         return
     inputs = samples(paths)
-    with sign(Layout(Path(output_dir))) as (sign_path, token):
+    with sign(Layout.of(output_dir)) as (sign_path, token):
         waiting = {in_ray(_ask, node["NodeID"], inputs, sign_path, token): node for node in nodes}
         until = time.monotonic() + PATIENCE_S
         while waiting and time.monotonic() < until:

@@ -62,7 +62,7 @@ def captioned(assignment: Assignment, data: TranscribeData) -> Captioned | None:
     if spec.captions == "never":
         return None
     began_s = time.monotonic()
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     store = ArtifactStore(layout.artifacts)
     found = _of_file(Path(data.captions)) if data.captions else captions_of_site(assignment, store)
     says = site_says(assignment)

@@ -89,7 +89,7 @@ class Converted:
 
 def private_audio(layout: Layout, file_id: str) -> Path:
     """The FLAC file of an input that nobody asked to keep: there from its conversion to its transcript."""
-    return layout.private / "audio" / f"{file_id}.flac"
+    return layout.work / "audio" / f"{file_id}.flac"
 
 
 def converted_audio(assignment: Assignment, layout: Layout, content: str) -> Path | None:
@@ -108,9 +108,9 @@ def converted_audio(assignment: Assignment, layout: Layout, content: str) -> Pat
         if result.figures.get("as_it_is"):
             return None
         if made and result.figures.get("content") == content:
-            return layout.output_dir / made
+            return layout.here / made
         if not made and task_id == f"{KIND}-{file_id}":  # made by version 0.1, which agreed on the path beforehand
-            return layout.output_dir / str(outputs[0]) if outputs else private_audio(layout, file_id)
+            return layout.here / str(outputs[0]) if outputs else private_audio(layout, file_id)
     return None
 
 

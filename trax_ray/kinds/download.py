@@ -60,7 +60,7 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """
     yield Progress(0.0)
     task, data, spec = assignment.task, DOWNLOAD.read(assignment.task), assignment.spec
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     store = ArtifactStore(layout.artifacts)
     delivery = _Delivery(layout, data, task.file_id)
     if captions_of_site(assignment, store) is not None and not data.output:
@@ -109,7 +109,7 @@ class _Delivery:
     def found(self, known: Downloaded) -> Downloaded | None:
         """What is known of the recording, where its media needn't be fetched; None where they have to be."""
         wanted, name = self._place(known)
-        if not self.data.output or _holds(self.layout.output_dir / name, known.content):
+        if not self.data.output or _holds(self.layout.here / name, known.content):
             return self._said(known, wanted, name, cached=True)
         return None
 
@@ -117,7 +117,7 @@ class _Delivery:
         """Bring what was fetched to where it belongs."""
         wanted, name = self._place(made)
         if self.data.output:
-            target = self.layout.output_dir / name
+            target = self.layout.here / name
             Outputs(self.layout, self.file_id).remember({name: made.content})
             ensure_folder(target.parent)
             (media_folder(self.layout, self.file_id) / made.file).replace(target)
@@ -129,7 +129,7 @@ class _Delivery:
         """The path that is wanted, below the output folder, and the one that it gets."""
         source = media_folder(self.layout, self.file_id) / made.file
         if not self.data.output:
-            name = str(source.relative_to(self.layout.output_dir))
+            name = str(source.relative_to(self.layout.here))
             return name, name
         wanted = f"{self.data.output}{source.suffix}"
         place = Outputs(self.layout, self.file_id).place

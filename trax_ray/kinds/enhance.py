@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import WarningCode
@@ -29,7 +28,7 @@ from trax_ray.kinds.original import Original, original_of
 from trax_ray.kinds.windows import Windows
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.layout import Layout
-from trax_ray.store.outputs import Outputs
+from trax_ray.store.outputs import write_files
 
 __all__ = ["ENHANCE", "EnhanceData", "enhance"]
 
@@ -135,7 +134,7 @@ class _Job:
     @classmethod
     def of(cls, assignment: Assignment) -> _Job:
         data, spec = ENHANCE.read(assignment.task), assignment.spec.enhance
-        layout = Layout(Path(assignment.spec.output_dir))
+        layout = Layout.of(assignment.spec.output_dir)
         store = ArtifactStore(layout.artifacts)
         original = original_of(assignment, store, layout, data.transcript_path, data.language)
         passage = Passage(
@@ -208,7 +207,7 @@ class _Job:
         if summary is not None:
             wanted[f"{self.data.output}.summary.md"] = summary.markdown()
         encoded = {name: text.encode("utf-8", "backslashreplace") for name, text in wanted.items()}
-        names = Outputs(self.layout, self.assignment.task.file_id).write(encoded)
+        names = write_files(self.layout, self.assignment.task.file_id, encoded)
         beside = tuple(name for name, written in zip(wanted, names, strict=True) if name != written)
         more = {WarningCode.OUTPUT_KEPT.value} if beside else set()
         warnings = tuple(sorted({*figures.warnings, *more}))

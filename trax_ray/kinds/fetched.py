@@ -104,7 +104,7 @@ def host_of(url: str) -> str:
 
 def media_folder(layout: Layout, file_id: str) -> Path:
     """Where the media of an input are from their download to its transcript, and what has come of them so far."""
-    return layout.private / "media" / file_id
+    return layout.work / "media" / file_id
 
 
 def forget_media(layout: Layout, file_id: str) -> None:
@@ -115,7 +115,7 @@ def forget_media(layout: Layout, file_id: str) -> None:
 def inputs_with_media(layout: Layout) -> list[str]:
     """The inputs of which media are there, or parts of them."""
     try:
-        return sorted(path.name for path in (layout.private / "media").iterdir())
+        return sorted(path.name for path in (layout.work / "media").iterdir())
     except OSError:
         return []
 
@@ -137,7 +137,7 @@ def downloaded(assignment: Assignment) -> Downloaded | None:
 
 def media_of(layout: Layout, fetched: Downloaded) -> Hashed:
     """The media that were fetched. They may be gone by now, which matters to those only who read them."""
-    return Hashed(layout.output_dir / fetched.media, fetched.content, (0, 0, 0, 0))
+    return Hashed(layout.here / fetched.media, fetched.content, (0, 0, 0, 0))
 
 
 def fetch_again(
@@ -149,7 +149,7 @@ def fetch_again(
         FileError: `not_found`: the user had them, and they aren't fetched behind the user's back.
         NetworkError: As `download`.
     """
-    path, file_id = layout.output_dir / fetched.media, assignment.task.file_id
+    path, file_id = layout.here / fetched.media, assignment.task.file_id
     if path.parent != media_folder(layout, file_id):
         raise FileError(f"{shown(path)} isn't there any more: bring it back", code=FailureCode.NOT_FOUND)
     for told in download(store, layout, assignment.spec, fetched.url, file_id, needed=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from trax_ray.codes import WarningCode
 from trax_ray.core.task import Outcome, TaskType
@@ -59,7 +58,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """
     yield Progress(0.0)
     task, data = assignment.task, PREPROCESS.read(assignment.task)
-    layout, form = Layout(Path(assignment.spec.output_dir)), Form.of(assignment.spec)
+    layout, form = Layout.of(assignment.spec.output_dir), Form.of(assignment.spec)
     store = ArtifactStore(layout.artifacts)
     if captions_of_site(assignment, store) is not None and not data.output:
         yield Outcome(metrics={"cached": True})  # they are the transcript: nobody needs the audio
@@ -75,7 +74,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
     wanted = f"{data.output}.flac"
     if data.output:
         name = written.place(wanted, lambda path: cached and holds(path, source.content, form))
-        target = layout.output_dir / name
+        target = layout.here / name
     else:
         target = private_audio(layout, task.file_id)
     key, converted = yield from convert(
@@ -92,7 +91,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         said_later = {*converted.media_warnings, WarningCode.NO_SPEECH}
         warnings = tuple(name for name in warnings if name not in said_later)
     as_it_is = converted.as_it_is and not data.output
-    audio = "" if as_it_is else str(target.relative_to(layout.output_dir))
+    audio = "" if as_it_is else str(target.relative_to(layout.here))
     kept = (wanted,) if data.output and audio != wanted else ()
     if kept:
         warnings = tuple(sorted({*warnings, WarningCode.OUTPUT_KEPT}))

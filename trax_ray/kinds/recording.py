@@ -150,7 +150,7 @@ class Recording:
             FileError: It can't be read.
         """
         spec = assignment.spec
-        layout = Layout(Path(spec.output_dir))
+        layout = Layout.of(spec.output_dir)
         fetched = None if data.file_path else downloaded(assignment)
         hashed = hash_of(place_of(data.file_path), layout.hashes) if fetched is None else media_of(layout, fetched)
         return cls(

@@ -115,7 +115,7 @@ class Uploads:
     def path(self, span: Stretch) -> Path:
         """Where the upload of a part is."""
         name = self.recording.key("upload", start_s=span[0], end_s=span[1])
-        return self.recording.layout.private / "uploads" / f"{name}.ogg"
+        return self.recording.layout.work / "uploads" / f"{name}.ogg"
 
     def size_bytes(self, span: Stretch) -> int:
         """Its size."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from trax_ray.core.limits.signals import ProviderSignal
@@ -27,6 +26,7 @@ from trax_ray.kinds.text_model import TextModel
 from trax_ray.providers.base import TextReply
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.layout import Layout
+from trax_ray.store.uris import Place
 
 __all__ = ["WINDOW", "WindowData", "WindowFigures", "answer_key", "call"]
 
@@ -214,7 +214,7 @@ class _Window:
 def _look(assignment: Assignment) -> _Window:
     """The window, and its answer where that is there."""
     data = WINDOW.read(assignment.task)
-    layout = Layout(Path(assignment.spec.output_dir))
+    layout = Layout.of(assignment.spec.output_dir)
     store = ArtifactStore(layout.artifacts)
     model = TextModel(assignment.spec)
     keys = {again: answer_key(store, data.passage, data.number, model, again=again) for again in (False, True)}
@@ -232,7 +232,7 @@ def _look(assignment: Assignment) -> _Window:
 
 
 @lru_cache(maxsize=8)
-def _passage(folder: Path, key: str) -> Passage:
+def _passage(folder: Place, key: str) -> Passage:
     """What is enhanced; it stays the same under its key, and dozens of windows ask for it."""
     payload: Mapping[str, Any] | None = ArtifactStore(folder).get(key)
     if payload is None:

@@ -8,7 +8,7 @@ from trax_ray.codes import WarningCode
 from trax_ray.core.spec import BatchSpec
 from trax_ray.kinds.transcript import Source, Transcript
 from trax_ray.store.layout import Layout
-from trax_ray.store.outputs import Outputs
+from trax_ray.store.outputs import write_files
 
 __all__ = ["Written", "write_outputs"]
 
@@ -51,10 +51,9 @@ def write_outputs(layout: Layout, spec: BatchSpec, source: Source, transcript: T
     about = transcript.about() | ({"fast_cues": [list(span) for span in fast]} if fast else {})
     wanted = {}
     for suffix in spec.formats:
-        path = layout.transcript(output, suffix)
         text = render(suffix, transcript.segments, meta=about, shape=shape)
-        wanted[str(path.relative_to(layout.output_dir))] = text.encode("utf-8", "backslashreplace")
-    names = Outputs(layout, source.file_id).write(wanted)
+        wanted[layout.name_of(output, suffix)] = text.encode("utf-8", "backslashreplace")
+    names = write_files(layout, source.file_id, wanted)
     kept = tuple(name for name, written in zip(wanted, names, strict=True) if name != written)
     warnings = [WarningCode.OUTPUT_KEPT.value] if kept else []
     warnings += [WarningCode.FAST_SUBTITLES.value] if fast else []

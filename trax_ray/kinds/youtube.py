@@ -25,7 +25,7 @@ from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.download_archive import read_archive
 from trax_ray.store.files import ensure_folder
 from trax_ray.store.layout import Layout
-from trax_ray.store.outputs import Outputs
+from trax_ray.store.outputs import write_files
 from trax_ray.web.fetch import expand, fetch_captions, look
 from trax_ray.web.job import Captions, Entry, Item, Job, Told
 
@@ -73,7 +73,7 @@ def make_youtube(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """
     yield Progress(0.0)
     task, data, spec = assignment.task, YOUTUBE.read(assignment.task), assignment.spec
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     store = ArtifactStore(layout.artifacts)
     chained = task.file_id != task.id
     languages = _languages(spec, data, chained=chained)
@@ -228,7 +228,7 @@ def _said(layout: Layout, file_id: str, data: YoutubeData, payload: dict[str, An
     if data.output:
         wanted = f"{data.output}.json"
         text = json.dumps({"url": data.url, **info, "captions": payload["captions"]}, ensure_ascii=False, indent=2)
-        (name,) = Outputs(layout, file_id).write({wanted: (text + "\n").encode("utf-8", "backslashreplace")})
+        (name,) = write_files(layout, file_id, {wanted: (text + "\n").encode("utf-8", "backslashreplace")})
         outputs, kept = (name,), () if name == wanted else (wanted,)
     found = payload.get("found")
     made = None if found is None else from_json(FoundCaptions, found)

@@ -23,7 +23,7 @@ def with_captions(entry: InputFile, spec: BatchSpec) -> InputFile:
     recording = Path(entry.file)
     language = entry.language or spec.language
     names = [f"{recording.stem}.{language}"] if language else []
-    ours = Path(spec.output_dir).resolve()
+    ours = None if is_object_uri(spec.output_dir) else Path(spec.output_dir).resolve()
     for name in (*names, recording.stem, recording.name):
         for suffix in (".srt", ".vtt"):
             path = recording.with_name(name + suffix)
@@ -31,6 +31,6 @@ def with_captions(entry: InputFile, spec: BatchSpec) -> InputFile:
                 status = path.stat()
             except OSError:
                 continue  # also where such a name is too long
-            if path.is_file() and not path.resolve().is_relative_to(ours):
+            if path.is_file() and (ours is None or not path.resolve().is_relative_to(ours)):
                 return replace(entry, captions=str(path), captions_mtime_ns=status.st_mtime_ns)
     return entry

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, TaskType
@@ -58,10 +58,12 @@ class Room:
     Args:
         needed_bytes: About what the batch will take.
         free_bytes: What there is; None where that can't be told.
+        stored: Whether it is in an object store, which has room for all.
     """
 
     needed_bytes: int
     free_bytes: int | None
+    stored: bool = False
 
     @property
     def enough(self) -> bool:
@@ -71,10 +73,12 @@ class Room:
 
 def room_for(tasks: Iterable[BatchTask], spec: BatchSpec) -> Room:
     """About how much room the tasks will take, and how much there is; what has its transcripts counts no more."""
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
+    if layout.stored:
+        return Room(bytes_needed(tasks, spec), None, stored=True)
     needed = bytes_needed((task for task in tasks if not _has_outputs(task, layout, spec)), spec)
     # os.path.exists, because Path.exists raises where a folder may not be entered: who writes there will say so.
-    there = next(folder for folder in (layout.output_dir, *layout.output_dir.parents) if os.path.exists(folder))  # noqa: PTH110
+    there = next(folder for folder in (layout.here, *layout.here.parents) if os.path.exists(folder))  # noqa: PTH110
     try:
         return Room(needed, shutil.disk_usage(there).free)
     except OSError:
@@ -82,7 +86,9 @@ def room_for(tasks: Iterable[BatchTask], spec: BatchSpec) -> Room:
 
 
 def _has_outputs(task: BatchTask, layout: Layout, spec: BatchSpec) -> bool:
-    paths = [layout.transcript(task.data["output"], suffix) for suffix in spec.formats if "output" in task.data]
+    if "output" not in task.data:
+        return False
+    paths = [layout.here / layout.name_of(task.data["output"], suffix) for suffix in spec.formats]
     return bool(paths) and all(map(os.path.exists, paths))
 
 

@@ -104,7 +104,7 @@ def read_stdin() -> bytes:
 
 def scan(
     inputs: Iterable[str],
-    output_dir: Path,
+    output_dir: str | os.PathLike[str],
     *,
     lists: Iterable[str] = (),
     read_stdin: Callable[[], bytes] = read_stdin,
@@ -132,7 +132,9 @@ def scan(
         SetupError: A URL of something else than the web.
         StoreError, NetworkError: An object store can't be asked.
     """
-    gathering = _Gathering(os.path.realpath(output_dir), read_stdin, suffixes)
+    where = os.fspath(output_dir)
+    excluded = str(ObjectPath.of(where)) if is_object_uri(where) else os.path.realpath(where)
+    gathering = _Gathering(excluded, read_stdin, suffixes)
     for given in inputs:
         gathering.take(given)
     for given in lists:
@@ -373,6 +375,7 @@ def describe(
     ids: Mapping[str, str] | None = None,
     reference_dir: Path | None = None,
     priority: int = 0,
+    stored: bool = False,
 ) -> list[InputFile]:
     """What planning needs to know of each recording.
 
@@ -382,9 +385,11 @@ def describe(
         ids: File ids by path; those of others follow from their paths.
         reference_dir: Folder of reference transcripts, for recordings whose manifest row names none.
         priority: Of all whose manifest row says nothing else.
+        stored: Whether their outputs go to an object store.
     """
     known = [(ids or {}).get(entry.path) or file_id_of(entry.path) for entry in found]
-    names = plan_names([(file_id, entry.relative) for file_id, entry in zip(known, found, strict=True)], taken)
+    relative = [(file_id, entry.relative) for file_id, entry in zip(known, found, strict=True)]
+    names = plan_names(relative, taken, stored=stored)
     return [
         _described(entry, file_id, names[file_id], reference_dir, priority)
         for file_id, entry in zip(known, found, strict=True)

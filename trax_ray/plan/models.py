@@ -13,7 +13,7 @@ from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.base import SpeechProvider
 from trax_ray.providers.keys import Secret, find_key, scrub
 from trax_ray.providers.registry import provider_of, providers
-from trax_ray.store.files import ensure_folder, read_bytes, shown, write_atomically
+from trax_ray.store.files import ensure_folder, explain, read_regular, shown, write_atomically
 from trax_ray.store.layout import Layout
 
 __all__ = ["find_keys", "pin_model", "pinned_model", "provider_for", "request_of", "resolve_model"]
@@ -128,11 +128,13 @@ def pinned_model(output_dir: str) -> str | None:
         FileError: The note can't be read.
         SetupError: It is damaged.
     """
-    path = Layout(Path(output_dir)).model_pin
-    if not path.exists():
-        return None
+    path = Layout.of(output_dir).model_pin
     try:
-        model = json.loads(read_bytes(path)).get("model")
+        model = json.loads(read_regular(path)).get("model")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise explain(error, path, "read") from error
     except (ValueError, AttributeError, RecursionError):
         raise SetupError(
             f"{shown(path)}, which remembers the model of the transcripts there, is damaged: give the --model that "
@@ -143,6 +145,6 @@ def pinned_model(output_dir: str) -> str | None:
 
 def pin_model(output_dir: str, model: str) -> None:
     """Note in the output folder which model its transcripts come from."""
-    path = Layout(Path(output_dir)).model_pin
+    path = Layout.of(output_dir).model_pin
     ensure_folder(path.parent)
     write_atomically(path, json.dumps({"model": model}).encode())

@@ -159,8 +159,8 @@ def folder(given: str, label: str) -> str:
     """An absolute path, whether something is there or not.
 
     Raises:
-        UsageError: It is empty, or a URI: inputs may be in object stores, and nothing else yet.
+        UsageError: It is empty, or a URI: only inputs and outputs may be in object stores.
     """
     if is_object_uri(given):
-        raise UsageError(f"{label}: expected a folder on a disk, got {given}: only inputs may be in an object store")
+        raise UsageError(f"{label}: expected a folder on a disk, got {given}: it can't be in an object store")
     return str(absolute(not_empty(given, label)))

@@ -12,6 +12,7 @@ from trax_ray.plan.option import Option, folder, not_empty
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.languages import read_language
 from trax_ray.store.files import shown
+from trax_ray.store.uris import ObjectPath, is_object_uri
 
 __all__ = ["DEFAULT_OUTPUT_DIR", "SPEECH"]
 
@@ -23,6 +24,11 @@ RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def _output_folder(given: str, label: str) -> str:
+    if is_object_uri(given):
+        try:
+            return str(ObjectPath.of(given))
+        except UsageError as error:
+            raise UsageError(f"{label}: {error.message}") from None
     path = folder(given, label)
     if RAY_JOB in os.environ and not PurePath(given).is_absolute():
         raise UsageError(
@@ -111,7 +117,7 @@ SPEECH: tuple[Option, ...] = (
         "output_dir",
         ("--output-dir", "-o"),
         str,
-        "Folder for transcripts and report. The same again continues.",
+        "Folder for transcripts and report, or a URI such as s3://bucket/folder. The same again continues.",
         "output_dir",
         value=DEFAULT_OUTPUT_DIR,
         read=_output_folder,

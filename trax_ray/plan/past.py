@@ -16,8 +16,11 @@ from trax_ray.core.task import BatchTask, TaskState, TaskType
 from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.store.artifacts import content_hash
 from trax_ray.store.batch_journal import read_state
-from trax_ray.store.files import explain, shown
+from trax_ray.store.epochs import written
+from trax_ray.store.files import explain, read_regular, shown
 from trax_ray.store.layout import TABLES, Layout
+from trax_ray.store.looking import Presence
+from trax_ray.store.uris import ObjectPath
 
 __all__ = ["Past", "PastInput", "outputs_of", "read_past"]
 
@@ -183,7 +186,7 @@ def read_past(output_dir: str) -> Past:
         UsageError: There is none, and a report that somebody else wrote.
         FileError: It can't be read.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     mark = _mark(layout)  # before the reading: what comes after it is news
     if not mark:
         _expect_no_other_report(layout)
@@ -202,11 +205,13 @@ def _expect_no_other_report(layout: Layout) -> None:
         UsageError: It does, and the batch would replace it.
     """
     try:
-        ours = "schema_version" in json.loads(layout.run_json.read_bytes())
+        ours = "schema_version" in json.loads(read_regular(layout.run_json))
     except (OSError, ValueError, TypeError):
         ours = False
     tables = [layout.table(name) for name in TABLES]
-    taken = [path for path in (*tables, layout.run_json, layout.errors_log) if os.path.lexists(path)]
+    wanted = [*tables, layout.run_json, layout.errors_log]
+    gone = Presence(layout.output_dir).missing(path for path in wanted if isinstance(path, ObjectPath))
+    taken = [path for path in wanted if (os.path.lexists(path) if isinstance(path, Path) else path not in gone)]
     if taken and not ours:
         raise UsageError(
             f"{shown(taken[0])} isn't a report of trax_ray, and would be overwritten: give another --output-dir"
@@ -215,7 +220,7 @@ def _expect_no_other_report(layout: Layout) -> None:
 
 def _mark(layout: Layout) -> _Mark:
     try:
-        return tuple(sorted((path.name, path.stat().st_size) for path in layout.journal.glob("*.jsonl")))
+        return tuple((each.name, each.size_bytes) for each in written(layout.journal))
     except OSError as error:
         raise explain(error, layout.journal, "read") from error
 

@@ -28,6 +28,7 @@ from trax_ray.plan.models import resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
 from trax_ray.plan.steps import (
     audio_outputs,
+    expect_storable,
     in_order,
     metadata_outputs,
     served_by,
@@ -266,11 +267,10 @@ class Planner:
             spec = with_model(spec)
         spec = with_text_model(spec)
         enhances = spec.task == TaskType.ENHANCE.value
-        output_dir = Path(spec.output_dir)
         reference = _reference_folder(spec)
         watched = found is not None
         suffixes = frozenset(TRANSCRIPT_SUFFIXES) if enhances else MEDIA_SUFFIXES
-        found = found or scan(inputs, output_dir, lists=lists, read_stdin=read_stdin, suffixes=suffixes)
+        found = found or scan(inputs, spec.output_dir, lists=lists, read_stdin=read_stdin, suffixes=suffixes)
         found = transcripts_of(found) if enhances else found
         web = expanded(found.found, spec, self.past, self._lists)
         ids = self._ids(web.found)
@@ -281,11 +281,15 @@ class Planner:
         if spec.task in (TaskType.DOWNLOAD.value, TaskType.YOUTUBE.value) and files:
             raise UsageError(f"{shown(files[0])} is a file: task (--task) {spec.task} fetches URLs, leave it out")
         taken = self._taken()
-        entries = describe(web.found, taken=taken, ids=ids, reference_dir=reference, priority=spec.priority)
+        stored = is_object_uri(spec.output_dir)
+        entries = describe(
+            web.found, taken=taken, ids=ids, reference_dir=reference, priority=spec.priority, stored=stored
+        )
         entries = [with_captions(entry, spec) for entry in entries]
         audio = audio_outputs({entry.file_id: entry.output for entry in entries}, spec, taken)
         metadata = metadata_outputs({entry.file_id: entry.output for entry in entries if entry.url}, taken)
         tasks = in_order(web.found, entries, spec, audio, metadata)
+        expect_storable(tasks, spec)
         missing = tuple(entry.path for entry in entries if entry.missing)
         return Plan(
             spec=spec,
@@ -368,7 +372,9 @@ class Planner:
         )
         if of_web:
             task = self._with_output_of_web(task)
-        return Call(call, (self._with_audio_output(task, entry) if entry else task,))
+        task = self._with_audio_output(task, entry) if entry else task
+        expect_storable([task], spec)
+        return Call(call, (task,))
 
     def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
         """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
@@ -386,7 +392,8 @@ class Planner:
 
     def _output_of(self, each_id: str, relative: PurePath) -> str:
         """The name of an output: the one of an earlier run, else one that nothing else has."""
-        return plan_names([(each_id, relative)], self._taken())[each_id]
+        stored = is_object_uri(self._output_dir)
+        return plan_names([(each_id, relative)], self._taken(), stored=stored)[each_id]
 
     def _transcription(
         self, spec: BatchSpec, data: Mapping[str, Any], priority: int, depends_on: tuple[str, ...]
@@ -409,6 +416,7 @@ class Planner:
         audio = audio_outputs({file_id: entry.output}, spec, self._taken())
         served, kept = served_by(entry, spec), audio.get(file_id, "")
         steps = steps_of(entry, spec, served, kept, depends_on=depends_on, repeat=repeat, fetched=True)
+        expect_storable(steps, spec)
         return Call(found.path, steps)
 
     def _enhancement(
@@ -447,8 +455,9 @@ def _reference_folder(spec: BatchSpec) -> Path | None:
     if not spec.reference_dir:
         return None
     folder = Path(spec.reference_dir)
-    real, output_dir = Path(os.path.realpath(folder)), Path(os.path.realpath(spec.output_dir))
-    if output_dir in (real, *real.parents):
+    real = Path(os.path.realpath(folder))
+    stored = is_object_uri(spec.output_dir)
+    if not stored and Path(os.path.realpath(spec.output_dir)) in (real, *real.parents):
         raise UsageError(
             f"--reference {shown(folder)} lies in the output folder: transcripts that we wrote can't be references"
         )

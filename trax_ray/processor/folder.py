@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.progress import BatchProgress
@@ -18,11 +17,26 @@ from trax_ray.errors import FileError
 from trax_ray.plan.plan import Planner
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store.batch_journal import missing_results
+from trax_ray.store.creating import expect_creation
+from trax_ray.store.epochs import has_journal, written
 from trax_ray.store.inbox import waiting
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease, expect_nobody
+from trax_ray.store.objects import stats_of
+from trax_ray.store.uris import ObjectPath
 
-__all__ = ["settled", "starting"]
+__all__ = ["expect_usable", "settled", "starting"]
+
+
+def expect_usable(spec: BatchSpec) -> None:
+    """See, before Ray is started, that a store which gets the output folder can keep two batches apart.
+
+    Raises:
+        StoreError, NetworkError: As `expect_creation`.
+    """
+    private = Layout.of(spec.output_dir).private
+    if isinstance(private, ObjectPath):
+        expect_creation(private)
 
 
 @contextmanager
@@ -32,7 +46,7 @@ def starting(spec: BatchSpec) -> Iterator[Callable[[], None]]:
     Raises:
         BusyError: Another driver is starting there, or another batch runs there.
     """
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     lease = Lease(layout.starting)
     try:
         lease.acquire(f"batch {spec.name}, which is starting")
@@ -58,8 +72,8 @@ def settled(spec: BatchSpec, planner: Planner, given: Sequence[BatchTask]) -> tu
     Raises:
         JournalError: The journal there is damaged.
     """
-    layout = Layout(Path(spec.output_dir))
-    if not layout.journal.exists():
+    layout = Layout.of(spec.output_dir)
+    if not has_journal(layout.journal):
         return None
     state = planner.past.take_state(layout)
     if any(request.command == "retry-failed" for request in waiting(layout.inbox)):
@@ -80,8 +94,13 @@ def settled(spec: BatchSpec, planner: Planner, given: Sequence[BatchTask]) -> tu
 
 def _report_is_newest(layout: Layout) -> bool:
     """Whether the report was written after the journal's last word; a batch may die between the two."""
+    if isinstance(layout.run_json, ObjectPath):
+        report = stats_of([layout.run_json])[layout.run_json]
+        # Whole seconds: of what happened within one nobody knows the order.
+        written_ns = 0 if report is None else report.modified_s * 10**9
+        return all(segment.changed_ns < written_ns for segment in written(layout.journal))
     try:
         written_ns = layout.run_json.stat().st_mtime_ns
     except OSError:
         return False
-    return all(segment.stat().st_mtime_ns <= written_ns for segment in layout.journal.glob("*.jsonl"))
+    return all(segment.changed_ns <= written_ns for segment in written(layout.journal))

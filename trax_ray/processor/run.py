@@ -22,6 +22,7 @@ from trax_ray.core.task import BatchTask, TaskType
 from trax_ray.experience import forecast
 from trax_ray.experience.kept import this_machine
 from trax_ray.plan.models import find_keys, pin_model
+from trax_ray.processor.folder import expect_usable
 from trax_ray.processor.intake import Intake
 from trax_ray.providers.registry import provider_of
 from trax_ray.report.result import BatchResult
@@ -127,6 +128,7 @@ class Run:
 
         given = self._intake.tasks()
         spec = self._spec()
+        await asyncio.to_thread(expect_usable, spec)
         driver = Driver(
             spec,
             address=address,

@@ -253,7 +253,7 @@ def read_history(output_dir: str | Path) -> History:
         JournalError: The journal is damaged, or was written by another version.
         IllegalTransition: The journal's events contradict each other.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     history = History()
     for event, at in events_of(layout, read_chain(layout.journal)):
         history.handle(event, at)

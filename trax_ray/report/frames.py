@@ -38,5 +38,5 @@ def read_table(output_dir: str | Path, table: str) -> pandas.DataFrame:
     import pandas
 
     kinds = {pa.int32(): pandas.Int32Dtype(), pa.int64(): pandas.Int64Dtype(), pa.bool_(): pandas.BooleanDtype()}
-    frame: pandas.DataFrame = read_columns(Layout(Path(output_dir)).table(table)).to_pandas(types_mapper=kinds.get)
+    frame: pandas.DataFrame = read_columns(Layout.of(output_dir).table(table)).to_pandas(types_mapper=kinds.get)
     return frame

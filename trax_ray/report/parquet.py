@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -20,6 +19,8 @@ from trax_ray.errors import FileError
 from trax_ray.report.schemas import schema
 from trax_ray.report.text import clean_all
 from trax_ray.store import files
+from trax_ray.store.looking import opened
+from trax_ray.store.uris import Place
 
 __all__ = ["TableFile", "read_columns"]
 
@@ -40,7 +41,7 @@ class TableFile:
         extra: Names of text columns that come after its own.
     """
 
-    def __init__(self, path: Path, table: str, extra: Iterable[str] = ()) -> None:
+    def __init__(self, path: Place, table: str, extra: Iterable[str] = ()) -> None:
         self.path = path
         self.count = 0
         self._schema = schema(table, extra)
@@ -114,7 +115,7 @@ class TableFile:
             self._draft.discard()
 
 
-def read_columns(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+def read_columns(path: Place, columns: Iterable[str] | None = None) -> pa.Table:
     """Some or (None) all columns of a table of the report.
 
     Raises:
@@ -124,7 +125,7 @@ def read_columns(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
     way_out = f"`trax-ray report {files.shown(out)}` builds it from the journal"
     try:
         # Opened here: Arrow takes no names that aren't UTF-8.
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
     except FileNotFoundError as error:
         raise FileError(f"there is no table {files.shown(path)}: {way_out}", code=FailureCode.NOT_FOUND) from error

@@ -1,6 +1,7 @@
 """What was said, found by words: an index over the segments of a report, in SQLite's full-text search.
 
-The index lies beside the tables, in `OUT/report/search.sqlite`. It is made by the first search after a report, so that
+The index lies beside the tables, in `OUT/report/search.sqlite`; of a batch in an object store on the machine that
+searches. It is made by the first search after a report, so that
 those who never search don't pay for it, and says itself which segments it was made from.
 
 Each row of it is a segment and the one after it, so that a phrase is found that runs over both; the text stands in it
@@ -26,6 +27,7 @@ from trax_ray.errors import DiskFull, FileError, UsageError
 from trax_ray.report.parquet import read_columns
 from trax_ray.store import files
 from trax_ray.store.layout import Layout
+from trax_ray.store.looking import exists, opened, stamp_of
 
 __all__ = ["Found", "Hit", "as_query", "search"]
 
@@ -103,7 +105,7 @@ def search(output_dir: str | Path, query: str, *, limit: int | None = 50) -> Fou
         UsageError: The query makes no sense.
         DiskFull: No room for the index.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     wanted = as_query(query)
     with closing(_opened(layout)) as base:
         try:
@@ -235,11 +237,12 @@ def _snippet(marked: str) -> tuple[str, tuple[tuple[int, int], ...]]:
 
 def _opened(layout: Layout) -> sqlite3.Connection:
     """The index of the report that is there now; made where it isn't, or is another one's."""
-    path, stamp = layout.report / "search.sqlite", _stamp(layout)
+    path, stamp = layout.here / "report" / "search.sqlite", _stamp(layout)
     found = _open_if_fresh(path, stamp)
     if found is not None:
         return found
     try:
+        files.ensure_folder(path.parent, lasting=False)
         with files.written_atomically(path) as temporary:
             _build(temporary, layout, stamp)
     except DiskFull:
@@ -268,7 +271,7 @@ def _stamp(layout: Layout) -> str:
     for name in ("files", "segments"):
         path = layout.table(name)
         try:
-            status = path.stat()
+            stamp = stamp_of(path)
         except FileNotFoundError:
             if name == "files":
                 read_columns(path, ["file_id"])  # says the way out
@@ -276,7 +279,7 @@ def _stamp(layout: Layout) -> str:
             continue
         except OSError as error:
             raise files.explain(error, path, "read") from error
-        parts.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+        parts.append(f"{name} {stamp}")
     return ", ".join(parts)
 
 
@@ -320,7 +323,7 @@ def _build(path: Path, layout: Layout, stamp: str) -> None:
             if text:
                 whole[file_id] = text
         columns = ("file_id", "start_s", "end_s", "speaker", "text")
-        if layout.table("segments").exists():
+        if exists(layout.table("segments")):
             for file_id, start, end, speaker, text in _rows(layout, "segments", columns):
                 if file_id in numbers:
                     whole.pop(file_id, None)
@@ -343,7 +346,7 @@ def _rows(layout: Layout, table: str, columns: tuple[str, ...]) -> Iterator[tupl
     """The rows of a table, in its order, a part at a time."""
     path = layout.table(table)
     read_columns(path, ())  # says the way out where it is none
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         for batch in pq.ParquetFile(stream).iter_batches(_GROUP, columns=list(columns)):
             found = [batch.column(name).to_pylist() for name in columns]
             yield from zip(*found, strict=True)

@@ -15,6 +15,7 @@ from trax_ray.report.parquet import read_columns
 from trax_ray.report.transcripts import read_payload, uncovered_of
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.layout import Layout
+from trax_ray.store.looking import exists
 
 __all__ = ["KindTimes", "Worst", "kind_times", "summary_rows", "texts", "worst"]
 
@@ -55,7 +56,7 @@ def summary_rows(output_dir: str | Path) -> list[dict[str, Any]]:
     Raises:
         FileError: There is no report; permanent, `trax-ray report OUT` builds it.
     """
-    rows = read_columns(Layout(Path(output_dir)).table("files"), _COLUMNS).to_pylist()
+    rows = read_columns(Layout.of(output_dir).table("files"), _COLUMNS).to_pylist()
     return [{ours: row[theirs] for theirs, ours in _COLUMNS.items()} for row in rows]
 
 
@@ -65,7 +66,7 @@ def texts(output_dir: str | Path, file_ids: Collection[str]) -> dict[str, str]:
     Raises:
         FileError: There is no report; permanent.
     """
-    rows = read_columns(Layout(Path(output_dir)).table("files"), ("file_id", "text")).to_pylist()
+    rows = read_columns(Layout.of(output_dir).table("files"), ("file_id", "text")).to_pylist()
     return {row["file_id"]: row["text"] or "" for row in rows if row["file_id"] in file_ids}
 
 
@@ -92,7 +93,7 @@ def kind_times(output_dir: str | Path, file_ids: Collection[str]) -> list[KindTi
     Raises:
         FileError: There is no report; permanent.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     tasks = read_columns(layout.table("tasks"), ("task_id", "task_type", "chunk", "file_id")).to_pylist()
     kinds = {
         row["task_id"]: row["task_type"] if row["chunk"] is None else f"{row['task_type']} part"
@@ -134,7 +135,7 @@ def worst(output_dir: str | Path, rows: Sequence[Mapping[str, Any]]) -> Worst:
     Raises:
         FileError: There is no report; permanent.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     doubted = [{**row, "doubtful_words": doubtful_words(row)} for row in rows if _is_doubtful(row)]
     doubted.sort(key=lambda row: -row["doubtful_words"])
     spots = rank_spots(_spots(layout, rows))
@@ -155,7 +156,7 @@ GOOD = 90.0
 def _spots(layout: Layout, rows: Sequence[Mapping[str, Any]]) -> Iterator[Spot]:
     """The spots of inputs: segments with warnings, and where speech without words is most, that too."""
     wanted = {row["file_id"] for row in rows if row["status"] == "succeeded" and row["warnings"]}
-    if not wanted or not layout.table("segments").exists():
+    if not wanted or not exists(layout.table("segments")):
         return
     bare = sorted((row for row in rows if row["uncovered_s"]), key=lambda row: -row["uncovered_s"])[:LOOKED_AT]
     store = ArtifactStore(layout.artifacts)

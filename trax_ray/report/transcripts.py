@@ -7,9 +7,10 @@ files.parquet holds is taken from there, row group by row group, rather than fro
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +18,18 @@ import pyarrow.parquet as pq
 from trax_ray.errors import TraxRayError
 from trax_ray.report.schemas import SCHEMA_VERSION
 from trax_ray.store.artifacts import ArtifactStore
+from trax_ray.store.looking import opened
+from trax_ray.store.uris import ObjectPath, Place
 
-__all__ = ["EarlierTexts", "original_of", "read_payload", "text_of", "uncovered_of"]
+__all__ = ["EarlierTexts", "ahead", "original_of", "read_payload", "text_of", "uncovered_of"]
 
 _log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+"""Artifacts that are read from a store at the same time; twice as many are in memory."""
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 def read_payload(store: ArtifactStore, key: str) -> Mapping[str, Any] | None:
@@ -34,6 +43,27 @@ def read_payload(store: ArtifactStore, key: str) -> Mapping[str, Any] | None:
         _log.warning("artifact %s can't be read: %s", key, error)
         return None
     return payload
+
+
+def ahead(store: ArtifactStore, ask: Callable[[Asked], Answer], asked: Iterable[Asked]) -> Iterator[Answer]:
+    """What is asked of artifacts, in order. Of a store, whose answers take their time, many are asked for at once.
+
+    Args:
+        store: The artifacts.
+        ask: Asks; several at the same time.
+        asked: What for.
+    """
+    if not isinstance(store.folder, ObjectPath):
+        yield from map(ask, asked)
+        return
+    waiting: deque[Future[Answer]] = deque()
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        for each in asked:
+            waiting.append(pool.submit(ask, each))
+            if len(waiting) >= 2 * _AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def text_of(payload: Mapping[str, Any] | None) -> str | None:
@@ -70,19 +100,19 @@ class EarlierTexts:
         path: Of the table; it need not exist.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._where: dict[str, tuple[str, int, int]] = {}
         self._group = -1
         self._texts: pa.ChunkedArray | None = None
         try:
-            self._stream = path.open("rb")
-        except OSError:
+            self._stream = opened(path)
+        except (OSError, TraxRayError):
             return
         try:
             self._file = pq.ParquetFile(self._stream)
             if (self._file.schema_arrow.metadata or {}).get(b"schema_version") == str(SCHEMA_VERSION).encode():
                 self._index()
-        except (pa.ArrowException, OSError, KeyError):
+        except (pa.ArrowException, OSError, KeyError, TraxRayError):
             self._where.clear()
 
     def get(self, file_id: str, key: str) -> str | None:
@@ -93,7 +123,7 @@ class EarlierTexts:
         if group != self._group or self._texts is None:
             try:
                 self._texts = self._file.read_row_group(group, columns=["text"]).column("text")
-            except (pa.ArrowException, OSError):
+            except (pa.ArrowException, OSError, TraxRayError):
                 self._where.clear()
                 return None
             self._group = group

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from trax_ray.report.tables import (
     total_cost,
 )
 from trax_ray.report.text import clean_all, explained, iso_utc, one_line, reason
-from trax_ray.report.transcripts import EarlierTexts, original_of, read_payload, text_of, uncovered_of
+from trax_ray.report.transcripts import EarlierTexts, ahead, original_of, read_payload, text_of, uncovered_of
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.files import ensure_folder, shown, write_atomically
 from trax_ray.store.layout import Layout
@@ -73,7 +74,7 @@ def write_history(output_dir: str | Path, history: History, *, final: bool) -> d
         history: Must not change until this returns.
         final: See `write_report`.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     ensure_folder(layout.report)
     inputs = entries(history)
     with Page(layout, final=final) as page:
@@ -172,15 +173,10 @@ def _write_files(layout: Layout, history: History, inputs: list[Entry], page: Pa
         files = stack.enter_context(TableFile(layout.table("files"), "files", extra.values()))
         segments = stack.enter_context(TableFile(layout.table("segments"), "segments")) if final else None
         earlier = None if final else stack.enter_context(closing(EarlierTexts(layout.table("files"))))
-        for entry in inputs:
-            key = entry.transcript.artifact_key if entry.transcript else ""
-            text = earlier.get(entry.file_id, key) if key and earlier else None
-            payload = read_payload(store, key) if key and text is None else None
-            enhancing = entry.result(TaskType.ENHANCE)
-            wanted = enhancing is not None and bool(enhancing.artifact_key) and (final or not key)
-            enhanced = read_payload(store, enhancing.artifact_key) if enhancing is not None and wanted else None
-            payload = payload if key else original_of(enhanced)
-            row = file_row(entry, ledger, text_of(payload) if text is None else text, extra)
+        wanted = (_Asked.of(entry, earlier, final=final) for entry in inputs)
+        for asked, payload, enhanced in ahead(store, lambda each: each.read(store), wanted):
+            entry = asked.entry
+            row = file_row(entry, ledger, text_of(payload) if asked.text is None else asked.text, extra)
             files.add(row)
             said: list[dict[str, Any]] = []
             if segments is not None and payload is not None:
@@ -189,6 +185,30 @@ def _write_files(layout: Layout, history: History, inputs: list[Entry], page: Pa
                     segments.add(each)
             page.add(entry, row, said, uncovered_of(payload))
     return None if segments is None else segments.count
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An input, what is known of its text, and the keys of the artifacts that are to be read for it."""
+
+    entry: Entry
+    text: str | None
+    key: str
+    enhanced: str
+
+    @classmethod
+    def of(cls, entry: Entry, earlier: EarlierTexts | None, *, final: bool) -> _Asked:
+        key = entry.transcript.artifact_key if entry.transcript else ""
+        text = earlier.get(entry.file_id, key) if key and earlier else None
+        enhancing = entry.result(TaskType.ENHANCE)
+        wanted = enhancing is not None and (final or not key)
+        return cls(entry, text, key, enhancing.artifact_key if enhancing is not None and wanted else "")
+
+    def read(self, store: ArtifactStore) -> tuple[_Asked, Mapping[str, Any] | None, Mapping[str, Any] | None]:
+        """The same with its transcript and its enhanced one, where they are wanted and there."""
+        payload = read_payload(store, self.key) if self.key and self.text is None else None
+        enhanced = read_payload(store, self.enhanced) if self.enhanced else None
+        return self, payload if self.key else original_of(enhanced), enhanced
 
 
 def _error_lines(history: History, inputs: list[Entry]) -> Iterator[str]:

@@ -16,6 +16,8 @@ from trax_ray.store.epochs import OpenedJournal, open_journal, read_chain
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.store.looking import Presence
+from trax_ray.store.uris import Place
 
 __all__ = ["BatchJournal", "events_of", "missing_results", "read_state"]
 
@@ -134,21 +136,27 @@ def events_of(layout: Layout, records: Iterable[Mapping[str, Any]]) -> Iterator[
         yield decoded
 
 
-def missing_results(layout: Layout, records: Mapping[str, TaskRecord], tasks: Iterable[BatchTask]) -> set[str]:
+def missing_results(
+    layout: Layout,
+    records: Mapping[str, TaskRecord],
+    tasks: Iterable[BatchTask],
+    presence: Presence | None = None,
+) -> set[str]:
     """Ids of tasks that succeeded, but whose artifact or output files are missing.
 
     Args:
         layout: The output folder.
         records: What its journal knows, by task id.
         tasks: Which ones to look at.
+        presence: What is known to be there, for those who ask again and again; None knows nothing yet.
     """
     artifacts = ArtifactStore(layout.artifacts)
-    found = set()
+    needed: dict[str, list[Place]] = {}
     for task in tasks:
         record = records.get(task.id)
         if record is None or record.state is not TaskState.SUCCEEDED or "outputs" not in record.metrics:
             continue
-        there = all((layout.output_dir / name).exists() for name in record.metrics["outputs"])
-        if not there or not artifacts.has(record.artifact_key):
-            found.add(task.id)
-    return found
+        outputs = [layout.output_dir / name for name in record.metrics["outputs"]]
+        needed[task.id] = [*outputs, artifacts.path(record.artifact_key)]
+    gone = (presence or Presence(layout.output_dir)).missing(path for paths in needed.values() for path in paths)
+    return {task_id for task_id, paths in needed.items() if not gone.isdisjoint(paths)}

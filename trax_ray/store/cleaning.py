@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trax_ray.store import files, system
+from trax_ray.store.creating import PREFLIGHT, delete_objects
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease, expect_nobody
+from trax_ray.store.objects import ObjectStat, list_below
+from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = ["Cleaned", "clean", "clean_everything"]
 
@@ -72,22 +75,38 @@ def clean_everything(layout: Layout, now: float) -> Cleaned:
     """
     with _held(layout):
         cleaned = _clean(layout, now)
+        if isinstance(layout.private, ObjectPath):
+            # The lock stays: it is held until this is through, and says then that it isn't any more.
+            cleaned += _remove_objects(layout.private, lambda path, _: not _is_lock(path, layout))
+            return cleaned + _remove_here(layout)
         # The journal first and its end first: what a crash leaves of it is still a journal.
-        cleaned += _remove(layout.journal, lambda path: True)
-        cleaned += _remove(layout.private, lambda path: not _is_lock(path, layout))
+        cleaned += _remove(layout.work / "journal", lambda path: True)
+        cleaned += _remove(layout.work, lambda path: not _is_lock(path, layout))
         # The lock last: a process that finds it gone makes a new one, in a folder that is empty by then.
-        _remove(layout.private, lambda path: True)
-        _remove_folders(layout.private)
+        _remove(layout.work, lambda path: True)
+        _remove_folders(layout.work)
+    return cleaned
+
+
+def _remove_here(layout: Layout) -> Cleaned:
+    """Remove what this machine has of a batch in an object store."""
+    cleaned = _remove(layout.here, lambda path: True)
+    _remove_folders(layout.here)
     return cleaned
 
 
 def _clean(layout: Layout, now: float) -> Cleaned:
-    cleaned = _remove(
-        layout.output_dir,
-        lambda path: files.is_leftover(path.name) and now - path.lstat().st_mtime > LEFTOVER_AGE_S,
-    )
-    cleaned += _remove(layout.artifacts, lambda path: _DAMAGED.fullmatch(path.name) is not None)
-    for folder in (layout.private / "audio", layout.private / "uploads", layout.hashes, layout.private / "claims"):
+    if isinstance(layout.private, ObjectPath):
+        cleaned = _remove_objects(
+            layout.private, lambda path, stat: _is_rubbish(path.name) and now - stat.modified_s > LEFTOVER_AGE_S
+        )
+    else:
+        cleaned = _remove(
+            layout.here,
+            lambda path: files.is_leftover(path.name) and now - path.lstat().st_mtime > LEFTOVER_AGE_S,
+        )
+        cleaned += _remove(layout.work / "artifacts", lambda path: _DAMAGED.fullmatch(path.name) is not None)
+    for folder in (layout.work / "audio", layout.work / "uploads", layout.hashes, layout.work / "claims"):
         cleaned += _remove(folder, lambda path: True)
         _remove_folders(folder)
     return cleaned
@@ -104,9 +123,21 @@ def _held(layout: Layout) -> Iterator[None]:
         lease.release()
 
 
-def _is_lock(path: Path, layout: Layout) -> bool:
+def _is_rubbish(name: str) -> bool:
+    """Whether a private object is of no use to anybody: damaged, or left by trying whether a store can be used."""
+    return files.is_leftover(name) or _DAMAGED.fullmatch(name) is not None or name.startswith(PREFLIGHT)
+
+
+def _is_lock(path: Place, layout: Layout) -> bool:
     """Whether a file says who holds the folder: the lock, or a heartbeat where there are no locks."""
     return path.parent == layout.private and path.name.startswith(layout.lock.name)
+
+
+def _remove_objects(folder: ObjectPath, wanted: Callable[[ObjectPath, ObjectStat], bool]) -> Cleaned:
+    """Remove objects below a folder. A crash may leave some of a journal, which is no journal then: once more helps."""
+    found = {path: stat.size_bytes for path, stat in list_below(folder) if wanted(path, stat)}
+    delete_objects(folder, found)
+    return Cleaned(len(found), sum(found.values()))
 
 
 def _remove(folder: Path, wanted: Callable[[Path], bool]) -> Cleaned:

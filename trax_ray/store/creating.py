@@ -10,20 +10,34 @@ from __future__ import annotations
 import random
 import secrets
 import time
+from collections.abc import Iterable
+from pathlib import Path
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, NetworkError, StoreError
 from trax_ray.store.objects import ObjectStat, client_of, explained, read_object
 from trax_ray.store.uris import ObjectPath
 
-__all__ = ["create_object", "delete_object", "expect_creation", "replace_if_unchanged", "replace_object"]
+__all__ = [
+    "PREFLIGHT",
+    "create_object",
+    "delete_object",
+    "delete_objects",
+    "expect_creation",
+    "replace_if_unchanged",
+    "replace_object",
+]
 
 _TRIES = 10
 _MOST_LOST = 3
 """Answers that never come, each after the client's own repetitions."""
 
+_DELETED_AT_ONCE = 1000
 _PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
+
+PREFLIGHT = "preflight-"
+"""What the names of objects begin with that are made to see what a store does."""
 
 
 def create_object(path: ObjectPath, data: bytes) -> bool:
@@ -65,8 +79,8 @@ def create_object(path: ObjectPath, data: bytes) -> bool:
     )
 
 
-def replace_object(path: ObjectPath, data: bytes) -> None:
-    """Give an object these bytes, whatever it had before; raises as `create_object`."""
+def replace_object(path: ObjectPath, data: bytes | Path) -> None:
+    """Give an object these bytes, or those of a file, whatever it had before; raises as `create_object`."""
     with explained(path, "write"):
         client_of(path).put(path.key, data)
 
@@ -98,6 +112,25 @@ def delete_object(path: ObjectPath) -> None:
             return
 
 
+def delete_objects(folder: ObjectPath, paths: Iterable[ObjectPath]) -> None:
+    """Delete objects of one bucket, a thousand a request where the store has one for that.
+
+    Args:
+        folder: What they lie in, for messages.
+        paths: The objects; those that are gone already are passed over.
+
+    Raises:
+        As `create_object`.
+    """
+    keys = [path.key for path in paths]
+    for at in range(0, len(keys), _DELETED_AT_ONCE):
+        with explained(folder, "write", passes=FileNotFoundError):
+            try:
+                client_of(folder).delete(keys[at : at + _DELETED_AT_ONCE])
+            except FileNotFoundError:
+                continue
+
+
 def expect_creation(folder: ObjectPath) -> None:
     """See that objects can be written in a folder, and that a store doesn't overwrite where it is asked to create.
 
@@ -107,7 +140,7 @@ def expect_creation(folder: ObjectPath) -> None:
         StoreError: `no_conditional_put`: it overwrites; or it refuses. Config.
         NetworkError: The store is busy, or away: transient.
     """
-    path = folder / f"preflight-{secrets.token_hex(8)}"
+    path = folder / f"{PREFLIGHT}{secrets.token_hex(8)}"
     try:
         first, second = (create_object(path, f"{number} {secrets.token_hex(8)}\n".encode()) for number in (1, 2))
         kept = _read_if_there(path) or b""

@@ -26,6 +26,7 @@ from trax_ray.errors import FencedError, JournalError
 from trax_ray.store import files
 from trax_ray.store.journal import Group, JournalWriter, iter_segment
 from trax_ray.store.object_journal import ObjectJournalWriter, iter_object_segment
+from trax_ray.store.objects import list_below
 from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = [
@@ -33,12 +34,16 @@ __all__ = [
     "Opening",
     "OpenedJournal",
     "Records",
+    "Written",
     "check",
+    "epochs_in",
     "groups_of",
+    "has_journal",
     "open_journal",
     "openings",
     "read_chain",
     "segment_path",
+    "written",
 ]
 
 FORMAT = 1
@@ -193,7 +198,7 @@ def check(folder: Place, epoch: int) -> None:
     Raises:
         FencedError: A higher epoch exists (named), or this one's segment is gone.
     """
-    taken = _epochs(folder)
+    taken = epochs_in(folder)
     if taken and taken[-1] > epoch:
         raise FencedError(
             f"epoch {taken[-1]} was taken in {files.shown(folder)}: the coordinator of epoch {epoch} must stop; "
@@ -228,9 +233,41 @@ def openings(folder: Place) -> list[Opening]:
     return _chain(folder)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file or an object of a journal: its name below the folder, its size, and when it was changed last, in ns."""
+
+    name: str
+    size_bytes: int
+    changed_ns: int
+
+
+def written(folder: Place) -> list[Written]:
+    """What a journal consists of, by name: as long as that stays it has not grown. Of objects, times are whole seconds.
+
+    Raises:
+        OSError: It can't be looked at.
+        StoreError, NetworkError: As `trax_ray.store.objects.stat_of`.
+    """
+    if isinstance(folder, ObjectPath):
+        found = ((path.below(folder), stat) for path, stat in list_below(folder))
+        return sorted((Written(name, stat.size_bytes, stat.modified_s * 10**9) for name, stat in found), key=_name_of)
+    stats = ((path.name, path.stat()) for path in folder.glob("*.jsonl"))
+    return sorted((Written(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats), key=_name_of)
+
+
+def _name_of(each: Written) -> str:
+    return each.name
+
+
+def has_journal(folder: Place) -> bool:
+    """Whether a coordinator has ever begun there; raises as `written`."""
+    return bool(epochs_in(folder))
+
+
 def _take(folder: Place) -> tuple[int, JournalWriter | ObjectJournalWriter]:
     while True:
-        taken = _epochs(folder)
+        taken = epochs_in(folder)
         epoch = taken[-1] + 1 if taken else 1
         try:
             return epoch, _new_segment(segment_path(folder, epoch))
@@ -238,8 +275,8 @@ def _take(folder: Place) -> tuple[int, JournalWriter | ObjectJournalWriter]:
             continue  # another one was faster: take the number after it
 
 
-def _epochs(folder: Place) -> list[int]:
-    """Numbers of all segments, opened or not, lowest first."""
+def epochs_in(folder: Place) -> list[int]:
+    """Numbers of all segments, opened or not, lowest first; raises as `check`, but for the fence."""
     if isinstance(folder, ObjectPath):
         return sorted(int(match[1]) for match in map(_SEGMENT.fullmatch, files.names_in(folder)) if match)
     try:
@@ -254,7 +291,7 @@ def _epochs(folder: Place) -> list[int]:
 def _chain(folder: Place, below: int | None = None) -> list[Opening]:
     """The openings that replay follows, oldest first: from the highest that is valid, back by `previous`."""
     chain: list[Opening] = []
-    for epoch in reversed(_epochs(folder)):
+    for epoch in reversed(epochs_in(folder)):
         if below is not None and epoch >= below:
             continue
         opening = _read_opening(folder, epoch)

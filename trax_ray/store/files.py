@@ -22,6 +22,7 @@ from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, FileError, ResourceError, TraxRayError
 from trax_ray.store import system
 from trax_ray.store.creating import create_object, delete_object, replace_object
+from trax_ray.store.looking import put_file, temporary_folder
 from trax_ray.store.objects import list_folder, read_object
 from trax_ray.store.uris import ObjectPath, Place
 
@@ -107,7 +108,7 @@ def shown(path: str | os.PathLike[str] | ObjectPath) -> str:
         return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
-def explain(error: OSError, path: str | os.PathLike[str], doing: Literal["read", "write"]) -> TraxRayError:
+def explain(error: OSError, path: str | os.PathLike[str] | ObjectPath, doing: Literal["read", "write"]) -> TraxRayError:
     """The trax_ray error that an OSError means; the caller raises it `from` the original.
 
     Args:
@@ -252,7 +253,7 @@ def remove(path: Place) -> None:
         system.current().unlink(path)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Place) -> bytes:
     """The bytes of a file.
 
     Raises:
@@ -340,14 +341,15 @@ def write_atomically(path: Place, data: bytes, *, lasting: bool = True) -> bool:
 
 
 @contextlib.contextmanager
-def written_atomically(path: Path) -> Iterator[Path]:
+def written_atomically(path: Place) -> Iterator[Path]:
     """A temporary file to fill, for what is too large for memory; it gets its name when the block ends well.
 
     Args:
         path: The name; a file that has it is replaced. Its folder exists.
 
     Yields:
-        The path of an empty file in the same folder, to be opened by whatever fills it.
+        The path of an empty file in the same folder, to be opened by whatever fills it; for an object, among this
+        machine's temporary files.
 
     Raises:
         DiskFull: No space, no quota, read-only.
@@ -368,16 +370,18 @@ class Draft:
     part of the process wrote: the system reports it to those who had the file open when it happened.
 
     Args:
-        path: The name that it will have; a file that has it then is replaced. Its folder exists.
+        path: The name that it will have; a file that has it then is replaced. Its folder exists. An object is made as
+            a file among this machine's temporary ones, for nobody else to read, and is sent whole.
 
     Raises:
         OSError: The temporary file can't be made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
-        self.temporary = _temporary_in(path.parent)
-        self._fd = system.current().open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self.temporary = _temporary_in(temporary_folder(path))
+        mode = 0o600 if isinstance(path, ObjectPath) else 0o666
+        self._fd = system.current().open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
 
     def __enter__(self) -> Draft:
         return self
@@ -398,7 +402,8 @@ class Draft:
         """Bring the bytes to the disk, and give them their name.
 
         Args:
-            keep_same: Leave a file alone that has the same bytes already.
+            keep_same: Leave a file alone that has the same bytes already. An object is written all the same: to compare
+                it costs more.
             lasting: False leaves it to the system when the bytes and the name come to the disk.
 
         Returns:
@@ -406,7 +411,12 @@ class Draft:
 
         Raises:
             OSError: The old file is intact, unless it was the folder that couldn't be brought to the disk.
+            StoreError, NetworkError: As `replace_object`.
         """
+        if isinstance(self.path, ObjectPath):
+            self._close()
+            put_file(self.temporary, self.path)
+            return True
         # Not asked of the new file's size alone: what is to be replaced may be a pipe, which has none.
         changed = not (keep_same and self.path.is_file() and filecmp.cmp(self.temporary, self.path, shallow=False))
         if changed:

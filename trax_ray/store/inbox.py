@@ -17,10 +17,10 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from trax_ray.errors import UsageError
-from trax_ray.store import files, system
+from trax_ray.errors import TraxRayError, UsageError
+from trax_ray.store import files
+from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = ["COMMANDS", "Request", "put", "remove", "waiting"]
 
@@ -44,7 +44,7 @@ class Request:
     by: str
 
 
-def put(folder: Path, command: str) -> str:
+def put(folder: Place, command: str) -> str:
     """Give a command to the batch that runs, or to its next run.
 
     Args:
@@ -68,12 +68,16 @@ def put(folder: Path, command: str) -> str:
     return name
 
 
-def waiting(folder: Path) -> list[Request]:
+def waiting(folder: Place) -> list[Request]:
     """The requests that wait, in the order in which they were given; other files are passed over.
 
     Raises:
         FileError: The folder can't be read.
+        StoreError, NetworkError: As `trax_ray.store.objects.stat_of`.
     """
+    if isinstance(folder, ObjectPath):
+        names = sorted(filter(_NAME.fullmatch, files.names_in(folder)))
+        return [request for name in names if (request := _read(folder / name)) is not None]
     try:
         names = sorted(filter(_NAME.fullmatch, os.listdir(folder)))  # noqa: PTH208 - asked several times a second
     except FileNotFoundError:
@@ -83,13 +87,13 @@ def waiting(folder: Path) -> list[Request]:
     return [request for name in names if (request := _read(folder / name)) is not None]
 
 
-def remove(folder: Path, name: str) -> None:
+def remove(folder: Place, name: str) -> None:
     """Delete a request, once it is journalled. One that stays, or comes back, is known by its name."""
-    with contextlib.suppress(OSError):
-        system.current().unlink(folder / name)
+    with contextlib.suppress(OSError, TraxRayError):
+        files.remove(folder / name)
 
 
-def _read(path: Path) -> Request | None:
+def _read(path: Place) -> Request | None:
     try:
         content = json.loads(files.read_regular(path))
         command, by = content["command"], str(content["by"])

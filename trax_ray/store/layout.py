@@ -9,11 +9,15 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from trax_ray.core.ids import digest
 from trax_ray.core.spec import OUTPUT_FORMATS
+from trax_ray.places import cache_folder
 from trax_ray.store.files import absolute
+from trax_ray.store.uris import ObjectPath, Place, place_of
 
 __all__ = ["TABLES", "Layout", "fold", "plan_names"]
 
@@ -30,40 +34,67 @@ _SUFFIXES = tuple(f".{each}" for each in OUTPUT_FORMATS)
 _HASH_DIGITS = 8
 # A slash, NUL, and surrogates that don't stand for a byte: no file system takes them.
 _IMPOSSIBLE = re.compile("[\x00/\ud800-\udc7f\udd00-\udfff]")
+_NOT_IN_STORES = re.compile("[\x00-\x1f\x7f/\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places in an output folder.
+    """The places in an output folder, on a disk or in an object store.
 
     Args:
         output_dir: The folder; made absolute, because workers have other working folders.
     """
 
-    output_dir: Path
+    output_dir: Place
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "output_dir", absolute(self.output_dir))
+        if not isinstance(self.output_dir, ObjectPath):
+            object.__setattr__(self, "output_dir", absolute(self.output_dir))
+
+    @classmethod
+    def of(cls, folder: str | os.PathLike[str] | ObjectPath) -> Layout:
+        """The layout of a folder as people name it: a path, or a URI such as `s3://bucket/folder`.
+
+        Raises:
+            UsageError: A URI without a bucket, or with a name that can't be asked for.
+        """
+        return cls(folder if isinstance(folder, ObjectPath) else place_of(os.fspath(folder)))
 
     @property
-    def private(self) -> Path:
+    def stored(self) -> bool:
+        """Whether it is in an object store."""
+        return isinstance(self.output_dir, ObjectPath)
+
+    @property
+    def here(self) -> Path:
+        """Where files are that must be on a disk of this machine, under the paths that they have below the output
+        folder: that folder itself; for one in an object store a folder in the user's cache, another on each machine."""
+        return self.output_dir if isinstance(self.output_dir, Path) else _stand_in(self.output_dir)
+
+    @property
+    def work(self) -> Path:
+        """What is private and can be made again: it needn't be where the output folder is."""
+        return self.here / ".trax"
+
+    @property
+    def private(self) -> Place:
         """What belongs to trax_ray alone."""
         return self.output_dir / ".trax"
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> Place:
         """Folder of the journal's segments."""
         return self.private / "journal"
 
     @property
-    def artifacts(self) -> Path:
+    def artifacts(self) -> Place:
         """Folder of committed results."""
         return self.private / "artifacts"
 
     @property
     def hashes(self) -> Path:
         """Folder of remembered content hashes."""
-        return self.private / "hashes"
+        return self.work / "hashes"
 
     def claim(self, content: str) -> Path:
         """The lock of the attempt that transcribes a recording.
@@ -72,69 +103,79 @@ class Layout:
             content: Its content hash. A few thousand locks serve all recordings: two that share one by chance
                 only wait for one another.
         """
-        return self.private / "claims" / content[:3]
+        return self.work / "claims" / content[:3]
 
     @property
-    def inbox(self) -> Path:
+    def inbox(self) -> Place:
         """Folder of commands from other terminals."""
         return self.private / "inbox"
 
     @property
-    def status(self) -> Path:
+    def status(self) -> Place:
         """What the coordinator says about itself, rewritten while it runs."""
         return self.private / "status.json"
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> Place:
         """The lock of the batch that holds this folder."""
         return self.private / "lock"
 
     @property
-    def starting(self) -> Path:
+    def starting(self) -> Place:
         """The lock of a driver until its coordinator has `lock`: Ray takes seconds to start."""
         return self.private / "lock-starting"
 
     @property
-    def model_pin(self) -> Path:
+    def model_pin(self) -> Place:
         """The engine that this folder's transcripts come from."""
         return self.private / "model.json"
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Place:
         """Folder of the report."""
         return self.output_dir / "report"
 
-    def table(self, name: str) -> Path:
+    def table(self, name: str) -> Place:
         """A table of the report, of `TABLES`."""
         return self.report / f"{name}.parquet"
 
     @property
-    def run_json(self) -> Path:
+    def run_json(self) -> Place:
         """Figures of the whole batch."""
         return self.report / "run.json"
 
     @property
-    def index_html(self) -> Path:
+    def index_html(self) -> Place:
         """The report as one page."""
         return self.report / "index.html"
 
     @property
-    def errors_log(self) -> Path:
+    def errors_log(self) -> Place:
         """Every failure, one line each."""
         return self.report / "errors.log"
 
-    def transcript(self, stem: str, suffix: str) -> Path:
+    def transcript(self, stem: str, suffix: str) -> Place:
         """A transcript file.
 
         Args:
             stem: From `plan_names`.
             suffix: One of OUTPUT_FORMATS.
         """
-        return self.output_dir / f"{stem}.{suffix}"
+        return self.output_dir / self.name_of(stem, suffix)
 
-    def enhanced(self, stem: str, suffix: str = "txt") -> Path:
+    @staticmethod
+    def name_of(stem: str, suffix: str) -> str:
+        """The path of a transcript below the output folder."""
+        return f"{stem}.{suffix}"
+
+    def enhanced(self, stem: str, suffix: str = "txt") -> Place:
         """An enhanced transcript: beside the plain one, whose file stays."""
         return self.output_dir / f"{stem}{_ENHANCED}.{suffix}"
+
+
+@lru_cache(maxsize=64)
+def _stand_in(folder: ObjectPath) -> Path:
+    return cache_folder() / "outputs" / digest([str(folder)])
 
 
 class _Input(NamedTuple):
@@ -150,7 +191,9 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
-def plan_names(files: Sequence[tuple[str, PurePath]], taken: Mapping[str, str] | None = None) -> dict[str, str]:
+def plan_names(
+    files: Sequence[tuple[str, PurePath]], taken: Mapping[str, str] | None = None, *, stored: bool = False
+) -> dict[str, str]:
     """Where each input's transcripts go: the input tree mirrored, with whisper's names.
 
     `talks/a.mp3` gives `talks/a` (and so `talks/a.srt`). Inputs that would share a name take their full one,
@@ -166,6 +209,7 @@ def plan_names(files: Sequence[tuple[str, PurePath]], taken: Mapping[str, str] |
         files: Id of each input, and its path below the folder that was given; ids are unique. Paths may hold
             the surrogates of names that aren't UTF-8.
         taken: Names that were given in earlier runs, by id; also of inputs that aren't in `files`.
+        stored: Whether they are names in an object store, which takes no control characters, and UTF-8 alone.
 
     Returns:
         Name by id, for all of `files`: relative to the output folder, with slashes, without suffix.
@@ -174,7 +218,9 @@ def plan_names(files: Sequence[tuple[str, PurePath]], taken: Mapping[str, str] |
         ValueError: Two inputs have the same id.
     """
     given = dict(taken or {})
-    inputs = {each_id: _split(each_id, relative) for each_id, relative in files}
+    inputs = {
+        each_id: _split(each_id, relative, _NOT_IN_STORES if stored else _IMPOSSIBLE) for each_id, relative in files
+    }
     if len(inputs) != len(files):
         raise ValueError(f"expected unique ids, got {len(files)} inputs with {len(inputs)} ids")
     fixed = {claim for name in given.values() for claim in _claims(name)}
@@ -221,15 +267,15 @@ def _claims(name: str) -> tuple[str, str]:
     return fold(name), fold(name + _ENHANCED)
 
 
-def _split(each_id: str, relative: PurePath) -> _Input:
-    parts = [_possible(part) for part in relative.parts if part not in (relative.anchor, "..", "")]
+def _split(each_id: str, relative: PurePath, impossible: re.Pattern[str]) -> _Input:
+    parts = [_possible(part, impossible) for part in relative.parts if part not in (relative.anchor, "..", "")]
     if not parts:
         parts = ["input"]
     return _Input(each_id, tuple(_folder(part, number == 0) for number, part in enumerate(parts[:-1])), parts[-1])
 
 
-def _possible(part: str) -> str:
-    part = _IMPOSSIBLE.sub("_", part)
+def _possible(part: str, impossible: re.Pattern[str]) -> str:
+    part = impossible.sub("_", part)
     # Two escaped bytes that make one character are that character; else two texts were one name on disk.
     return part.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 

@@ -42,6 +42,9 @@ __all__ = [
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google|MissingAccount|[Cc]redential")
+_NO_OBJECT = {"NoSuchKey", "BlobNotFound"}
+"""What an answer with a body says of an object alone: its bucket is there."""
+
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "InvalidBucketName", "InvalidResourceName"}
 _BUSY = {"SlowDown", "TooManyRequests", "ServerBusy", "RequestLimitExceeded", "Throttling", "ThrottlingException"}
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
@@ -125,7 +128,7 @@ def explained(
     except passes:
         raise
     except (BaseError, OSError, ValueError, NotImplementedError) as error:
-        if isinstance(error, FileNotFoundError) and doing == "read":
+        if isinstance(error, FileNotFoundError) and doing == "read" and _code_in(str(error)) not in _NO_OBJECT:
             _expect_bucket(path)
         # Without the cause: its text may hold names of keys.
         raise explain_refusal(error, path, doing) from None
@@ -260,7 +263,7 @@ def explain_refusal(error: Exception, path: ObjectPath, doing: Doing) -> TraxRay
 
     text = str(error)
     status = int(match[1]) if (match := _STATUS.search(text)) else 0
-    code = match[1] if (match := _CODE.search(text)) else ""
+    code = _code_in(text)
     said = " ".join(filter(None, (f"HTTP {status}" if status else "", code))) or type(error).__name__
     if code in _NO_BUCKET:
         return StoreError(
@@ -306,3 +309,8 @@ def explain_refusal(error: Exception, path: ObjectPath, doing: Doing) -> TraxRay
     return NetworkError(
         f"can't {doing} {path} just now: no whole answer from the store ({said})", code=FailureCode.CONNECTION
     )
+
+
+def _code_in(text: str) -> str:
+    """The store's own word for a refusal; empty where its answer had none."""
+    return match[1] if (match := _CODE.search(text)) else ""

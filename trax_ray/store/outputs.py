@@ -17,8 +17,10 @@ from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.store import files
 from trax_ray.store.layout import Layout
+from trax_ray.store.stored_outputs import StoredOutputs
+from trax_ray.store.uris import ObjectPath
 
-__all__ = ["Outputs"]
+__all__ = ["Outputs", "write_files"]
 
 MOST_BESIDE = 99
 """Names that are tried for one file."""
@@ -26,8 +28,30 @@ MOST_BESIDE = 99
 _BLOCK_BYTES = 1024 * 1024
 
 
+def write_files(layout: Layout, file_id: str, wanted: Mapping[str, bytes]) -> list[str]:
+    """Give files of the user's their bytes, wherever the output folder is. One that has them isn't written again.
+
+    Args:
+        layout: The output folder.
+        file_id: The id of the input that they are made for.
+        wanted: All of each, by the path below the output folder that it gets where nobody else's file stands there.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        DiskFull: No space, no quota, read-only.
+        FileError: Not permitted, or a file stands in the way of a folder; permanent.
+        StoreError, NetworkError: An object store refuses, or is away.
+    """
+    folder, note = layout.output_dir, layout.private / "outputs" / f"{file_id}.json"
+    if isinstance(folder, ObjectPath) and isinstance(note, ObjectPath):
+        return StoredOutputs(folder, note).write(wanted, {name: _beside(name) for name in wanted})
+    return Outputs(layout, file_id).write(wanted)
+
+
 class Outputs:
-    """What an input's tasks write into the output folder. Paths are below that folder.
+    """What an input's tasks write into an output folder on a disk. Paths are below that folder.
 
     Args:
         layout: The output folder.
@@ -35,8 +59,8 @@ class Outputs:
     """
 
     def __init__(self, layout: Layout, file_id: str) -> None:
-        self._folder = layout.output_dir
-        self._note = layout.private / "outputs" / f"{file_id}.json"
+        self._folder = layout.here
+        self._note = layout.work / "outputs" / f"{file_id}.json"
         self._written = _read(self._note)
 
     def write(self, wanted: Mapping[str, bytes]) -> list[str]:
@@ -142,8 +166,12 @@ def _has_bytes(path: Path, data: bytes) -> bool:
 
 def _names(wanted: str) -> Iterator[str]:
     """`talk.txt`, `talk.new.txt`, `talk.new-2.txt` and so on."""
-    stem, dot, suffix = wanted.rpartition(".")
     yield wanted
+    yield from _beside(wanted)
+
+
+def _beside(wanted: str) -> Iterator[str]:
+    stem, dot, suffix = wanted.rpartition(".")
     for number in range(1, MOST_BESIDE):
         more = ".new" if number == 1 else f".new-{number}"
         yield f"{stem}{more}{dot}{suffix}"

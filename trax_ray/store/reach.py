@@ -6,10 +6,10 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from trax_ray.errors import TraxRayError
 from trax_ray.store import files
+from trax_ray.store.creating import expect_creation
 from trax_ray.store.layout import Layout
 from trax_ray.store.objects import read_range, stat_of
 from trax_ray.store.uris import ObjectPath, is_object_uri, place_of
@@ -45,7 +45,7 @@ def sign(layout: Layout) -> Iterator[tuple[str, str]]:
     try:
         yield str(path), token
     finally:
-        with suppress(OSError):
+        with suppress(OSError, TraxRayError):
             files.remove(path)
 
 
@@ -61,11 +61,14 @@ def out_of_reach(inputs: Sequence[str], sign_path: str, token: str) -> str:
         reason = _unreadable(each)
         if reason:
             return reason
-    path = Path(sign_path)
+    path = place_of(sign_path)
     folder = path.parent.parent
     try:
         if files.read_regular(path).decode("ascii", "replace") != token:
             return f"another output folder {files.shown(folder)} is there"
+        if isinstance(path, ObjectPath):
+            expect_creation(path.parent)
+            return ""
         own = path.with_name(_name())
         files.write_atomically(own, token.encode(), lasting=False)
         files.remove(own)

@@ -23,8 +23,9 @@ from typing import Any, TypeAlias
 from trax_ray.codes import FailureCode
 from trax_ray.errors import TraxRayError
 from trax_ray.store.artifacts import ArtifactStore
-from trax_ray.store.epochs import groups_of, openings, read_chain, segment_path
+from trax_ray.store.epochs import epochs_in, groups_of, openings, read_chain, segment_path
 from trax_ray.store.layout import Layout
+from trax_ray.store.uris import Place
 
 __all__ = ["Findings", "check"]
 
@@ -90,7 +91,7 @@ def check(output_dir: str | Path, *, ended: bool = True, artifacts: bool = True)
     Returns:
         What was found. A journal that can't be read is a problem as well.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     books = _Books()
     try:
         _read(layout, books)
@@ -606,13 +607,11 @@ def _read(layout: Layout, books: _Books) -> None:
     _check_fence(layout.journal, counted, books)
 
 
-def _check_fence(folder: Path, counted: Mapping[int, int | None], books: _Books) -> None:
+def _check_fence(folder: Place, counted: Mapping[int, int | None], books: _Books) -> None:
     """A coordinator may have been writing one group when a higher epoch was taken. Then it looked, and stopped."""
     last = max(counted, default=0)
-    for path in sorted(folder.glob("*.jsonl")):
-        epoch = int(path.stem)
-        if path != segment_path(folder, epoch):
-            continue
+    for epoch in epochs_in(folder):
+        path = segment_path(folder, epoch)
         limit = counted.get(epoch, 0)
         if limit is None:
             continue

@@ -177,7 +177,7 @@ def _metrics(assignment: Assignment) -> dict[str, Any]:
 def _commit(assignment: Assignment) -> Outcome:
     """What a task of a real kind does: the artifact first, then output files from what is stored."""
     task, spec = assignment.task, assignment.spec
-    layout = Layout(Path(spec.output_dir))
+    layout = Layout.of(spec.output_dir)
     key = artifact_key(task, spec.model)
     # Each attempt would write something else: whose bytes are stored is seen from them.
     by = f"{task.id} {assignment.epoch} {assignment.attempt} {os.getpid()}"

@@ -15,10 +15,13 @@ from trax_ray.cli.doctor.check import Check, Verdict
 from trax_ray.core.policy.admission import capacity, idle_machine
 from trax_ray.core.spec import DEFAULT_MEMORY_LIMIT_MB, Limits
 from trax_ray.core.task import ResourceRequest
+from trax_ray.errors import TraxRayError
 from trax_ray.heads.machine import ray_folder, too_full_for_ray
+from trax_ray.store.creating import expect_creation
 from trax_ray.store.files import shown
+from trax_ray.store.uris import ObjectPath
 
-__all__ = ["check_cores", "check_folder", "check_memory", "examine_folder", "memory_mb"]
+__all__ = ["check_cores", "check_folder", "check_memory", "examine_folder", "examine_store", "memory_mb"]
 
 LOW_DISK_BYTES = 2**30
 HIGH_LOAD_PER_CORE = 2.0
@@ -88,6 +91,15 @@ def examine_folder(topic: str, folder: Path) -> Check:
         return check_folder(topic, folder, "", free_bytes)
     except OSError as error:
         return check_folder(topic, folder, f"{shown(existing)}: {error.strerror or error}", 0)
+
+
+def examine_store(topic: str, folder: ObjectPath) -> Check:
+    """Try whether a folder in an object store can be written to as a batch does."""
+    try:
+        expect_creation(folder / ".trax")
+    except TraxRayError as error:
+        return Check(Verdict.MISSING, topic, error.message)
+    return Check(Verdict.OK, topic, f"{folder}, which creates without overwriting")
 
 
 def memory_mb() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trax_ray.cli.doctor.check import Check, Verdict
 from trax_ray.cli.doctor.cluster import examine_ray
-from trax_ray.cli.doctor.machine import check_cores, check_memory, examine_folder, memory_mb
+from trax_ray.cli.doctor.machine import check_cores, check_memory, examine_folder, examine_store, memory_mb
 from trax_ray.cli.doctor.models import (
     check_cache,
     check_default_model,
@@ -35,7 +35,8 @@ from trax_ray.providers.weights import (
     WHISPER_REPOSITORIES,
     cached_weights,
 )
-from trax_ray.store.files import absolute
+from trax_ray.store.layout import Layout
+from trax_ray.store.uris import Place
 
 __all__ = ["examine", "exit_code", "run"]
 
@@ -51,7 +52,7 @@ def run(output_dir: str, address: str | None) -> int:
         The exit code.
     """
     checks = []
-    for check in examine(absolute(output_dir), address, os.environ, datetime.now(timezone.utc).date()):
+    for check in examine(Layout.of(output_dir).output_dir, address, os.environ, datetime.now(timezone.utc).date()):
         print(check.line, flush=True)
         checks.append(check)
     missing = [check.topic for check in checks if check.verdict is Verdict.MISSING]
@@ -64,11 +65,11 @@ def exit_code(checks: Sequence[Check]) -> int:
     return EXIT_SETUP if any(check.verdict is Verdict.MISSING for check in checks) else 0
 
 
-def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], today: date) -> Iterator[Check]:
+def examine(output_dir: Place, address: str | None, environ: Mapping[str, str], today: date) -> Iterator[Check]:
     """Gather the facts and check them, one after another.
 
     Args:
-        output_dir: Absolute path of the folder that a batch would write to.
+        output_dir: The folder that a batch would write to.
         address: As it was given; None where it wasn't.
         environ: The environment's variables.
         today: For announced shutdowns.
@@ -91,7 +92,10 @@ def examine(output_dir: Path, address: str | None, environ: Mapping[str, str], t
     at_hand = [*weights, *([ENGLISH_DEFAULT] if embedded else []), *(["pocketsphinx"] if pocketsphinx_files() else [])]
     requests = {model: provider_of(model).resources(model) for model in at_hand}
     yield check_cores(usable_cores(), os.getloadavg()[0], requests)
-    yield examine_folder("output folder", output_dir)
+    if isinstance(output_dir, Path):
+        yield examine_folder("output folder", output_dir)
+    else:
+        yield examine_store("output folder", output_dir)
     yield examine_folder("Ray's files", ray_folder())
     if problem := too_long_for_ray(ray_folder()):
         yield Check(Verdict.MISSING, "Ray's files", problem)

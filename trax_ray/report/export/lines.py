@@ -16,6 +16,7 @@ from trax_ray.report.export.reading import Row, files_with_segments, table_rows
 from trax_ray.report.parquet import read_columns
 from trax_ray.report.text import one_line
 from trax_ray.store.layout import Layout
+from trax_ray.store.looking import opened
 
 __all__ = ["csv_lines", "json_lines", "manifest_lines", "unarmed"]
 
@@ -44,7 +45,7 @@ def csv_lines(layout: Layout, table: str) -> Iterator[str]:
     """
     path = layout.table(table)
     read_columns(path, ())
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         names = [name for name in pq.read_schema(stream).names if name != "path_bytes"]
     yield "\ufeff" + _csv_line([unarmed(name) for name in names])
     for row in table_rows(layout, table, names):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from trax_ray.report.parquet import read_columns
 from trax_ray.store.files import explain
 from trax_ray.store.layout import Layout
+from trax_ray.store.looking import exists, opened
 
 __all__ = ["Row", "files_with_segments", "table_rows"]
 
@@ -29,7 +30,7 @@ def table_rows(layout: Layout, table: str, columns: Sequence[str] | None = None)
     path = layout.table(table)
     read_columns(path, ())  # says the way out where it is none
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(_GROUP, columns=columns):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
@@ -44,7 +45,7 @@ def files_with_segments(layout: Layout) -> Iterator[tuple[Row, list[Row]]]:
     """
     known = {row["file_id"] for row in table_rows(layout, "files", ["file_id"])}
     groups: Iterator[tuple[str, Iterator[Row]]] = iter(())
-    if layout.table("segments").exists():
+    if exists(layout.table("segments")):
         groups = groupby(table_rows(layout, "segments"), key=lambda row: str(row["file_id"]))
     # Both tables have the order of adding; segments are as old as the last final report.
     waiting = _next(groups, known)

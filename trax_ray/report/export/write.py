@@ -15,7 +15,7 @@ from trax_ray.report.export.reading import Row, files_with_segments
 from trax_ray.report.export.textgrids import textgrid
 from trax_ray.store import files
 from trax_ray.store.layout import TABLES, Layout
-from trax_ray.store.outputs import Outputs
+from trax_ray.store.outputs import write_files
 
 __all__ = ["FORMATS", "STREAMS", "Exported", "export_files", "export_stream"]
 
@@ -56,7 +56,7 @@ def export_stream(output_dir: str | Path, fmt: str, destination: Path | None, *,
         FileError: There is no report, or the file can't be written.
         UsageError: There is no such format or table.
     """
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     if table not in TABLES:
         raise UsageError(f"--table: expected {', '.join(TABLES)}, got {table!r}")
     exported = Exported()
@@ -107,7 +107,7 @@ def export_files(output_dir: str | Path, fmt: str, *, enhanced: bool = False) ->
     """
     if fmt not in _PER_FILE:
         raise UsageError(f"expected a format of {', '.join(_PER_FILE)}, got {fmt!r}")
-    layout = Layout(Path(output_dir))
+    layout = Layout.of(output_dir)
     text_of = "enhanced_text" if enhanced else "text"
     exported = Exported()
     for row, segments in files_with_segments(layout):
@@ -116,8 +116,7 @@ def export_files(output_dir: str | Path, fmt: str, *, enhanced: bool = False) ->
         stem = _stem(row)
         data = document(row, segments, text_of) if fmt == "docx" else textgrid(row, segments, text_of).encode()
         # A note of its own: that of the transcripts belongs to the batch, which may be running.
-        outputs = Outputs(layout, f"export-{fmt}-{row['file_id']}")
-        exported.places += outputs.write({f"{stem}{_PER_FILE[fmt]}": data})
+        exported.places += write_files(layout, f"export-{fmt}-{row['file_id']}", {f"{stem}{_PER_FILE[fmt]}": data})
         exported.count += 1
     return exported
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from trax_ray.core.task import TaskType
 from trax_ray.report.tables import Entry
 from trax_ray.report.text import one_line
+from trax_ray.store.uris import ObjectPath, Place, is_object_uri
 
 __all__ = ["COLUMNS", "address_of", "file_values", "sound_of", "transcript_values"]
 
@@ -47,7 +48,7 @@ _PLAYABLE = frozenset({".aac", ".flac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", 
 """Suffixes that browsers play."""
 
 
-def file_values(entry: Entry, row: Mapping[str, Any], output_dir: Path) -> list[Any]:
+def file_values(entry: Entry, row: Mapping[str, Any], output_dir: Place) -> list[Any]:
     """An input as a list in the order of `COLUMNS`.
 
     Args:
@@ -55,6 +56,7 @@ def file_values(entry: Entry, row: Mapping[str, Any], output_dir: Path) -> list[
         row: Its row of the table files.
         output_dir: The output folder, in whose folder `report` the page lies.
     """
+    folder = _on_a_disk(output_dir)
     return [
         row["file_id"],
         one_line(row["file_name"]),
@@ -78,8 +80,8 @@ def file_values(entry: Entry, row: Mapping[str, Any], output_dir: Path) -> list[
         _line(row.get("duplicate_of")),
         sound_of(entry, row, output_dir),
         _web_address(row.get("webpage") or row.get("url")),
-        address_of(row.get("transcript_path"), output_dir, output_dir),
-        address_of(row.get("enhanced_path"), output_dir, output_dir),
+        address_of(row.get("transcript_path"), folder, folder),
+        address_of(row.get("enhanced_path"), folder, folder),
         _line(row.get("channel")),
     ]
 
@@ -127,16 +129,34 @@ def transcript_values(
     return values
 
 
-def sound_of(entry: Entry, row: Mapping[str, Any], output_dir: Path) -> str | None:
+def _on_a_disk(folder: Place) -> Path:
+    """A folder as a path, for addresses that are relative to it; of one in a store the bucket is the root."""
+    return folder if isinstance(folder, Path) else Path("/", folder.bucket, folder.key)
+
+
+def _stored_sound(path: str, output_dir: Place) -> str | None:
+    """Where the page finds a recording, where that or the page is in a store: nowhere but in the same bucket."""
+    if not is_object_uri(path) or not isinstance(output_dir, ObjectPath):
+        return None
+    recording = ObjectPath.of(path)
+    if (recording.scheme, recording.bucket) != (output_dir.scheme, output_dir.bucket):
+        return None
+    return address_of(str(_on_a_disk(recording)), _on_a_disk(output_dir), Path("/"))
+
+
+def sound_of(entry: Entry, row: Mapping[str, Any], output_dir: Place) -> str | None:
     """Where the page finds a recording: an address relative to its own where that may hold elsewhere too.
 
-    What was kept of a recording of the web; else its file, unless no browser plays it and converted sound was kept.
+    What was kept of a recording of the web; else its file, unless no browser plays it and converted sound was kept. A
+    page in a store finds what is in the same bucket.
     """
-    if row.get("media_path"):
+    if row.get("media_path") and isinstance(output_dir, Path):
         return address_of(row["media_path"], output_dir, output_dir)
     path = entry.given("file_path")
     if not isinstance(path, str) or not path:
         return None
+    if is_object_uri(path) or not isinstance(output_dir, Path):
+        return _stored_sound(path, output_dir)
     converted = entry.result(TaskType.PREPROCESS)
     if converted is not None and os.path.splitext(path)[1].lower() not in _PLAYABLE:  # noqa: PTH122 - bytes of any kind
         kept = next(iter(converted.metrics.get("outputs") or ()), None)

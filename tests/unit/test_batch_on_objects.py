@@ -1,0 +1,271 @@
+"""A whole batch whose output folder is in an object store, against a real server, without Ray."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.in_process import run_batch
+from tests.support.store_proxy import Faults, StoreProxy
+from tests.support.store_servers import StoreServer
+from trax_ray.cli.app import app
+from trax_ray.control import BatchControl, Outcome, Phase
+from trax_ray.core.spec import BatchSpec
+from trax_ray.errors import StoreError, UsageError
+from trax_ray.plan.plan import make_plan
+from trax_ray.report.frames import read_table
+from trax_ray.report.search import search
+from trax_ray.report.write import write_report
+from trax_ray.store import creating, inbox
+from trax_ray.store.files import write_atomically
+from trax_ray.store.layout import Layout
+from trax_ray.store.lease import Lease
+from trax_ray.testing.history import check
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+WEATHER = SAMPLES / "talks" / "weather.ogg"
+BUCKET = "outputs"
+
+RUN_REQUESTS = 40
+"""What a run costs besides its recordings: the lease, the epoch, what came before, groups that no recording causes."""
+
+RECORDING_REQUESTS = 30
+"""What one recording costs: looks for what is there, its artifact, five transcripts and their note, two groups."""
+
+
+@pytest.fixture(scope="module", params=["moto", "seaweedfs"])
+def server(request: pytest.FixtureRequest, stores: Callable[[str], StoreServer]) -> StoreServer:
+    running = stores(request.param)
+    running.create_bucket(BUCKET)
+    return running
+
+
+@pytest.fixture
+def proxy(
+    server: StoreServer, reach: Callable[[StoreServer], StoreProxy], monkeypatch: pytest.MonkeyPatch
+) -> StoreProxy:
+    monkeypatch.setattr(creating, "_PAUSE_S", 0.0)
+    return reach(server)
+
+
+@pytest.fixture
+def out(request: pytest.FixtureRequest, proxy: StoreProxy) -> str:
+    """An output folder that no other test has."""
+    return f"s3://{BUCKET}/{abs(hash(request.node.name)) % 10**12}"
+
+
+@pytest.fixture
+def spec(out: str) -> BatchSpec:
+    return BatchSpec(out, model="pocketsphinx")
+
+
+def key_of(out: str, name: str) -> str:
+    return f"{out.split('/', 3)[3]}/{name}"
+
+
+def text_of(server: StoreServer, out: str, name: str) -> str:
+    return server.get(BUCKET, key_of(out, name)).decode()
+
+
+def transcribed(spec: BatchSpec, *inputs: Path | str) -> None:
+    """Run a batch to its end, with its report."""
+    run_batch(inputs or [WEATHER], spec)
+    write_report(spec.output_dir, final=True)
+
+
+def command_line(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+def test_all_lies_in_the_store_and_the_same_batch_again_has_nothing_to_do(
+    server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy, tmp_path: Path
+) -> None:
+    ended = run_batch([WEATHER], spec)
+    assert list(ended.states.values()) == ["succeeded"]
+    assert len(proxy.seen) <= RUN_REQUESTS + RECORDING_REQUESTS
+    text = text_of(server, out, "weather.txt")
+    assert "weather" in text.lower()
+    for suffix in ("srt", "vtt", "tsv", "json"):
+        assert text_of(server, out, f"weather.{suffix}")
+    again = run_batch([WEATHER], spec)
+    assert again.attempts == []
+    assert check(out).problems == ()
+    assert text_of(server, out, "weather.txt") == text
+
+
+def test_a_transcript_that_was_deleted_is_written_again_and_nothing_is_heard_twice(
+    server: StoreServer, spec: BatchSpec, out: str
+) -> None:
+    run_batch([WEATHER], spec)
+    text = text_of(server, out, "weather.txt")
+    creating.delete_object(Layout.of(f"{out}/weather.txt").output_dir)  # type: ignore[arg-type]
+    again = run_batch([WEATHER], spec)
+    (record,) = again.state.records.values()
+    assert record.metrics["cached"]
+    assert text_of(server, out, "weather.txt") == text
+
+
+def test_what_somebody_else_wrote_or_changed_is_kept(server: StoreServer, spec: BatchSpec, out: str) -> None:
+    server.put(BUCKET, key_of(out, "weather.txt"), b"mine")
+    ended = run_batch([WEATHER], spec)
+    assert "weather.new.txt" in ended.outputs("weather.ogg")
+    assert text_of(server, out, "weather.txt") == "mine"
+    assert "weather" in text_of(server, out, "weather.new.txt").lower()
+    server.put(BUCKET, key_of(out, "weather.srt"), b"corrected")
+    creating.delete_object(Layout.of(f"{out}/weather.vtt").output_dir)  # type: ignore[arg-type]
+    again = run_batch([WEATHER], spec)
+    assert "weather.new.srt" in again.outputs("weather.ogg")
+    assert "weather.new-2.txt" not in again.outputs("weather.ogg")
+    assert text_of(server, out, "weather.srt") == "corrected"
+
+
+def test_a_batch_goes_through_one_in_ten_requests_that_fail(
+    server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
+) -> None:
+    proxy.faults = Faults(rate=0.1, seed=3, slow_s=0.01)
+    transcribed(spec)
+    assert sum(bool(each.fault) for each in proxy.seen) > 3
+    assert "weather" in text_of(server, out, "weather.txt").lower()
+    assert check(out).problems == ()
+
+
+def test_names_that_no_store_takes_are_given_others(
+    spec: BatchSpec, server: StoreServer, out: str, tmp_path: Path
+) -> None:
+    odd = tmp_path / "in"
+    odd.mkdir()
+    for name in (b"a\nb.ogg", b"a\rb.ogg", b"\xff.ogg"):
+        (odd / name.decode("utf-8", "surrogateescape")).write_bytes(WEATHER.read_bytes())
+    ended = run_batch([odd], spec)
+    assert list(ended.states.values()) == ["succeeded"] * 3
+    texts = [key for key in server.keys(BUCKET, key_of(out, "")) if key.endswith(".txt")]
+    assert len(texts) == 3
+
+
+def test_recordings_are_kept_on_disks_only(spec: BatchSpec, out: str) -> None:
+    with pytest.raises(UsageError, match="can be kept on a disk only"):
+        make_plan([str(WEATHER)], BatchSpec(out, model="pocketsphinx", preprocess=True, keep_audio=True))
+
+
+def test_converted_audio_lies_on_this_machine_until_the_transcript_is_there(out: str, server: StoreServer) -> None:
+    spec = BatchSpec(out, model="pocketsphinx", preprocess=True)
+    ended = run_batch([SAMPLES / "talks" / "weather.ogg"], spec)
+    assert set(ended.states.values()) == {"succeeded"}
+    work = Layout.of(out).work
+    assert not [path for path in (work / "audio").rglob("*") if path.is_file()]
+    assert not [key for key in server.keys(BUCKET, key_of(out, "")) if key.endswith(".flac")]
+
+
+# The report
+
+
+def test_the_report_is_in_the_store_and_can_be_read_from_there(
+    server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
+) -> None:
+    transcribed(spec)
+    assert list(read_table(out, "files")["file_name"]) == ["weather.ogg"]
+    assert json.loads(text_of(server, out, "report/run.json"))["status"] == "complete"
+    page = text_of(server, out, "report/index.html")
+    assert "weather.ogg" not in page  # packed
+    assert out in page
+    found = search(out, "weather")
+    assert found.file_count == 1
+    proxy.seen.clear()
+    assert search(out, "weather").file_count == 1
+    assert len(proxy.seen) <= 2  # the index is on this machine; are the tables what they were?
+    assert not [key for key in server.keys(BUCKET, key_of(out, "")) if key.endswith(".sqlite")]
+
+
+def test_commands_that_look_at_a_batch_take_uris(server: StoreServer, spec: BatchSpec, out: str) -> None:
+    transcribed(spec)
+    assert "1 of 1 succeeded" in command_line("status", out)
+    assert "weather" in command_line("search", out, "weather")
+    assert out in command_line("report", out)
+    assert '"file_name": "weather.ogg"' in command_line("export", out, "--format", "jsonl")
+    assert "1 file beside the transcripts" in command_line("export", out, "--format", "textgrid")
+    assert "weather" in text_of(server, out, "weather.TextGrid")
+    assert "not running: complete" in command_line("watch", out)
+    server.put(BUCKET, key_of(out, ".trax/.tmp-0123456789abcdef"), b"x")
+    command_line("clean", out)
+    command_line("clean", out, "--everything")
+    left = {key.split("/", 1)[1] for key in server.keys(BUCKET, key_of(out, ""))}
+    assert [name.partition("0")[0] for name in left if name.startswith(".trax/")] == [".trax/lock."]
+    assert sorted({name.split("/")[0] for name in left}) == [
+        ".trax",
+        "report",
+        *(f"weather.{each}" for each in ("TextGrid", "json", "srt", "tsv", "txt", "vtt")),
+    ]
+
+
+# Steering
+
+
+@contextmanager
+def at_work(out: str) -> Iterator[list[str]]:
+    """Holds a folder, and takes up what is asked for, as a coordinator does; gives what was."""
+    layout, ended, taken = Layout.of(out), threading.Event(), list[str]()
+    lease = Lease(layout.lock, heartbeat=True)
+    lease.acquire("batch talks")
+
+    def obey() -> None:
+        while not ended.wait(0.05):
+            for request in inbox.waiting(layout.inbox):
+                taken.append(request.command)
+                phase = "paused" if request.command == "pause" else "running"
+                write_status(phase)
+                inbox.remove(layout.inbox, request.name)
+
+    def write_status(phase: str) -> None:
+        import os
+        import platform
+
+        said = {"batch": "talks", "phase": phase, "pid": os.getpid(), "host": platform.node()}
+        write_atomically(layout.status, json.dumps(said | {"updated_at": time.time()}).encode())
+
+    thread = threading.Thread(target=obey)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        ended.set()
+        thread.join()
+        lease.release()
+
+
+def test_a_batch_that_runs_is_seen_and_steered(spec: BatchSpec, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr("platform.node", socket.gethostname)
+    monkeypatch.setattr("trax_ray.control.STORED_POLL_S", 0.05)
+    run_batch([WEATHER], spec)
+    with at_work(out) as taken:
+        control = BatchControl(out)
+        assert control.pause().outcome is Outcome.TAKEN_UP
+        assert control.status().phase is Phase.PAUSED
+        assert control.resume().outcome is Outcome.TAKEN_UP
+        assert taken == ["pause", "resume"]
+    assert BatchControl(out).pause().outcome is Outcome.LEFT
+    assert BatchControl(out).status().requests == ("pause",)
+
+
+# Stores that can't be used
+
+
+def test_a_store_that_overwrites_is_refused(
+    stores: Callable[[str], StoreServer], reach: Callable[..., StoreProxy]
+) -> None:
+    server = stores("rclone")
+    server.create_bucket(BUCKET)
+    reach(server)
+    folder = Layout.of(f"s3://{BUCKET}/o").private
+    with pytest.raises(StoreError, match="overwrites an object"):
+        creating.expect_creation(folder)  # type: ignore[arg-type]
