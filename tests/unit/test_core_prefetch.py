@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trax_ray.core.groups import Shut
 from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.policy.admission import Allowance, admit
 from trax_ray.core.policy.prefetch import MEGABYTE, USUAL_BYTES, Coming, Disk, bound_mb, is_prefetch, within
@@ -86,9 +87,9 @@ class Batch:
 
     def start(self) -> list[str]:
         tasks = [dispatch.task for dispatch in self.running.values()]
-        waiting = self.state.upcoming(256, self.now, self.coming)
-        coreless = self.state.ledger.coreless_ready > 0
-        admitted = admit(self.limits, CORES, tasks, waiting, coreless=coreless)
+        shut = Shut()
+        waiting = self.state.upcoming(self.now, self.coming, shut)
+        admitted = admit(self.limits, CORES, tasks, waiting, shut)
         if admitted:
             started = Started(tuple((task.id, self.state.next_attempt(task.id)) for task in admitted))
             for command in self.do(started):
@@ -181,7 +182,7 @@ def test_the_next_come_while_transcriptions_take_all_cores() -> None:
 def test_memory_that_a_transcription_waits_for_is_not_given_away() -> None:
     tasks = [transcription("a"), transcription("b"), *(download(str(n)) for n in range(4))]
     tight = Allowance(cores=1.0, memory_mb=1024.0 + 300.0)
-    found = admit(Limits(max_workers=8), tight, [], tasks, coreless=True)
+    found = admit(Limits(max_workers=8), tight, [], tasks, Shut())
     assert [task.id for task in found] == ["t-a", "d-0"], "512 are kept for t-b, and 256 of the rest are enough for one"
 
 
@@ -327,9 +328,14 @@ def test_never_beyond_the_bound_and_never_stuck(data: st.DataObject, declared: b
 def test_the_rule_alone() -> None:
     tasks = [download("a", declared=5), transcription("b"), download("c", declared=1), download("d", declared=4)]
     full = Disk(bound_bytes=10, held_bytes=6, usual_bytes=1)
-    assert [task.id for task in within(tasks, full, lambda: False)] == ["t-b"]
-    assert [task.id for task in within(tasks[2:], full, lambda: True)] == ["d-c"]
-    assert [task.id for task in within(tasks, full, lambda: True)] == ["t-b"], "something else goes on"
+    assert [task.id for task in within(tasks, full, lambda: False, Shut())] == ["t-b"]
+    assert [task.id for task in within(tasks[2:], full, lambda: True, Shut())] == ["d-c"]
+    assert [task.id for task in within(tasks, full, lambda: True, Shut())] == ["t-b"], "something else goes on"
     half = Disk(bound_bytes=10, held_bytes=4, usual_bytes=1)
-    assert [task.id for task in within(tasks, half, lambda: False)] == ["d-a", "t-b", "d-c"]
-    assert [task.id for task in within(tasks, Disk(None, 10**15, 1), lambda: False)] == ["d-a", "t-b", "d-c", "d-d"]
+    assert [task.id for task in within(tasks, half, lambda: False, Shut())] == ["d-a", "t-b", "d-c"]
+    assert [task.id for task in within(tasks, Disk(None, 10**15, 1), lambda: False, Shut())] == [
+        "d-a",
+        "t-b",
+        "d-c",
+        "d-d",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -10,21 +11,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trax_ray.core.state.queue import TaskQueue
+from trax_ray.core.groups import Group, Shut
+from trax_ray.core.state.queue import ALONE, TaskQueue
 
 AGING_S = 4.0
 
 
 def push(
-    queue: TaskQueue, name: str, sequence: int = 0, priority: int = 0, degradation: int = 0, at: float = 0.0
+    queue: TaskQueue,
+    name: str,
+    sequence: int = 0,
+    priority: int = 0,
+    degradation: int = 0,
+    at: float = 0.0,
+    group: Group = ALONE,
 ) -> None:
-    queue.push(name, sequence=sequence, priority=priority, degradation=degradation, since=at)
+    queue.push(name, sequence=(sequence,), priority=priority, degradation=degradation, since=at, group=group)
 
 
 def delay(
-    queue: TaskQueue, name: str, sequence: int = 0, priority: int = 0, degradation: int = 0, at: float = 0.0
+    queue: TaskQueue,
+    name: str,
+    sequence: int = 0,
+    priority: int = 0,
+    degradation: int = 0,
+    at: float = 0.0,
+    group: Group = ALONE,
 ) -> None:
-    queue.push_delayed(name, sequence=sequence, priority=priority, degradation=degradation, ready_at=at)
+    queue.push_delayed(name, sequence=(sequence,), priority=priority, degradation=degradation, ready_at=at, group=group)
 
 
 def order(queue: TaskQueue, now: float) -> list[str]:
@@ -140,6 +154,12 @@ class Entry:
     priority: int
     degradation: int
     ready_at: float
+    group: Group
+
+
+GROUPS = st.sampled_from(
+    [ALONE, Group("a"), Group("b"), Group("a", prefetch=True), Group("b", coreless=True), Group(coreless=True)]
+)
 
 
 class QueueModel(RuleBasedStateMachine):
@@ -161,20 +181,20 @@ class QueueModel(RuleBasedStateMachine):
 
         return sorted(self.ready, key=rank)
 
-    @rule(priority=st.integers(0, 3), degradation=st.integers(0, 3), waited=st.integers(0, 20))
-    def push(self, priority: int, degradation: int, waited: int) -> None:
+    @rule(priority=st.integers(0, 3), degradation=st.integers(0, 3), waited=st.integers(0, 20), group=GROUPS)
+    def push(self, priority: int, degradation: int, waited: int, group: Group) -> None:
         name = f"t{self.names}"
         self.names += 1
-        self.model[name] = Entry(self.names, priority, degradation, self.now - waited)
+        self.model[name] = Entry(self.names, priority, degradation, self.now - waited, group)
         self.ready.add(name)
-        push(self.queue, name, self.names, priority, degradation, self.now - waited)
+        push(self.queue, name, self.names, priority, degradation, self.now - waited, group)
 
-    @rule(priority=st.integers(0, 3), degradation=st.integers(0, 3), seconds=st.integers(0, 20))
-    def push_delayed(self, priority: int, degradation: int, seconds: int) -> None:
+    @rule(priority=st.integers(0, 3), degradation=st.integers(0, 3), seconds=st.integers(0, 20), group=GROUPS)
+    def push_delayed(self, priority: int, degradation: int, seconds: int, group: Group) -> None:
         name = f"t{self.names}"
         self.names += 1
-        self.model[name] = Entry(self.names, priority, degradation, self.now + seconds)
-        delay(self.queue, name, self.names, priority, degradation, self.now + seconds)
+        self.model[name] = Entry(self.names, priority, degradation, self.now + seconds, group)
+        delay(self.queue, name, self.names, priority, degradation, self.now + seconds, group)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -185,18 +205,19 @@ class QueueModel(RuleBasedStateMachine):
         self.ready.discard(name)
 
     @precondition(lambda self: self.ready)
-    @rule(data=st.data(), delayed=st.booleans())
-    def take_and_put_back(self, data: st.DataObject, delayed: bool) -> None:
+    @rule(data=st.data(), delayed=st.booleans(), group=GROUPS)
+    def take_and_put_back(self, data: st.DataObject, delayed: bool, group: Group) -> None:
         """As a retry does: the same id again, with other figures."""
         name = data.draw(st.sampled_from(sorted(self.ready)))
         entry = self.model[name]
         self.queue.remove(name)
         entry.degradation += 1
+        entry.group = group
         entry.ready_at = self.now + (2.0 if delayed else 0.0)
         if delayed:
             self.ready.discard(name)
         (delay if delayed else push)(
-            self.queue, name, entry.sequence, entry.priority, entry.degradation, entry.ready_at
+            self.queue, name, entry.sequence, entry.priority, entry.degradation, entry.ready_at, group
         )
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 3.5, 4.0, 40.0]))
@@ -211,6 +232,26 @@ class QueueModel(RuleBasedStateMachine):
     def peek_some(self, count: int) -> None:
         self.advance(0.0)
         assert self.queue.peek(count) == self.ranked()[:count]
+
+    @rule(data=st.data(), most=st.none() | st.integers(1, 3))
+    def read_while_groups_are_shut(self, data: st.DataObject, most: int | None) -> None:
+        """The order of those that are left is the same; what is shut while somebody reads comes no more."""
+        self.advance(0.0)
+        shut = Shut()
+        left = self.ranked()
+        seen: Counter[Group] = Counter()
+        for name in self.queue.in_order(shut, most):
+            allowed = [
+                each for each in left if self.model[each].group not in shut and seen[self.model[each].group] != most
+            ]
+            assert name == allowed[0]
+            left = left[left.index(name) + 1 :]
+            seen[self.model[name].group] += 1
+            shut.providers |= data.draw(st.sets(st.sampled_from(["", "a", "b"]), max_size=1))
+            shut.prefetch |= data.draw(st.booleans())
+            shut.cores |= data.draw(st.booleans())
+        groups = [self.model[each].group for each in left]
+        assert all(group in shut or seen[group] == most for group in groups)
 
     @invariant()
     def counts_and_membership(self) -> None:
@@ -242,7 +283,7 @@ def test_who_wants_the_first_of_thousands_looks_at_the_first_and_takes_nothing_o
     queue = TaskQueue(AGING_S)
     for number in range(5000):
         push(queue, f"{number}", sequence=number)
-    before = list(queue._ready)
+    before = list(queue._lines[ALONE].heap)
     looked_at: list[str] = []
     live = TaskQueue._live
     monkeypatch.setattr(
@@ -251,7 +292,20 @@ def test_who_wants_the_first_of_thousands_looks_at_the_first_and_takes_nothing_o
     assert next(queue.in_order()) == "0"
     assert queue.peek(3) == ["0", "1", "2"]
     assert len(looked_at) < 10
-    assert queue._ready == before
+    assert queue._lines[ALONE].heap == before
+
+
+def test_a_group_of_which_nothing_waits_is_forgotten() -> None:
+    queue = TaskQueue(AGING_S)
+    for number in range(500):
+        push(queue, f"{number}", sequence=number, group=Group(f"host {number}"))
+    assert len(queue.peek(500)) == 500
+    for number in range(499):
+        queue.remove(f"{number}")
+    assert queue.peek(9) == ["499"]
+    assert list(queue._lines) == [Group("host 499")]
+    push(queue, "again", group=Group("host 0"))
+    assert queue.peek(9) == ["again", "499"]
 
 
 def test_what_was_removed_below_the_first_is_not_kept_for_ever() -> None:
@@ -261,4 +315,4 @@ def test_what_was_removed_below_the_first_is_not_kept_for_ever() -> None:
         push(queue, f"{number}", sequence=number)
         queue.remove(f"{number}")
     assert queue.peek(9) == ["first"]
-    assert len(queue._ready) == 1
+    assert len(queue._lines[ALONE].heap) == 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.groups import Shut
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.policy.admission import Allowance, admit
 from trax_ray.core.spec import BatchSpec, Limits
@@ -23,7 +24,7 @@ from trax_ray.core.state.events import (
 )
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.state.waiting import Waiting
-from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, TaskState
+from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome, ResourceRequest, TaskState, TaskType
 from trax_ray.testing.factories import make_task
 
 OK = ProviderSignal(status=200, latency_s=1.0)
@@ -44,7 +45,8 @@ class Batch:
         self.do(InputsClosed())
 
     def begin(self, epoch: int = 1, run: str = "r", **fields: Any) -> None:
-        spec = BatchSpec(output_dir="/out", limits=Limits(max_workers=64), **fields)
+        limits = Limits(max_workers=64, prefetch_mb=fields.pop("prefetch_mb", None))
+        spec = BatchSpec(output_dir="/out", limits=limits, **fields)
         self.do(CoordinatorStarted(epoch, spec.to_dict(), run=run))
 
     def do(self, event: Any) -> list[Any]:
@@ -174,7 +176,7 @@ def test_nobody_looks_through_what_waits_while_the_money_suffices_for_any_of_it(
 ) -> None:
     looks: list[int] = []
     best = Waiting.best
-    monkeypatch.setattr(Waiting, "best", lambda self, count: looks.append(count) or best(self, count))
+    monkeypatch.setattr(Waiting, "best", lambda self, *how: looks.append(len(how)) or best(self, *how))
     batch = Batch(*(request(f"t{number}", estimate_usd=0.10) for number in range(9)), max_cost_usd=0.55)
     first = batch.start(3)
     looks.clear()
@@ -195,17 +197,87 @@ def test_one_that_is_dearer_than_all_the_money_parks_its_service_at_once() -> No
 def test_while_nothing_may_start_one_of_all_that_waits_is_looked_at_and_calls_are_not_held_back() -> None:
     batch = Batch(*(make_task(f"local{number}") for number in range(500)))
     seen: list[str] = []
+    shut = Shut()
 
     def upcoming() -> Iterator[BatchTask]:
-        for task in batch.state.upcoming(256, batch.now):
+        for task in batch.state.upcoming(batch.now, shut=shut):
             seen.append(task.id)
             yield task
 
     limits, full = Limits(max_workers=64), Allowance(cores=0.5, memory_mb=9999)
     running = [make_task("running")]
-    assert admit(limits, full, running, upcoming()) == []
+    assert admit(limits, full, running, upcoming(), shut) == []
     assert seen == ["local0"]
     batch = Batch(request("call"), *(make_task(f"local{number}") for number in range(500)))
     seen.clear()
-    assert [task.id for task in admit(limits, full, running, upcoming())] == ["call"]
+    shut = Shut()
+    assert [task.id for task in admit(limits, full, running, upcoming(), shut)] == ["call"]
     assert seen == ["call", "local0"]
+
+
+def started_beside(batch: Batch, cores: float = 4.0) -> list[str]:
+    """Who starts, as the coordinator decides it: as far as services, cores and workers allow."""
+    running = [record.to_run for record in batch.state.records.values() if record.state is TaskState.RUNNING]
+    shut = Shut()
+    waiting = batch.state.upcoming(batch.now, shut=shut)
+    found = admit(Limits(max_workers=64), Allowance(cores=cores, memory_mb=1e6), running, waiting, shut)
+    if found:
+        batch.do(Started(tuple((task.id, batch.state.next_attempt(task.id)) for task in found)))
+    return [task.id for task in found]
+
+
+def test_thousands_that_their_service_does_not_let_start_stand_in_nobodys_way() -> None:
+    batch = Batch(*(request(f"w{number}") for number in range(2000)), make_task("speech"), make_task("more"))
+    first = started_beside(batch)
+    assert first[-2:] == ["speech", "more"], "behind all windows, of which the service takes some"
+    assert 1 <= len(first) - 2 < 64
+    assert started_beside(batch) == []
+    batch.do(TasksAdded((make_task("later"),)))
+    looked_at: list[str] = []
+    records = batch.state.ledger.records
+    batch.state.ledger.records = Watched(records, looked_at)
+    assert started_beside(batch) == ["later"]
+    assert looked_at.count("w100") == 0
+    assert len([name for name in looked_at if name.startswith("w")]) <= 2, "and one look passes over them"
+
+
+class Watched(dict[str, Any]):
+    """Records, and which of them were looked up."""
+
+    def __init__(self, records: dict[str, Any], looked_at: list[str]) -> None:
+        super().__init__(records)
+        self.looked_at = looked_at
+
+    def __getitem__(self, name: str) -> Any:
+        self.looked_at.append(name)
+        return super().__getitem__(name)
+
+
+def test_what_money_does_not_suffice_for_stands_in_nobodys_way() -> None:
+    dear = [request(f"w{number}", estimate_usd=0.10) for number in range(600)]
+    batch = Batch(*dear, make_task("speech"), max_cost_usd=0.25)
+    assert started_beside(batch) == ["w0", "w1", "speech"]
+
+
+def test_hundreds_of_downloads_of_a_slow_host_or_without_disk_stand_in_nobodys_way() -> None:
+    def download(name: str, host: str, output: str = "") -> BatchTask:
+        more = {"output": output} if output else {}
+        none = ResourceRequest(num_cpus=0.0, memory_mb=256)
+        return make_task(name, TaskType.DOWNLOAD, provider=host, asks=True, resources=none, size_bytes=10**12, **more)
+
+    slow = [download(f"d{number}", "slow", "kept") for number in range(600)]
+    batch = Batch(*slow, download("other", "quick", "kept"), make_task("speech"))
+    first = started_beside(batch)
+    assert first[-2:] == ["other", "speech"]
+    large = [download(f"d{number}", f"host{number}") for number in range(600)]
+    batch = Batch(*large, make_task("speech"), prefetch_mb=1)
+    assert started_beside(batch) == ["d0", "speech"], "one is fetched while nothing else is there"
+    assert started_beside(batch) == []
+
+
+def test_a_full_machine_takes_on_what_needs_no_core_from_behind_hundreds_that_do() -> None:
+    one = ResourceRequest(num_cpus=1.0, memory_mb=256)
+    none = ResourceRequest(num_cpus=0.0, memory_mb=256)
+    local = [make_task(f"t{number}", resources=one) for number in range(600)]
+    batch = Batch(*local, make_task("assembly", resources=none), request("call"))
+    assert started_beside(batch, cores=2.0) == ["t0", "t1", "assembly"], "a call isn't taken before those that wait"

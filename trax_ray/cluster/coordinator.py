@@ -31,6 +31,7 @@ from trax_ray.cluster.foresight import Foresight
 from trax_ray.cluster.metrics import Metrics
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
+from trax_ray.core.groups import Shut
 from trax_ray.core.policy import admission, ending, prefetch
 from trax_ray.core.policy.prediction import Observation
 from trax_ray.core.policy.schedule import parse_hours, waits_until
@@ -61,7 +62,6 @@ from trax_ray.core.state.events import (
     TasksAdded,
     decode_task,
 )
-from trax_ray.core.state.machine import LOOK_AHEAD
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import NetworkError, TraxRayError
 from trax_ray.kinds.fetched import forget_input, inputs_with_media
@@ -366,10 +366,10 @@ class Coordinator:
         if self._waits_until is not None:
             return None
         # Looked for one by one: while nothing may start, as on most turns, that is the first of thousands.
-        waiting = self._state.upcoming(LOOK_AHEAD, now, self._attempts.coming())
-        coreless = self._state.ledger.coreless_ready > 0
+        shut = Shut()
+        waiting = self._state.upcoming(now, self._attempts.coming(), shut)
         running = self._attempts.tasks()
-        admitted = admission.admit(self._spec.limits, self._allowance, running, waiting, coreless=coreless)
+        admitted = admission.admit(self._spec.limits, self._allowance, running, waiting, shut)
         if not admitted:
             return None
         return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in admitted))
@@ -454,7 +454,7 @@ class Coordinator:
         running = self._attempts.tasks()
         goes_on = not (self._state.finished or self._state.paused or self._state.draining or self._waits_until)
         room = max(0, self._spec.limits.max_workers - len(running)) if goes_on else 0
-        waiting = itertools.islice(self._state.upcoming(LOOK_AHEAD, self._now(), self._attempts.coming()), room)
+        waiting = itertools.islice(self._state.upcoming(self._now(), self._attempts.coming()), room)
         self._asking.ask([*running, *waiting], at_once=at_once)
 
     def _wait(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.groups import Shut
 from trax_ray.core.limits.manners import HOST_REQUESTS
 from trax_ray.core.limits.purse import Purse
 from trax_ray.core.limits.ratelimit import ProviderLimits
@@ -87,8 +88,14 @@ class Services:
             self._count[provider] -= 1
         return provider
 
-    def startable(self, tasks: Iterable[BatchTask], now: float) -> Iterator[BatchTask]:
-        """Those of the tasks, in their order, that their providers let start now. Tasks that ask none always may."""
+    def startable(self, tasks: Iterable[BatchTask], now: float, shut: Shut) -> Iterator[BatchTask]:
+        """Those of the tasks, in their order, that their providers let start now. Tasks that ask none always may.
+
+        Args:
+            tasks: Those that wait.
+            now: When, seconds since the epoch.
+            shut: Takes the providers that let no more start.
+        """
         room: dict[str, int] = {}
         planned_usd = 0.0
         for task in tasks:
@@ -98,8 +105,11 @@ class Services:
                 limits, provider = self._limits.get(task.provider) or unasked, task.provider
                 if provider not in room:
                     room[provider] = limits.allowed(self._count[provider], now)
+                if room[provider] <= 0:
+                    shut.providers.add(provider)
+                    continue
                 estimate = _estimate(task) or 0.0
-                if room[provider] <= 0 or not limits.may_start(planned_usd + estimate):
+                if not limits.may_start(planned_usd + estimate):
                     continue
                 room[provider] -= 1
                 planned_usd += estimate
@@ -115,17 +125,22 @@ class Services:
         """Whether any task that ever came could start, as far as money goes: then `capped` needn't be asked."""
         return self._purse.allows(self._dearest_usd)
 
-    def capped(self, waiting: Iterable[BatchTask]) -> dict[str, Failure]:
+    def capped(self, waiting: Iterable[BatchTask], shut: Shut) -> dict[str, Failure]:
         """The providers for no task of which that waits the money suffices, while nothing in flight may leave some.
 
         Args:
-            waiting: The ready tasks, or the first of them.
+            waiting: The ready tasks, or the first of each provider.
+            shut: Takes the providers of which no more need be looked at.
         """
         short: dict[str, bool] = {}
         for task in waiting if not self._purse.reserved else ():
-            if task.asks_provider and not _is_fetched(task) and not self._count[task.provider]:
-                suffices = self._purse.allows(_estimate(task))
-                short[task.provider] = short.get(task.provider, True) and not suffices
+            provider = task.provider if task.asks_provider else ""
+            if not provider or _is_fetched(task) or self._count[provider]:
+                shut.providers.add(provider)
+                continue
+            short[provider] = not self._purse.allows(_estimate(task))
+            if not short[provider]:
+                shut.providers.add(provider)
         return {provider: self._cost_cap() for provider, is_short in short.items() if is_short}
 
     def _cost_cap(self) -> Failure:

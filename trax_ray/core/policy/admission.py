@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from trax_ray.core.groups import Shut
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import MEMORY_STEP_MB, BatchTask, ResourceRequest
 
@@ -298,8 +299,7 @@ def admit(
     allowance: Allowance,
     running: Sequence[BatchTask],
     waiting: Iterable[BatchTask],
-    *,
-    coreless: bool = False,
+    shut: Shut | None = None,
 ) -> list[BatchTask]:
     """The waiting tasks, from the first, that may start now.
 
@@ -313,7 +313,8 @@ def admit(
         running: The tasks that run.
         waiting: The ready tasks, best first. Beyond that none is passed over for a smaller one behind it: priority is
             strict. It is read up to the first task that doesn't fit.
-        coreless: Whether there are such that need no core among them, so that it is worth to read on.
+        shut: Told where no core is left. Then it is read on for those that need none, and whoever gives `waiting`
+            should pass over the others; None reads no further.
 
     Returns:
         At least one when nothing runs and something waits.
@@ -339,8 +340,8 @@ def admit(
             fits_beside_memory = (cores >= -1e-9 or not request.num_cpus) and (gpus >= -1e-9 or not request.num_gpus)
             fits = fits and memory_mb >= 0
         first = not running and not admitted
-        if fits and not fits_beside_memory and not first and coreless:
-            one_waits = True  # with its memory, which stays reserved for it
+        if fits and not fits_beside_memory and not first and shut is not None:
+            one_waits = shut.cores = True  # with its memory, which stays reserved for it
         elif (fits and fits_beside_memory) or first:
             admitted.append(task)
             if len(running) + len(admitted) == limits.max_workers:

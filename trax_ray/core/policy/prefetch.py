@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from trax_ray.core.groups import Shut
 from trax_ray.core.task import BatchTask, TaskType
 
 __all__ = ["MEGABYTE", "Coming", "Disk", "bound_mb", "is_prefetch", "within"]
@@ -87,7 +88,7 @@ class Disk:
         return not self.empty and self.expected_bytes(task) > self.left_bytes
 
 
-def within(tasks: Iterable[BatchTask], disk: Disk, may_exceed: Callable[[], bool]) -> Iterator[BatchTask]:
+def within(tasks: Iterable[BatchTask], disk: Disk, may_exceed: Callable[[], bool], shut: Shut) -> Iterator[BatchTask]:
     """Those of the tasks, in their order, that the disk lets start; only downloads are kept back.
 
     Args:
@@ -95,6 +96,7 @@ def within(tasks: Iterable[BatchTask], disk: Disk, may_exceed: Callable[[], bool
         disk: The disk.
         may_exceed: Asked once, where a download is kept back and nothing else may start: whether nothing else could
             ever go on without it.
+        shut: Told where no more are to be fetched.
     """
     left, empty, others = disk.left_bytes, disk.empty, False
     kept_back: BatchTask | None = None
@@ -107,5 +109,6 @@ def within(tasks: Iterable[BatchTask], disk: Disk, may_exceed: Callable[[], bool
             yield task
         else:  # no smaller one behind it is taken before it: it would wait for ever
             kept_back = kept_back or task
+            shut.prefetch = True
     if kept_back is not None and not others and may_exceed():
         yield kept_back

@@ -219,7 +219,6 @@ class Ledger:
         total: Everything that the folder has.
         run: What the present run was given, new or known: what its user asked for and is told about.
         media: What was fetched and is needed.
-        coreless_ready: Queued tasks whose attempts need no core, and a process of their own.
     """
 
     def __init__(self) -> None:
@@ -230,7 +229,6 @@ class Ledger:
         self.total = Tally()
         self.run = Tally()
         self.media = Media()
-        self.coreless_ready = 0
         self.runs = 0
 
     def begin_run(self) -> None:
@@ -284,8 +282,6 @@ class Ledger:
         self.run.moved(record, target, before=before)
         self.counts[record.state] -= 1
         self.counts[target] += 1
-        if not record.task.shared and not record.task.resources.num_cpus:
-            self.coreless_ready += (target is TaskState.QUEUED) - (record.state is TaskState.QUEUED)
         at = self.now if at is None else at
         record.ended_at = at if target.terminal else 0.0
         record.state = target

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.groups import Shut
 from trax_ray.core.limits.ratelimit import FREE_RETRIES
 from trax_ray.core.limits.services import Services
 from trax_ray.core.limits.signals import Parks
@@ -48,10 +50,11 @@ from trax_ray.core.state.waiting import EVERYTHING, Waiting
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, TaskState
 from trax_ray.errors import IllegalTransition
 
-__all__ = ["LOOK_AHEAD", "BatchState"]
+__all__ = ["BatchState"]
 
 LOOK_AHEAD = 256
-"""Ready tasks, best first, among which those are looked for that may start."""
+"""Ready tasks of a group, best first, among which those are looked for that may start: where the money doesn't suffice
+for one, it may for a smaller one behind it."""
 
 
 class BatchState:
@@ -120,24 +123,32 @@ class BatchState:
         """The next tasks to start, best first; none while paused or draining, or after the end.
 
         Args:
-            count: Ready tasks among which they are looked for.
+            count: How many at the most.
             now: When, seconds since the epoch.
             coming: What is known of the downloads that run, by their ids.
         """
-        return list(self.upcoming(count, now, coming))
+        return list(islice(self.upcoming(now, coming), count))
 
-    def upcoming(self, count: int, now: float, coming: Mapping[str, Coming] | None = None) -> Iterator[BatchTask]:
+    def upcoming(
+        self, now: float, coming: Mapping[str, Coming] | None = None, shut: Shut | None = None
+    ) -> Iterator[BatchTask]:
         """As `candidates`, each looked for when it is asked for: where nothing may start, that is one of thousands.
 
         Nothing may happen to the state meanwhile.
+
+        Args:
+            now: When, seconds since the epoch.
+            coming: What is known of the downloads that run, by their ids.
+            shut: Groups that are passed over: those of which the caller wants no more, and those that may not start.
         """
+        shut = Shut() if shut is None else shut
         now = max(now, self.now)
         self._waiting.pass_time(now)
         if self.paused or self.draining or self.finished:
             return iter(())
-        tasks = (record.to_run for record in self._waiting.best(count))
+        tasks = (record.to_run for record in self._waiting.best(shut, LOOK_AHEAD))
         disk = self.ledger.media.disk(self._prefetch_bytes, coming)
-        return within(self.services.startable(tasks, now), disk, self._only_downloads_are_left)
+        return within(self.services.startable(tasks, now, shut), disk, self._only_downloads_are_left, shut)
 
     def ends_by_time(self, now: float) -> bool:
         """Whether the batch has come to its end by nothing but the time: the next event, any, ends it.
@@ -181,8 +192,9 @@ class BatchState:
     def _park_where_money_is_short(self) -> None:
         if not self.services.has_cap or self.finished or self.services.money_suffices:
             return
-        ready = (record.task for record in self._waiting.best(LOOK_AHEAD))
-        for provider, failure in self.services.capped(ready).items():
+        shut = Shut()
+        ready = (record.task for record in self._waiting.best(shut, LOOK_AHEAD))
+        for provider, failure in self.services.capped(ready, shut).items():
             self._waiting.park(provider, failure, requests=True)
 
     def _apply(self, event: Event) -> list[Command]:
@@ -251,14 +263,14 @@ class BatchState:
             return False
         if not self._waiting.ready_count:
             return True
-        first = next(self._waiting.best(1)).task
+        first = next(self._waiting.best()).task
         return self.ledger.media.disk(self._prefetch_bytes).keeps_back(first)
 
     def _only_downloads_are_left(self) -> bool:
         """Whether a download that the disk keeps back would wait for ever."""
         if self.ledger.counts[TaskState.RUNNING] or self._waiting.delayed_count or self._waiting.parked:
             return False
-        return all(is_prefetch(record.task) for record in self._waiting.best(self._waiting.ready_count))
+        return all(is_prefetch(record.task) for record in self._waiting.best())
 
     def _on_coordinator_started(self, event: CoordinatorStarted) -> None:
         spec = BatchSpec.from_dict(event.spec)
@@ -440,7 +452,7 @@ class BatchState:
                 }
                 for tally in (self.ledger.total, self.ledger.run)
             ],
-            "queue": [record.task.id for record in self._waiting.best(self.ready_count)],
+            "queue": [record.task.id for record in self._waiting.best()],
             "records": [
                 encode(record) | {"waiting_for": sorted(record.waiting_for), "story": record.tell()}
                 for record in self.records.values()

@@ -7,8 +7,9 @@ delayed is in the queue until its time comes. Who may start, and when, is decide
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 
+from trax_ray.core.groups import Group, Shut
+from trax_ray.core.policy.prefetch import is_prefetch
 from trax_ray.core.policy.schedule import NO_PEAK, PeakHours
 from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
 from trax_ray.core.state.queue import Order, TaskQueue
@@ -60,9 +61,14 @@ class Waiting:
         """When the next delayed task gets ready, seconds since the epoch; None where none waits."""
         return self._queue.next_due()
 
-    def best(self, count: int) -> Iterator[TaskRecord]:
-        """The next tasks to start, best first, each looked up when it is asked for: nothing may change meanwhile."""
-        return (self._ledger.records[task_id] for task_id in islice(self._queue.in_order(), count))
+    def best(self, shut: Shut | None = None, most: int | None = None) -> Iterator[TaskRecord]:
+        """The next tasks to start, best first, each looked up when it is asked for: nothing may change meanwhile.
+
+        Args:
+            shut: Groups that are passed over.
+            most: So many of a group are looked at; None for all.
+        """
+        return (self._ledger.records[task_id] for task_id in self._queue.in_order(shut, most))
 
     def all_parked(self, but: Callable[[BatchTask], bool]) -> bool:
         """Whether all that waits waits for a person, some of the ready tasks apart.
@@ -72,7 +78,7 @@ class Waiting:
         Args:
             but: Tells those that don't count.
         """
-        if not self.parked or self.saving or not all(but(record.task) for record in self.best(self._queue.ready_count)):
+        if not self.parked or self.saving or not all(but(record.task) for record in self.best()):
             return False
         delayed = (record for record in self._ledger.records.values() if record.state is TaskState.DELAYED)
         return all(self._is_parked(record) for record in delayed)
@@ -238,6 +244,7 @@ class Waiting:
             priority=record.task.priority,
             degradation=record.degradation,
             since=since,
+            group=_group(record),
         )
         self._hold_if_needed(record)
 
@@ -249,4 +256,12 @@ class Waiting:
             priority=record.task.priority,
             degradation=record.degradation,
             ready_at=ready_at,
+            group=_group(record),
         )
+
+
+def _group(record: TaskRecord) -> Group:
+    """What the task's next attempt waits for."""
+    task = record.to_run
+    coreless = not task.shared and not task.resources.num_cpus
+    return Group(task.provider if task.asks_provider else "", is_prefetch(task), coreless)
