@@ -88,6 +88,11 @@ class BatchControl:
         self._poll_s = STORED_POLL_S if stored else POLL_S
         self._news_s = STORED_NEWS_S if stored else NEWS_S
 
+    @property
+    def news_period_s(self) -> float:
+        """How often a batch says how it stands, about; who looks more often sees nothing new, and pays in a store."""
+        return STORED_NEWS_S / 2 if self._layout.stored else NEWS_S / 2
+
     def status(self, *, failures: bool = True) -> BatchStatus:
         """How the batch stands.
 

@@ -40,6 +40,7 @@ from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import Attempt, History, read_history
 from trax_ray.store import inbox
 from trax_ray.store.layout import Layout
+from trax_ray.store.objects import list_below
 from trax_ray.store.processes import mark_of
 from trax_ray.store.uris import Place
 from trax_ray.testing.factories import make_spec
@@ -291,12 +292,18 @@ class Command:
         folder: Where everything about it lies.
         inputs: What it is given instead; None for the samples.
         more: Options besides.
+        out: Its output folder; `folder/out` where it isn't given.
     """
 
     def __init__(
-        self, samples: Place, folder: Path, inputs: Sequence[str] | None = None, more: Sequence[str] = ()
+        self,
+        samples: Place,
+        folder: Path,
+        inputs: Sequence[str] | None = None,
+        more: Sequence[str] = (),
+        out: Place | None = None,
     ) -> None:
-        self.out = folder / "out"
+        self.out: Place = folder / "out" if out is None else out
         given = [str(samples / "stories")] if inputs is None else list(inputs)
         own = [sys.executable, "-m", "trax_ray", "batch", *given, "-o", str(self.out), "--lean"]
         self._command = [*own, "--model", "pocketsphinx", "--chunk-size", "30", "--progress-interval", "1", *more]
@@ -339,7 +346,12 @@ class Command:
 
     def until_at_work(self) -> None:
         """Wait until a recording is through and others are being worked on."""
-        until(lambda: any(self.out.glob("**/*.txt")), what="the first transcript")
+        until(self._has_written, what="the first transcript")
+
+    def _has_written(self) -> bool:
+        if isinstance(self.out, Path):
+            return any(self.out.glob("**/*.txt"))
+        return any(path.suffix == ".txt" for path, _ in list_below(self.out))
 
     def driver(self) -> psutil.Process:
         """The process that is connected to Ray: the command's child."""

@@ -1,30 +1,86 @@
-"""Recordings in an object store behind a network that fails, under `kill -9`: all are transcribed."""
+"""Batches whose inputs and outputs are in an object store, behind a network that fails, under `kill -9`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from batch_program import Command, until
 
 from tests.support.store_proxy import Faults, StoreProxy
-from tests.support.store_servers import environment, moto, program, seaweedfs
+from tests.support.store_servers import StoreServer, environment, moto, program, seaweedfs
 from trax_ray.kinds.accuracy import count_errors
 from trax_ray.report.fold import read_history
+from trax_ray.report.frames import read_table
+from trax_ray.store.files import read_bytes
+from trax_ray.store.layout import Layout
+from trax_ray.store.objects import forget_clients, list_below
 from trax_ray.store.uris import ObjectPath
+from trax_ray.testing.history import check
 
 pytestmark = pytest.mark.timeout(600)
 
 FAILING = 0.1
+BUCKET = "talks"
+OUT = ObjectPath("s3", BUCKET, "out")
 
-MOST_REQUESTS = 12
-"""For each recording and run: a list's share, looks, its bytes, and what is repeated of them."""
+SERVERS = ["moto", "seaweedfs"]
+
+RECORDING_REQUESTS = 60
+"""Most for each recording, or part of one: its bytes, looks, its artifacts, five transcripts, its groups in the journal
+and what is repeated of all that."""
+
+RUN_REQUESTS = 150
+"""Most for each start: lists, what came before, the report."""
+
+SECOND_REQUESTS = 2
+"""Most for each second that a batch runs: status, inbox and heartbeat, every five seconds each."""
 
 
-@pytest.mark.parametrize("name", ["moto", "seaweedfs"])
-@pytest.mark.parametrize("victim", ["driver", "everything"])
-def test_all_is_transcribed_where_one_in_ten_requests_fails_and_the_batch_is_killed(
+@contextmanager
+def store(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StoreServer, StoreProxy]]:
+    """A server, and a proxy before it which the environment names."""
+    if name == "seaweedfs" and program("weed") is None:
+        pytest.skip("weed isn't installed: make store-servers, and TRAX_RAY_LIVE=.live")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with moto() if name == "moto" else seaweedfs() as server, StoreProxy(server.url) as proxy:
+        server.create_bucket(BUCKET)
+        for variable, value in environment(proxy.url).items():
+            monkeypatch.setenv(variable, value)
+        forget_clients()
+        yield server, proxy
+    forget_clients()
+
+
+def recordings_of(samples: Path) -> list[Path]:
+    return sorted(path for path in (samples / "stories").iterdir() if path.suffix != ".txt")
+
+
+def process_of(command: Command, title: str) -> psutil.Process | None:
+    """A process of a run by the title that Ray gives it."""
+    command.look()
+    for process in command.left():
+        with suppress(psutil.Error):
+            if process.cmdline()[0].startswith(title):
+                return process
+    return None
+
+
+def artifacts() -> dict[ObjectPath, tuple[int, str | int]]:
+    """Committed results, and what the store knows them by."""
+    folder = Layout.of(OUT).artifacts
+    assert isinstance(folder, ObjectPath)
+    return {path: stat.state for path, stat in list_below(folder)}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("victim", ["driver", "coordinator", "worker", "everything"])
+def test_all_is_transcribed_where_one_in_ten_requests_fails_and_something_is_killed(
     samples: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -32,43 +88,54 @@ def test_all_is_transcribed_where_one_in_ten_requests_fails_and_the_batch_is_kil
     name: str,
     victim: str,
 ) -> None:
-    if name == "seaweedfs" and program("weed") is None:
-        pytest.skip("weed isn't installed: make store-servers, and TRAX_RAY_LIVE=.live")
-    recordings = sorted(path for path in (samples / "stories").iterdir() if path.suffix != ".txt")
-    with moto() if name == "moto" else seaweedfs() as server, StoreProxy(server.url) as proxy:
-        server.create_bucket("talks")
+    recordings = recordings_of(samples)
+    with store(name, tmp_path, monkeypatch) as (server, proxy):
         for path in recordings:
-            server.put("talks", f"in/stories/{path.name}", path.read_bytes())
-        for variable, value in environment(proxy.url).items():
-            monkeypatch.setenv(variable, value)
+            server.put(BUCKET, f"in/stories/{path.name}", path.read_bytes())
         proxy.faults = Faults(rate=FAILING, seed=1)
         folder = tmp_path / "stored"
         folder.mkdir()
-        with Command(ObjectPath("s3", "talks", "in"), folder) as command:
+        began = time.monotonic()
+        with Command(ObjectPath("s3", BUCKET, "in"), folder, out=OUT) as command:
             command.until_at_work()
-            command.look()
-            killed = [command.driver()] if victim == "driver" else command.left()
-            for process in killed:
-                process.kill()
-            until(lambda: (command.look(), not command.left())[1], 60.0, what="the end of all processes")
-            command.process.communicate(timeout=10)
-            done = command.again()
-            assert done.returncode == 0, done.stderr
-            stored = command.out
+            before = artifacts()
+            if victim in ("driver", "everything"):
+                command.look()
+                for process in [command.driver()] if victim == "driver" else command.left():
+                    process.kill()
+                until(lambda: (command.look(), not command.left())[1], 60.0, what="the end of all processes")
+                command.process.communicate(timeout=10)
+                runs, done = 2, command.again()
+                code, said = done.returncode, done.stderr
+            else:
+                title = {"coordinator": "ray::Coordinator", "worker": "ray::transcribe"}[victim]
+                until(lambda: process_of(command, title) or command.process.poll() is not None, what=title).kill()
+                runs, (_, said) = 1, command.process.communicate(timeout=300)
+                code = command.process.returncode
+        took_s = time.monotonic() - began
+        assert code == 0, said
         requests, failed = len(proxy.seen), sum(bool(each.fault) for each in proxy.seen)
-    assert requests <= 2 * MOST_REQUESTS * len(recordings)
+        proxy.faults = Faults()
+        now = artifacts()
+        assert {path: now.get(path) for path in before} == before, "a committed result was lost or written again"
+        assert check(str(OUT)).problems == ()
+        history = read_history(str(OUT))
+        succeeded = Counter(each.task_id for each in history.attempts if each.outcome == "succeeded")
+        assert set(succeeded.values()) == {1}
+        for path in recordings:
+            text = read_bytes(OUT / f"{path.stem}.txt").decode()
+            counted = count_errors(path.with_suffix(".txt").read_text(), text)
+            assert counted is not None
+            assert counted.errors < counted.words / 2, path  # pocketsphinx is rough; what is missing would show
+        assert set(read_table(str(OUT), "files")["status"]) == {"succeeded"}
+        secrets = [path for path, _ in list_below(OUT) if b"AWS4-HMAC" in read_bytes(path)]
+        assert secrets == []
+    parts = len(history.state.records)
     assert failed
-    history = read_history(stored)
-    records = history.state.records.values()
-    assert all(each.state.terminal and each.failure is None for each in records)
-    for path in recordings:
-        reference = path.with_suffix(".txt").read_text()
-        counted = count_errors(reference, (stored / f"{path.stem}.txt").read_text())
-        assert counted is not None
-        assert counted.errors < counted.words / 2, path  # pocketsphinx is rough; what is missing would show
+    assert requests <= runs * RUN_REQUESTS + RECORDING_REQUESTS * parts + SECOND_REQUESTS * took_s
     record(
-        what=f"recordings in {name} behind a failing network; kill -9 of {victim}",
+        what=f"inputs and outputs in {name} behind a failing network; kill -9 of {victim}",
         runs=1,
         seeds="1",
-        found=f"all transcribed; {requests} requests for {len(recordings)} recordings, {failed} failed",
+        found=f"all transcribed, no result lost or made twice; {requests} requests for {parts} tasks, {failed} failed",
     )

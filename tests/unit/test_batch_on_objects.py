@@ -8,25 +8,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.in_process import run_batch
+from tests.support.in_process import run_batch, run_tasks
 from tests.support.store_proxy import Faults, StoreProxy
 from tests.support.store_servers import StoreServer
 from trax_ray.cli.app import app
 from trax_ray.control import BatchControl, Outcome, Phase
+from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
+from trax_ray.core.standing import fold
+from trax_ray.core.task import BatchTask
 from trax_ray.errors import StoreError, UsageError
 from trax_ray.plan.plan import make_plan
 from trax_ray.report.frames import read_table
+from trax_ray.report.result import BatchResult, result_of
 from trax_ray.report.search import search
 from trax_ray.report.write import write_report
 from trax_ray.store import creating, inbox
 from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.store.reach import out_of_reach, sign
 from trax_ray.testing.history import check
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -255,6 +262,74 @@ def test_a_batch_that_runs_is_seen_and_steered(spec: BatchSpec, out: str, monkey
         assert taken == ["pause", "resume"]
     assert BatchControl(out).pause().outcome is Outcome.LEFT
     assert BatchControl(out).status().requests == ("pause",)
+
+
+# The command, with a driver that runs attempts in this process
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Driver:
+        def __init__(self, spec: BatchSpec, **_: Any) -> None:
+            self._spec, self._tasks, self._closed = spec, list[BatchTask](), threading.Event()
+
+        def connect(self, requests: object) -> SimpleNamespace:
+            return SimpleNamespace(dashboard_url="")
+
+        def gpus(self) -> float:
+            return 0.0
+
+        def check_nodes(self, tasks: list[BatchTask]) -> None:
+            with sign(Layout.of(self._spec.output_dir)) as (path, token):
+                reason = out_of_reach([], path, token)
+            assert not reason
+
+        def open(self) -> None:
+            pass
+
+        def add(self, tasks: list[BatchTask]) -> int:
+            self._tasks += tasks
+            return 100
+
+        def command(self, name: str) -> None:
+            self._closed.set()
+
+        def snapshot(self) -> BatchProgress:
+            return BatchProgress()
+
+        def seen(self) -> tuple[()]:
+            return ()
+
+        def wait(self, timeout_s: float) -> BatchResult | None:
+            if not self._closed.wait(timeout_s):
+                return None
+            ended = run_tasks(self._tasks, self._spec)
+            write_report(self._spec.output_dir, final=True)
+            return result_of(ended.state, fold(ended.state, ended.state.now, {}), self._spec.output_dir)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("trax_ray.cluster.driver.Driver", Driver)
+
+
+def test_the_command_writes_to_a_store_goes_on_there_and_is_resumed_by_its_name(
+    in_process: None, server: StoreServer, out: str, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trax_ray.heads.notes.reap_orphans", lambda: 0)
+    said = command_line("batch", str(WEATHER), "-o", out, "--model", "pocketsphinx")
+    assert f"Transcripts: {out}" in said
+    assert f"Report: {out}/report/index.html" in said
+    assert "weather" in text_of(server, out, "weather.txt").lower()
+    proxy.seen.clear()
+    command_line("batch", str(WEATHER), "-o", f"{out}/", "--model", "pocketsphinx")
+    assert len(proxy.seen) <= 40
+    assert proxy.methods("journal")["PUT"] == 0  # there was nothing to do
+    creating.delete_object(Layout.of(f"{out}/weather.srt").output_dir)  # type: ignore[arg-type]
+    command_line("resume", out)
+    assert text_of(server, out, "weather.srt")
+    everything = [server.get(BUCKET, key) for key in server.keys(BUCKET, key_of(out, ""))]
+    assert not [data for data in everything if b"AWS_" in data or b"Signature" in data]
 
 
 # Stores that can't be used

@@ -8,16 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.in_process import run_batch
 from tests.support.store_servers import azurite, azurite_program
 from trax_ray.codes import FailureCode
+from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import FencedError, FileError, StoreError
 from trax_ray.media.decode import read
 from trax_ray.plan.inputs import scan
-from trax_ray.store.creating import create_object, expect_creation, replace_if_unchanged
+from trax_ray.report.frames import read_table
+from trax_ray.report.write import write_report
+from trax_ray.store.cleaning import clean_everything
+from trax_ray.store.creating import create_object, delete_object, expect_creation, replace_if_unchanged
 from trax_ray.store.epochs import open_journal, read_chain
+from trax_ray.store.files import read_bytes
+from trax_ray.store.layout import Layout
 from trax_ray.store.objects import forget_clients, list_below, stat_of
 from trax_ray.store.ranged import StoredRecording
 from trax_ray.store.uris import ObjectPath
+from trax_ray.testing.history import check
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "talks" / "meeting.mp3"
 
@@ -78,3 +86,21 @@ def test_refusals_are_those_of_other_stores(talks: ObjectPath) -> None:
     with pytest.raises(StoreError) as away:
         stat_of(ObjectPath("az", "nowhere", "a.mp3"))
     assert away.value.code == FailureCode.NO_SUCH_BUCKET
+
+
+def test_a_batch_writes_to_it_and_goes_on_there(
+    talks: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = BatchSpec("az://talks/batch", model="pocketsphinx")
+    ended = run_batch([SAMPLE.with_name("weather.ogg")], spec)
+    assert list(ended.states.values()) == ["succeeded"]
+    write_report(spec.output_dir, final=True)
+    assert b"weather" in read_bytes(talks / "batch/weather.txt").lower()
+    create_object(talks / "batch/weather.new.txt", b"mine")
+    delete_object(talks / "batch/weather.vtt")
+    assert run_batch([SAMPLE.with_name("weather.ogg")], spec).outputs("weather.ogg")
+    assert check(spec.output_dir).problems == ()
+    assert list(read_table(spec.output_dir, "files")["status"]) == ["succeeded"]
+    clean_everything(Layout.of(spec.output_dir), 0.0)
+    assert [path.name.partition("0")[0] for path, _ in list_below(talks / "batch/.trax")] == ["lock."]

@@ -22,6 +22,7 @@ from trax_ray.store.cleaning import clean, clean_everything
 from trax_ray.store.epochs import has_journal
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
+from trax_ray.store.uris import is_object_uri
 
 __all__ = [
     "clean_up",
@@ -138,7 +139,7 @@ def watch(output_dir: str, interval_s: float) -> int:
         print(one_line(f"not running: {_headline(status)}"))
         return 0
     try:
-        status = _follow(control, status, interval_s)
+        status = _follow(control, status, max(interval_s, control.news_period_s if is_object_uri(output_dir) else 0.0))
     except KeyboardInterrupt:
         print("no longer watched; the batch goes on")
         return EXIT_STOPPED

@@ -86,6 +86,9 @@ INBOX_PERIOD_S = 0.2
 STORED_PERIOD_S = 5.0
 """How often the inbox is looked at, and the status written, in an object store, where each time costs a request."""
 
+STORED_REPORT_PERIOD_S = 300.0
+"""How often the report is sent there, whole each time, at the most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -228,6 +231,9 @@ class Coordinator:
         self._told_at = -1e9
         self._inbox_period_s = STORED_PERIOD_S if self._layout.stored else INBOX_PERIOD_S
         self._status_period_s = STORED_PERIOD_S if self._layout.stored else SAMPLE_PERIOD_S
+        self._report_period_s = max(
+            self._spec.report_interval_s, STORED_REPORT_PERIOD_S if self._layout.stored else 0.0
+        )
         self._presence = Presence(self._layout.output_dir)
         self._memory_peak_mb = self._cpu_peak_percent = 0.0
         self._drained_at: float | None = None
@@ -505,7 +511,7 @@ class Coordinator:
             ready, _ = ray.wait([self._report], timeout=0)
             if ready:
                 self._take_report()
-        elif time.monotonic() - self._reported_at >= self._spec.report_interval_s:
+        elif time.monotonic() - self._reported_at >= self._report_period_s:
             self._report = remote.submit_report(self._spec.output_dir, final=False)
 
     def _take_report(self) -> None:

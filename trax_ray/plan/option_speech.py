@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -23,12 +24,18 @@ RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """The variable that Ray sets for the command of a job."""
 
 
+_SPOILT = re.compile(r"(s3|s3a|gs|az|abfss?):/[^/]", re.IGNORECASE)
+"""What `pathlib.Path` makes of a URI."""
+
+
 def _output_folder(given: str, label: str) -> str:
     if is_object_uri(given):
         try:
             return str(ObjectPath.of(given))
         except UsageError as error:
             raise UsageError(f"{label}: {error.message}") from None
+    if _SPOILT.match(given):
+        raise UsageError(f"{label}: {shown(given)} was a URI before it was made a Path, which takes a slash: give text")
     path = folder(given, label)
     if RAY_JOB in os.environ and not PurePath(given).is_absolute():
         raise UsageError(

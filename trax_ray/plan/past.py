@@ -17,10 +17,8 @@ from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.store.artifacts import content_hash
 from trax_ray.store.batch_journal import read_state
 from trax_ray.store.epochs import written
-from trax_ray.store.files import explain, read_regular, shown
+from trax_ray.store.files import explain, names_in, read_regular, shown
 from trax_ray.store.layout import TABLES, Layout
-from trax_ray.store.looking import Presence
-from trax_ray.store.uris import ObjectPath
 
 __all__ = ["Past", "PastInput", "outputs_of", "read_past"]
 
@@ -210,8 +208,8 @@ def _expect_no_other_report(layout: Layout) -> None:
         ours = False
     tables = [layout.table(name) for name in TABLES]
     wanted = [*tables, layout.run_json, layout.errors_log]
-    gone = Presence(layout.output_dir).missing(path for path in wanted if isinstance(path, ObjectPath))
-    taken = [path for path in wanted if (os.path.lexists(path) if isinstance(path, Path) else path not in gone)]
+    names = set(names_in(layout.report)) if layout.stored else ()
+    taken = [path for path in wanted if (os.path.lexists(path) if isinstance(path, Path) else path.name in names)]
     if taken and not ours:
         raise UsageError(
             f"{shown(taken[0])} isn't a report of trax_ray, and would be overwritten: give another --output-dir"

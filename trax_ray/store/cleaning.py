@@ -100,6 +100,7 @@ def _clean(layout: Layout, now: float) -> Cleaned:
         cleaned = _remove_objects(
             layout.private, lambda path, stat: _is_rubbish(path.name) and now - stat.modified_s > LEFTOVER_AGE_S
         )
+        cleaned += _remove(layout.work / "journal", lambda path: True)
     else:
         cleaned = _remove(
             layout.here,

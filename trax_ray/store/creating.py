@@ -12,11 +12,15 @@ import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, NetworkError, StoreError
-from trax_ray.store.objects import ObjectStat, client_of, explained, read_object
+from trax_ray.store.objects import ObjectStat, client_of, explained, read_object, versioned
 from trax_ray.store.uris import ObjectPath
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
 
 __all__ = [
     "PREFLIGHT",
@@ -95,9 +99,16 @@ def replace_if_unchanged(path: ObjectPath, data: bytes, stat: ObjectStat) -> boo
     """
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
+    mode: UpdateVersion = {"e_tag": f'"{stat.etag}"'}
+    if path.scheme == "gs":
+        # Google puts a condition on the generation.
+        now, generation = versioned(path)
+        if now is None or now.state != stat.state or generation is None:
+            return _read_if_there(path) == data
+        mode["version"] = generation
     try:
         with explained(path, "write", passes=(AlreadyExistsError, PreconditionError, FileNotFoundError)):
-            client_of(path).put(path.key, data, mode={"e_tag": f'"{stat.etag}"'})
+            client_of(path).put(path.key, data, mode=mode)
     except (AlreadyExistsError, PreconditionError, FileNotFoundError):
         return _read_if_there(path) == data
     return True

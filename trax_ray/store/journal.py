@@ -35,6 +35,7 @@ __all__ = [
     "Group",
     "JournalWriter",
     "encode_group",
+    "is_group",
     "iter_segment",
     "read_group",
     "read_groups",
@@ -103,6 +104,13 @@ def read_groups(data: bytes, name: str = "journal") -> tuple[list[list[dict[str,
     return [group.records() for group in groups], groups[-1].end if groups else 0
 
 
+def is_group(data: bytes, at: int) -> bool:
+    """Whether bytes are a group, all of it, that begins at byte `at` of its segment."""
+    line, _, body = data.partition(b"\n")
+    head = _parse_head(line + b"\n")
+    return head is not None and head.at == at and len(body) == head.length and zlib.crc32(body) == head.crc
+
+
 def read_group(data: bytes, at: int, name: str) -> Group:
     """The group that bytes are, all of them.
 
@@ -116,7 +124,7 @@ def read_group(data: bytes, at: int, name: str) -> Group:
     """
     line, _, body = data.partition(b"\n")
     head = _parse_head(line + b"\n")
-    if head is None or head.at != at or len(body) != head.length or zlib.crc32(body) != head.crc:
+    if head is None or not is_group(data, at):
         raise _damaged(name, at, "it isn't what was written")
     if body.count(b"\n") != head.count:
         raise _damaged(name, at, f"{head.count} records are announced, {body.count(bytes([10]))} are there")

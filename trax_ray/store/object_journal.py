@@ -3,6 +3,9 @@
 Segment n is the object `%06d.jsonl`, whose creation takes the epoch, and the objects below `%06d/`, each named by the
 byte at which its group would begin in one file. An object is there whole or not at all, so a group that can't be read
 is damage, and never a torn end.
+
+A group never changes, and a journal has thousands, which are read when a batch starts, by each report and each look at
+it. So each machine keeps those that it has read, under what the store knows them by.
 """
 
 from __future__ import annotations
@@ -14,14 +17,20 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.ids import digest
 from trax_ray.errors import FencedError, FileError, JournalError, TraxRayError
+from trax_ray.store import files
 from trax_ray.store.creating import create_object
-from trax_ray.store.journal import Group, encode_group, read_group
-from trax_ray.store.objects import list_below, read_object
+from trax_ray.store.journal import Group, encode_group, is_group, read_group
+from trax_ray.store.layout import Layout
+from trax_ray.store.objects import ObjectStat, list_below, read_object
 from trax_ray.store.uris import ObjectPath
 
 __all__ = ["ObjectJournalWriter", "iter_object_segment"]
@@ -118,13 +127,14 @@ def iter_object_segment(path: ObjectPath, limit: int | None = None) -> Iterator[
         StoreError, NetworkError: As `stat_of`.
     """
     folder = _folder_of(path)
-    found = sorted(each for each, _ in list_below(folder) if _GROUP.fullmatch(each.name))
-    wanted = [each for each in found if limit is None or int(each.name) < limit]
+    found = sorted((each, stat) for each, stat in list_below(folder) if _GROUP.fullmatch(each.name))
+    wanted = [(each, stat) for each, stat in found if limit is None or int(each.name) < limit]
+    kept = _Kept.of(folder)
     end = 0
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         waiting = iter(wanted)
         while several := list(islice(waiting, _AT_ONCE)):
-            for each, (data, _) in zip(several, pool.map(read_object, several), strict=True):
+            for (each, _), data in zip(several, pool.map(kept.read, several), strict=True):
                 if int(each.name) != end:
                     raise JournalError(
                         f"journal segment {path}: the group at byte {end} is missing, the next is at {int(each.name)}: "
@@ -138,6 +148,43 @@ def iter_object_segment(path: ObjectPath, limit: int | None = None) -> Iterator[
             f"journal segment {path} has good groups up to byte {end} only, but {limit} bytes of it were read once: "
             "restore its objects from a backup or an earlier version of the bucket"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Groups of a segment that were read on this machine before.
+
+    Args:
+        folder: Where they are; None keeps none.
+    """
+
+    folder: Path | None
+
+    @classmethod
+    def of(cls, segment: ObjectPath) -> _Kept:
+        """Those of the segment whose groups lie in a folder of a store."""
+        try:
+            folder = Layout(segment.parent.parent.parent).work / "journal" / segment.name
+            files.ensure_folder(folder, lasting=False)
+        except TraxRayError:  # no home, no room: then all is asked for
+            return cls(None)
+        return cls(folder)
+
+    def read(self, group: tuple[ObjectPath, ObjectStat]) -> bytes:
+        """The bytes of a group; raises as `read_object`."""
+        path, stat = group
+        if self.folder is None or not stat.etag:
+            return read_object(path)[0]
+        # What is cut off or spoilt there shows in the group's checksum: it is asked for.
+        place = self.folder / f"{path.name}-{digest([stat.etag, stat.size_bytes])}"
+        with suppress(OSError):
+            data = place.read_bytes()
+            if is_group(data, int(path.name)):
+                return data
+        data = read_object(path)[0]
+        with suppress(TraxRayError):
+            files.write_atomically(place, data, lasting=False)
+        return data
 
 
 def _folder_of(segment: ObjectPath) -> ObjectPath:

@@ -37,6 +37,7 @@ __all__ = [
     "read_range",
     "stat_of",
     "stats_of",
+    "versioned",
 ]
 
 _STATUS = re.compile(r"status code: (\d{3})\b")
@@ -132,6 +133,21 @@ def explained(
             _expect_bucket(path)
         # Without the cause: its text may hold names of keys.
         raise explain_refusal(error, path, doing) from None
+
+
+def versioned(path: ObjectPath) -> tuple[ObjectStat | None, str | None]:
+    """What is known of an object, None where there is none, and its generation, where the store counts them.
+
+    Raises:
+        StoreError, NetworkError: As `stat_of`.
+    """
+    try:
+        meta = _asked(path, "read", lambda: client_of(path).head(path.key))
+    except FileError as error:
+        if error.code != FailureCode.NOT_FOUND:
+            raise
+        return None, None
+    return _stat(meta), meta.get("version")
 
 
 def stats_of(paths: Iterable[ObjectPath]) -> dict[ObjectPath, ObjectStat | None]:
