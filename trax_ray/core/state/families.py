@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from trax_ray.codes import FailureCode
 from trax_ray.core.ids import is_same_work
-from trax_ray.core.state.ledger import Cause, Ledger, TaskRecord
+from trax_ray.core.state.ledger import NOBODY, Cause, Ledger, TaskRecord
 from trax_ray.core.state.waiting import Waiting
 from trax_ray.core.task import BatchTask, FailureClass, Result, TaskState
 from trax_ray.errors import IllegalTransition
@@ -69,7 +69,8 @@ class Families:
             elif known.state.terminal:
                 self.revive([child])
         record.children = tuple(child.id for child in children)
-        record.waiting_for = {name for name in record.children if not self._ledger.records[name].state.terminal}
+        open_ones = (name for name in record.children if not self._ledger.records[name].state.terminal)
+        record.waiting_for = frozenset(open_ones)
         self._check_parent(record)
 
     def start(self, record: TaskRecord) -> tuple[dict[str, Result], dict[str, Result]]:
@@ -109,11 +110,11 @@ class Families:
         record.repeats = {}
         record.retry_wanted = False
         record.failure, record.artifact_key, record.metrics, record.children = None, "", {}, ()
-        record.waiting_for = set()
+        record.waiting_for = NOBODY
         self.expanded.pop(task.id, None)
         parent = self._ledger.records.get(task.parent)
         if parent is not None and task.id in parent.children:
-            parent.waiting_for.add(task.id)
+            parent.waiting_for |= {task.id}
         return record
 
     def _note_dependencies(self, task: BatchTask) -> None:
@@ -128,8 +129,9 @@ class Families:
                 self._abandon(record, other)
                 self._spread(record)
                 return
-        record.waiting_for = {other.task.id for other in needed if other.state is not TaskState.SUCCEEDED}
-        if not record.waiting_for:
+        missing = frozenset(other.task.id for other in needed if other.state is not TaskState.SUCCEEDED)
+        record.waiting_for = missing or NOBODY
+        if not missing:
             self._waiting.make_ready(record)
 
     # Tasks end
@@ -152,7 +154,7 @@ class Families:
                     self._abandon(other, each)
                     ended.append(other)
                     continue
-                other.waiting_for.discard(each.task.id)
+                other.waiting_for -= {each.task.id}
                 if not other.waiting_for:
                     self._waiting.make_ready(other)
 
@@ -177,7 +179,7 @@ class Families:
         children = [self._ledger.records[name] for name in parent.children]
         if any(not child.state.terminal for child in children):
             return
-        parent.waiting_for.clear()
+        parent.waiting_for = NOBODY
         failed = [child for child in children if child.failure is not None and child.state is TaskState.FAILED]
         if not failed:
             self._waiting.make_ready(parent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,9 +13,12 @@ from trax_ray.core.state.media import Media
 from trax_ray.core.task import BatchTask, Failure, TaskState
 from trax_ray.errors import IllegalTransition
 
-__all__ = ["TRANSITIONS", "Cause", "Ledger", "Tally", "TaskRecord", "work_of"]
+__all__ = ["NOBODY", "TRANSITIONS", "Cause", "Ledger", "Tally", "TaskRecord", "work_of"]
 
 STORY_LENGTH = 8
+
+NOBODY: frozenset[str] = frozenset()
+"""One for all: Python makes another empty set each time."""
 
 
 class Cause(str, Enum):
@@ -81,7 +84,7 @@ class TaskRecord:
     suspect: bool = False
     degradation: int = 0
     recovered: bool = False
-    waiting_for: set[str] = field(default_factory=set)
+    waiting_for: frozenset[str] = NOBODY
     children: tuple[str, ...] = ()
     failure: Failure | None = None
     artifact_key: str = ""
@@ -89,7 +92,7 @@ class TaskRecord:
     queued_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0
-    story: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH))
+    story: tuple[tuple[float, str, str], ...] = ()
 
     @property
     def to_run(self) -> BatchTask:
@@ -100,6 +103,11 @@ class TaskRecord:
     def work(self) -> float:
         """What the task weighs in the estimate of the time still to go."""
         return work_of(self.task)
+
+    def note(self, at: float, cause: str) -> None:
+        """Add to the task's story what brought it to its present state, and when."""
+        # A hundred thousand of them are in memory: empty sets and rings of eight would be a third of all.
+        self.story = (*self.story[1 - STORY_LENGTH :], (at, cause, self.state.value))
 
     def tell(self) -> str:
         """The task's last changes, oldest first."""
@@ -115,14 +123,25 @@ class _Input:
     """
 
     given_in: int = 0
-    tasks: set[str] = field(default_factory=set)
-    states: Counter[TaskState] = field(default_factory=Counter)
+    tasks: tuple[str, ...] = ()
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    def count(self, state: TaskState, by: int) -> None:
+        if state is TaskState.SUCCEEDED:
+            self.succeeded += by
+        elif state is TaskState.FAILED:
+            self.failed += by
+        elif state is TaskState.CANCELLED:
+            self.cancelled += by
 
     def verdict(self) -> TaskState | None:
-        for state in (TaskState.FAILED, TaskState.CANCELLED):
-            if self.states[state]:
-                return state
-        return TaskState.SUCCEEDED if self.states[TaskState.SUCCEEDED] == len(self.tasks) else None
+        if self.failed:
+            return TaskState.FAILED
+        if self.cancelled:
+            return TaskState.CANCELLED
+        return TaskState.SUCCEEDED if self.succeeded == len(self.tasks) else None
 
 
 class Tally:
@@ -159,16 +178,18 @@ class Tally:
             self.audio_us_before += audio_us(record.task.task_type.value, record.metrics)
 
     def _enter_input(self, record: TaskRecord) -> None:
-        entry = self.inputs.setdefault(record.task.file_id, _Input())
+        entry = self.inputs.get(record.task.file_id)
+        if entry is None:
+            entry = self.inputs[record.task.file_id] = _Input()
         if record.given_in == entry.given_in and record.task.id in entry.tasks:
             return
         old = entry.verdict() if entry.tasks else None
         if record.given_in > entry.given_in:
             entry.given_in = record.given_in
-            entry.tasks.clear()
-            entry.states.clear()
-        entry.tasks.add(record.task.id)
-        entry.states[record.state] += 1
+            entry.tasks = ()
+            entry.succeeded = entry.failed = entry.cancelled = 0
+        entry.tasks += (record.task.id,)
+        entry.count(record.state, 1)
         self._note_verdict(old, entry.verdict())
 
     def moved(self, record: TaskRecord, target: TaskState, *, before: bool) -> None:
@@ -184,8 +205,8 @@ class Tally:
         entry = self.inputs[record.task.file_id]
         if record.task.id in entry.tasks:
             old = entry.verdict()
-            entry.states[record.state] -= 1
-            entry.states[target] += 1
+            entry.count(record.state, -1)
+            entry.count(target, 1)
             self._note_verdict(old, entry.verdict())
         ended = record.work * (target.terminal - record.state.terminal)
         self.work_ended += ended
@@ -250,7 +271,7 @@ class Ledger:
         self.counts[TaskState.BLOCKED] += 1
         self.give(record)
         self.media.add(record)
-        record.story.append((self.now, "added", record.state.value))
+        record.note(self.now, "added")
         return record
 
     def give(self, record: TaskRecord) -> None:
@@ -286,7 +307,7 @@ class Ledger:
         record.ended_at = at if target.terminal else 0.0
         record.state = target
         self.media.moved(record)
-        record.story.append((at, cause.value, target.value))
+        record.note(at, cause.value)
 
     def replace_task(self, record: TaskRecord, task: BatchTask) -> None:
         """Give a record another description of its task, as after a change of the input.
