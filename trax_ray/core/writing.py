@@ -37,6 +37,8 @@ def is_unspaced(text: str) -> bool:
 
 def units(text: str) -> list[str]:
     """What a text is counted in: words, and characters where a script has no spaces; marks belong to what they mark."""
+    if text.isascii():
+        return text.split()
     found: list[str] = []
     for word in text.split():
         open_word = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,8 +40,7 @@ class Bars:
         """Count a value; None and what is no finite number aren't counted."""
         if value is None or not math.isfinite(value):
             return
-        number = sum(value >= bound for bound in self.bounds)
-        self.counts[max(0, number - 1)] += 1
+        self.counts[max(0, bisect_right(self.bounds, value) - 1)] += 1
 
     @property
     def total(self) -> int:
