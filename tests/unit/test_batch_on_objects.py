@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from tests.support.in_process import run_batch, run_tasks
 from tests.support.store_proxy import Faults, StoreProxy
 from tests.support.store_servers import StoreServer
+from trax_ray import create_batch_processor
 from trax_ray.cli.app import app
 from trax_ray.control import BatchControl, Outcome, Phase
 from trax_ray.core.progress import BatchProgress
@@ -158,6 +159,29 @@ def test_names_that_no_store_takes_are_given_others(
     assert len(texts) == 3
 
 
+def test_a_uri_that_was_made_a_path_is_refused_and_not_taken_for_a_folder() -> None:
+    with pytest.raises(UsageError, match="was a URI before it was made a Path"):
+        create_batch_processor(output_dir=Path("s3://bucket/folder"))
+    assert create_batch_processor(output_dir="S3://bucket/a/", model="tiny").spec.output_dir == "s3://bucket/a"
+
+
+def test_credentials_in_a_uri_are_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="has no credentials in it") as refused:
+        create_batch_processor(output_dir="s3://AKIA:hunter2@bucket/folder")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_job_may_write_to_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert create_batch_processor(output_dir="s3://bucket/a", model="tiny").spec.name == "a"
+
+
+def test_doctor_tries_the_store(out: str, proxy: StoreProxy) -> None:
+    said = CliRunner().invoke(app, ["doctor", "--output-dir", out]).output
+    assert f"{out}, which creates without overwriting" in said
+    assert proxy.methods("preflight")["PUT"] == 2
+
+
 def test_recordings_are_kept_on_disks_only(spec: BatchSpec, out: str) -> None:
     with pytest.raises(UsageError, match="can be kept on a disk only"):
         make_plan([str(WEATHER)], BatchSpec(out, model="pocketsphinx", preprocess=True, keep_audio=True))
@@ -224,12 +248,13 @@ def at_work(out: str) -> Iterator[list[str]]:
     lease.acquire("batch talks")
 
     def obey() -> None:
+        phase = "running"
         while not ended.wait(0.05):
             for request in inbox.waiting(layout.inbox):
                 taken.append(request.command)
                 phase = "paused" if request.command == "pause" else "running"
-                write_status(phase)
                 inbox.remove(layout.inbox, request.name)
+            write_status(phase)
 
     def write_status(phase: str) -> None:
         import os

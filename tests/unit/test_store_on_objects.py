@@ -15,7 +15,9 @@ from trax_ray.store import creating, epochs
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.creating import create_object, delete_object, replace_object
 from trax_ray.store.epochs import OpenedJournal, open_journal, openings, read_chain
+from trax_ray.store.layout import Layout
 from trax_ray.store.lease import BEAT_PERIOD_S, TAKE_OVER_S, Lease, holder_of
+from trax_ray.store.looking import Presence
 from trax_ray.store.objects import list_below, read_object
 from trax_ray.store.uris import ObjectPath
 from trax_ray.testing.clock import FakeClock
@@ -191,6 +193,33 @@ def test_a_segment_of_thousands_of_groups_is_read_some_at_a_time(folder: ObjectP
     assert proxy.methods()["GET"] <= 2 * 71 + 5
 
 
+def test_a_machine_asks_for_a_group_once_and_again_where_its_own_is_spoilt(
+    folder: ObjectPath, proxy: StoreProxy
+) -> None:
+    opened = take(folder)
+    for number in range(5):
+        opened.append(numbers(1, number))
+    assert read(read_chain(folder)) == list(range(5))
+    proxy.seen.clear()
+    assert read(read_chain(folder)) == list(range(5))
+    assert [each.path for each in proxy.seen if "list-type" not in each.path] == []
+    own = sorted(path for path in (Layout(folder.parent.parent).work / "journal").rglob("0*") if path.is_file())
+    assert len(own) == 6
+    own[2].write_bytes(own[2].read_bytes()[:-3])
+    own[3].write_bytes(own[4].read_bytes())
+    assert read(read_chain(folder)) == list(range(5))
+    assert proxy.methods("/000001/0")["GET"] == 2
+
+
+def test_a_folder_that_was_emptied_and_filled_anew_is_another_one(folder: ObjectPath) -> None:
+    take(folder).append(numbers(3))
+    assert read(read_chain(folder)) == [0, 1, 2]
+    for path, _ in list(list_below(folder)):
+        delete_object(path)
+    take(folder).append(numbers(3, 5))
+    assert read(read_chain(folder)) == [5, 6, 7]
+
+
 # Artifacts
 
 
@@ -231,6 +260,22 @@ def test_a_result_is_kept_once_whatever_became_of_the_answer(folder: ObjectPath,
     proxy.faults = Faults(next_up=[kind])
     assert store(folder).put(KEY, {"text": "one"}) == (True, {"text": "one"})
     assert store(folder).put(KEY, {"text": "two"}) == (False, {"text": "one"})
+
+
+def test_what_is_there_is_asked_for_one_by_one_or_as_a_whole(folder: ObjectPath, proxy: StoreProxy) -> None:
+    paths = [folder / f"there/{number}" for number in range(100)]
+    for path in paths[:99]:
+        create_object(path, b"x")
+    proxy.seen.clear()
+    assert Presence(folder).missing([paths[0], paths[99]]) == {paths[99]}
+    assert proxy.methods() == {"HEAD": 2, "GET": 1}  # and is its bucket there?
+    proxy.seen.clear()
+    presence = Presence(folder)
+    assert presence.missing(paths) == {paths[99]}
+    assert presence.missing(paths[:99]) == set()
+    assert proxy.methods() == {"HEAD": 1, "GET": 2}
+    create_object(paths[99], b"x")
+    assert presence.missing(paths) == set()
 
 
 # The lease

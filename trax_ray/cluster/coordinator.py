@@ -289,6 +289,7 @@ class Coordinator:
         self._commit(events)
         for request in requests:
             inbox.remove(self._layout.inbox, request.name)
+            self._status_at = -1e9  # who gave it waits for news
         for addition, answer in answers:
             addition.answer.put(answer)
         self._publish()

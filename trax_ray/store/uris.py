@@ -39,6 +39,12 @@ class ObjectPath:
         if match is None:
             raise UsageError(f"expected a URI such as s3://bucket/folder, got {uri!r:.200}")
         bucket, _, key = uri[match.end() :].rstrip().partition("/")
+        if ":" in bucket:
+            # Not repeated in the message: it may be a password.
+            raise UsageError(
+                f"a URI such as {match[1].lower()}://bucket/folder has no credentials in it, nor a port: set the "
+                "store's environment variables, or a profile"
+            )
         key = key.rstrip("/")
         try:
             key.encode()
