@@ -263,7 +263,7 @@ def test_a_segment_with_one_harmful_edit_keeps_its_original_whole_and_others_get
     assert applied.segments[4].text == "And then she walked to the"
     assert [edit.segment for edit in applied.accepted] == [5]
     assert not applied.holds
-    assert applied.reasons == ('Segment 1: a number would change ("25" -> "26").',)
+    assert applied.reasons == ('Segment 1: a number, a date or a unit would change ("25" -> "26").',)
 
 
 def test_edits_that_are_fine_alone_and_not_together_are_refused() -> None:

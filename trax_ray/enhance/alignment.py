@@ -42,10 +42,27 @@ def changes(old: Sequence[Token], new: Sequence[Token], language: str | None) ->
             # `five` and `5` aren't the same in `twenty five` and `twenty 5`.
             while a and b and is_number(old[a - 1].key, language):
                 a, b = a - 1, b - 1
-            while a_end < len(old) and b_end < len(new) and is_number(old[a_end].key, language):
-                a_end, b_end = a_end + 1, b_end + 1
+            while a_end < len(old) and b_end < len(new):
+                if is_number(old[a_end].key, language):
+                    a_end, b_end = a_end + 1, b_end + 1
+                    continue
+                # Nor are `a hundred` and `five` in `a hundred and five`.
+                if old[a_end].key not in _AND or not _is_number_at(old, a_end + 1, language):
+                    break
+                if best + 1 < len(blocks) and blocks[best + 1][0] == a_end + 1:
+                    best += 1
+                    a_end, b_end = blocks[best][1], blocks[best][3]
+                else:
+                    a_end, b_end = a_end + 2, min(b_end + 2, len(new))
         yield Change(tuple(old[a:a_end]), tuple(new[b:b_end]), a, b)
         at = best + 1
+
+
+_AND = frozenset({"and", "und", "et", "y", "e", "en"})
+
+
+def _is_number_at(words: Sequence[Token], at: int, language: str | None) -> bool:
+    return at < len(words) and is_number(words[at].key, language)
 
 
 def _blocks(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int, int, int]]:

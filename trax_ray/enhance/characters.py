@@ -6,7 +6,12 @@ import re
 import unicodedata
 from collections import Counter
 
-__all__ = ["cleaned", "hides", "scripts", "unusable"]
+__all__ = ["cleaned", "hides", "odd_letters", "scripts", "unusable"]
+
+_WRITTEN = frozenset("\u00e6\u0153\u00f8\u00df\u00f0\u00fe\u0142\u0111\u0127\u014b\u0259")
+"""Latin letters beyond a to z, with marks or without, that languages are written in."""
+
+_TURKIC = {"\u0131": ("tr", "az")}
 
 
 def cleaned(text: str, original: str) -> str:
@@ -51,6 +56,19 @@ def _is_odd(character: str) -> bool:
 def unusable(text: str) -> bool:
     """Whether a text holds what is no character: halves of pairs, private ones, unassigned ones."""
     return any(unicodedata.category(character) in ("Cs", "Co", "Cn") or character == "\ufffd" for character in text)
+
+
+def odd_letters(text: str, language: str | None) -> set[str]:
+    """Latin letters that the language isn't written in, and that look like others: a dotless i, a g of phoneticians."""
+    code = (language or "").partition("-")[0].lower()
+    found = set()
+    for character in text.lower():
+        base = unicodedata.normalize("NFKD", character)[:1]
+        if character.isascii() or base.isascii() or not character.isalpha() or character in _WRITTEN:
+            continue
+        if unicodedata.name(character, "?").startswith("LATIN") and code not in _TURKIC.get(character, ()):
+            found.add(character)
+    return found
 
 
 def scripts(text: str) -> frozenset[str]:

@@ -13,12 +13,21 @@ from dataclasses import dataclass, field
 
 from trax_ray.core.writing import is_unspaced
 from trax_ray.enhance.alignment import Change, changes
-from trax_ray.enhance.characters import scripts
+from trax_ray.enhance.characters import odd_letters, scripts
+from trax_ray.enhance.forms import refusing_form
 from trax_ray.enhance.glossary import Glossary
-from trax_ray.enhance.numbers import is_number, same_value
+from trax_ray.enhance.numbers import in_digits, is_number, same_value
 from trax_ray.enhance.sounds import sound_alike
-from trax_ray.enhance.tokens import APOSTROPHES, FREE, Token, is_letter, tokens
-from trax_ray.enhance.vocabulary import fillers, is_common, is_negation, is_title, negates
+from trax_ray.enhance.tokens import Token, is_letter, tokens
+from trax_ray.enhance.vocabulary import (
+    hesitations,
+    is_common,
+    is_measure,
+    is_modal,
+    is_negation,
+    is_title,
+    negates,
+)
 from trax_ray.enhance.windows import Doubt
 
 __all__ = ["GATES", "LONGEST", "Found", "Rules", "compare"]
@@ -33,8 +42,8 @@ GATES = {
     "casing": "whole passages would be in capitals",
     "lookalikes": "letters of another script",
     "symbol": "a sign would come or go that is no punctuation",
-    "number": "a number would change",
-    "negation": "a negation would come or go",
+    "number": "a number, a date or a unit would change",
+    "negation": "a negation would come or go, or a word would become its opposite",
     "insertion": "words would be added",
     "name": "a name would change that the glossary doesn't know",
     "order": "words would change places",
@@ -94,7 +103,7 @@ def compare(before: str, after: str, doubts: Sequence[Doubt], rules: Rules) -> F
     old, new = tokens(before, rules.language), tokens(after, rules.language)
     if old and not new:
         return Found("empty")
-    form = _form(before, after, old, new, rules)
+    form = refusing_form(before, after, old, new, has_terms=bool(rules.glossary.terms))
     if form:
         return Found(form)
     kinds = set()
@@ -107,6 +116,13 @@ def compare(before: str, after: str, doubts: Sequence[Doubt], rules: Rules) -> F
         if kind in kinds:
             return Found(kind=kind)
     return Found(kind="casing" if after.lower() == before.lower() else "punctuation")
+
+
+def _may_be_digits(change: Change, old: Sequence[Token], rules: Rules) -> bool:
+    before = old[change.old_at - 1].key if change.old_at else ""
+    end = change.old_at + len(change.old)
+    after = old[end].key if end < len(old) else ""
+    return in_digits(change.old, change.new, before, after, rules.language)
 
 
 def _shown(change: Change) -> str:
@@ -123,11 +139,10 @@ def _judge(
     """What a change is, and the gate that refuses it."""
     said = change.old
     if rules.remove_fillers:
-        known = fillers(rules.language)
-        said = tuple(token for token in said if token.key not in known)
+        said = hesitations(old, change.old_at, change.old_at + len(said), rules.language)
         if not said and not change.new:
             return "filler", None
-    if same_value(said, change.new, rules.language):
+    if same_value(said, change.new, rules.language) and _may_be_digits(change, old, rules):
         return "number", None
     if _same_spelling(said, change.new, new, change.new_at):
         return "spelling", None
@@ -150,7 +165,7 @@ def _same_spelling(said: Sequence[Token], put: Sequence[Token], new: Sequence[To
     `dont`, `don't`; `l homme`, `l'homme`; `5 am`, `5 a.m.`; `g p s`, `GPS`; `mister`, `Mr.`.
     """
     old_text, new_text = "".join(_keys(said)), "".join(_keys(put))
-    if not old_text or not new_text:
+    if not old_text or not new_text or (old_text + new_text).translate(_NO_DIGITS) != old_text + new_text:
         return False
     if old_text == new_text and ((at and new[at - 1].has_digit and old_text in ("am", "pm")) or _letters(said, put)):
         return True
@@ -165,9 +180,16 @@ def _same_spelling(said: Sequence[Token], put: Sequence[Token], new: Sequence[To
 
 
 def _letters(said: Sequence[Token], put: Sequence[Token]) -> bool:
-    """Whether these are letters that are read one by one: alone, or in capitals where they stand together."""
+    """Whether these are letters that are read one by one: alone, or in capitals where they stand together.
+
+    Two of which the first is a word of its own aren't: `a b`, `i m`.
+    """
+    if any(len(side) == 2 and side[0].key in ("a", "i") for side in (said, put)):
+        return False
     return all(len(token.key) == 1 or (len(token.key) < 6 and token.text.isupper()) for token in (*said, *put))
 
+
+_NO_DIGITS = dict.fromkeys(range(ord("0"), ord("9") + 1))
 
 _ABBREVIATED = {
     ("mister", "mr"),
@@ -204,8 +226,9 @@ _Gate = Callable[[Change, Sequence[Token], Sequence[Doubt], Rules], bool]
 
 
 def _lookalikes(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
-    here = scripts("".join(token.key for token in old))
-    return bool(here) and not scripts("".join(_keys(change.new))) <= here
+    there, put = "".join(token.key for token in old), "".join(_keys(change.new))
+    here = scripts(there)
+    return (bool(here) and not scripts(put) <= here) or not odd_letters(put, rules.language) <= set(there)
 
 
 def _number(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
@@ -213,7 +236,11 @@ def _number(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules
         sorted(key for key in _keys(side) if is_number(key, rules.language) and key not in ("a", "an"))
         for side in (change.old, change.new)
     )
-    return before != after
+    if before != after:
+        return True
+    # `weak` may become `week`, but `metres` no `litres`, and `monday` no `sunday`.
+    measures = [{key for key in _keys(side) if is_measure(key, rules.language)} for side in (change.old, change.new)]
+    return all(measures) and measures[0] != measures[1]
 
 
 def _symbol(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
@@ -278,6 +305,9 @@ def _length(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules
 
 def _sound(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rules: Rules) -> bool:
     before, after = " ".join(_keys(change.old)), " ".join(_keys(change.new))
+    digits = [[character for character in side if character.isdecimal()] for side in (before, after)]
+    if all(digits) and digits[0] != digits[1]:
+        return True
     if is_unspaced(before) or is_unspaced(after):
         return True
     # A word more or less is only a matter of spaces where all else is nearly the same: `all together`, `altogether`.
@@ -290,10 +320,23 @@ def _grammar(change: Change, old: Sequence[Token], doubts: Sequence[Doubt], rule
     if _without_accents(change.old) == _without_accents(change.new) or _in_full(change.old) == _in_full(change.new):
         return True
     if len(change.old) != len(change.new):
-        return False
+        return _loses_short_form(_keys(change.old), _keys(change.new))
     pairs = [pair for pair in zip(_keys(change.old), _keys(change.new), strict=True) if pair[0] != pair[1]]
     little = not _word_by_word(change, doubts) and any(is_common(first) or is_common(second) for first, second in pairs)
+    if any(is_modal(first) and is_modal(second) for first, second in pairs):
+        return True
     return little or any(_same_stem(first, second) for first, second in pairs)
+
+
+def _loses_short_form(old: Sequence[str], new: Sequence[str]) -> bool:
+    """`it s` is `it's`, and neither `its` nor the other way round."""
+    return any(
+        len(apart) == 2 and apart[1] in _TAILS and list(whole) == ["".join(apart)]
+        for apart, whole in ((old, new), (new, old))
+    )
+
+
+_TAILS = frozenset({"s", "re", "ll", "ve", "d", "m", "t"})
 
 
 _SHORT_FORMS = {"'s": " is", "'re": " are", "'ll": " will", "'ve": " have", "'d": " would", "'m": " am", "n't": " not"}
@@ -345,40 +388,3 @@ _GATES: tuple[tuple[str, _Gate], ...] = (
     ("sound", _sound),
     ("grammar", _grammar),
 )
-
-
-# What has the same words
-
-
-def _form(before: str, after: str, old: Sequence[Token], new: Sequence[Token], rules: Rules) -> str | None:
-    """The gate that refuses a new form."""
-    if _longest_run(after) > max(4, _longest_run(before)) or _marks(after) > 2 * _marks(before) + len(new) + 4:
-        return "punctuation"
-    if is_unspaced(before) and _inner_spaces(after) > _inner_spaces(before):
-        return "spacing"
-    if not rules.glossary.terms and _shouts(new) and not _shouts(old):
-        return "casing"
-    return None
-
-
-def _marks(text: str) -> int:
-    return sum(character in FREE and character not in APOSTROPHES for character in text)
-
-
-def _longest_run(text: str) -> int:
-    longest = run = 0
-    for character in text:
-        run = run + 1 if character in FREE else 0
-        longest = max(longest, run)
-    return longest
-
-
-def _inner_spaces(text: str) -> int:
-    return sum(
-        text[at].isspace() and is_unspaced(text[at - 1]) and is_unspaced(text[at + 1]) for at in range(1, len(text) - 1)
-    )
-
-
-def _shouts(words: Sequence[Token]) -> bool:
-    """Whether two long words or more are all in capitals."""
-    return sum(len(word.text) > 4 and word.text.isupper() for word in words) > 1

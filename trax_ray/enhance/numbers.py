@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from trax_ray.enhance.tokens import Token
 
-__all__ = ["is_number", "same_value"]
+__all__ = ["in_digits", "is_number", "same_value"]
 
 LANGUAGES = frozenset({"en", "de", "fr", "es", "it", "pt", "nl"})
 """Whose number words are read; of others only the same digits are the same."""
@@ -74,6 +74,20 @@ _SIGNS = {
 }
 _TWO_WORD_SIGNS = {("per", "cent"): "%", ("pour", "cent"): "%", ("por", "ciento"): "%", ("por", "cento"): "%"}
 _CURRENCIES = "$\u20ac\u00a3"
+_BEFORE_ONE_WORDS = "no any some every each the this that which another either neither last next only"
+_BEFORE_ONE = frozenset(_BEFORE_ONE_WORDS.split())
+_BEHIND_ONE = frozenset({"of", "another", "day", "thing", "who", "that"})
+_ALSO_WORDS = {
+    "en": ("second", "seconds"),
+    "de": ("ein", "eine", "einen", "einem", "einer", "eines"),
+    "fr": ("un", "une", "neuf", "second", "seconde"),
+    "es": ("un", "una", "uno", "segundo"),
+    "it": ("un", "uno", "una", "secondo"),
+    "pt": ("um", "uma", "segundo"),
+    "nl": ("een",),
+}
+"""Words that say a number only sometimes, by language."""
+
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th|er|re|e|\u00e8me|eme|\.?[\u00ba\u00aa]|\.)")
 _DECADES = {
     "twenties": "20s",
@@ -103,7 +117,35 @@ def same_value(old: Sequence[Token], new: Sequence[Token], language: str | None)
     first, second = _values(old, code), _values(new, code)
     if first & second:
         return True
-    return any(_spoken_as(a, b) or _spoken_as(b, a) for a in first for b in second)
+    # What was written in digits wasn't read out: `3 5` isn't `35`.
+    read_out = [not any(token.has_digit for token in side) for side in (old, new)]
+    return any((read_out[0] and _spoken_as(a, b)) or (read_out[1] and _spoken_as(b, a)) for a in first for b in second)
+
+
+def in_digits(old: Sequence[Token], new: Sequence[Token], before: str, after: str, language: str | None) -> bool:
+    """Whether what says the same by value may be written in digits or signs here.
+
+    A sign wants its number. Pounds may be of weight, and get no sign. `one` of `no one`, a lone `second`, articles and
+    other words that say a number only sometimes stay words.
+
+    Args:
+        old: Words of the original.
+        new: Words that should replace them.
+        before: The word before them; empty where there is none.
+        after: The word behind them.
+        language: ISO 639-1 code; None where nobody knows.
+    """
+    keys, put = [token.key for token in old], [token.key for token in new]
+    code = (language or "").partition("-")[0].lower()
+    if "\u00a3" in put and "\u00a3" not in keys:
+        return False
+    if any(key in _CURRENCIES or key == "%" for key in put) and not any(token.has_digit for token in new):
+        return False
+    if len(keys) != 1 or not new or not any(token.has_digit for token in new):
+        return True
+    if keys[0] == "one" and code == "en":
+        return before not in _BEFORE_ONE and after not in _BEHIND_ONE
+    return keys[0] not in _ALSO_WORDS.get(code, ())
 
 
 def is_number(key: str, language: str | None) -> bool:

@@ -44,7 +44,9 @@ class _TwoKeys(ValueError):
     """An object that has a key twice: which of them counts is anybody's guess."""
 
 
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_TAG = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
+_THOUGHT = re.compile(rf"<({_TAG})>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_BEGINS, _ENDS = re.compile(f"<{_TAG}>", re.IGNORECASE), re.compile(f"</{_TAG}>", re.IGNORECASE)
 _FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n?(.*?)```", re.DOTALL)
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
 _STOPPED_EARLY = {"length": "truncated", "max_tokens": "truncated", "content_filter": "filtered", "refusal": "filtered"}
@@ -65,7 +67,7 @@ def read_object(text: str | None, *, finish_reason: str | None = None) -> Reply:
         return Reply(problem="too_long")
     repairs: list[str] = []
     body = text.strip("\ufeff \t\r\n")
-    without = _THINKING.sub("", body).strip()
+    without = _without_thoughts(body)
     if without != body:
         repairs.append("thinking")
         body = without
@@ -78,6 +80,15 @@ def read_object(text: str | None, *, finish_reason: str | None = None) -> Reply:
             repairs.append("chatter")
         body = fences[0].strip()
     return _read(body, repairs)
+
+
+def _without_thoughts(text: str) -> str:
+    """What isn't between tags of thinking; one that was never begun, or never ended, reaches to the text's border."""
+    text = _THOUGHT.sub("", text)
+    ends = [match.end() for match in _ENDS.finditer(text)]
+    text = text[ends[-1] :] if ends else text
+    begins = _BEGINS.search(text)
+    return (text[: begins.start()] if begins else text).strip()
 
 
 def _read(body: str, repairs: list[str]) -> Reply:
@@ -101,7 +112,10 @@ def _read(body: str, repairs: list[str]) -> Reply:
             repairs.append("chatter")
         if mend:
             repairs.append("trailing_comma")
-        return Reply(value=_whole(value), repairs=tuple(dict.fromkeys(repairs)))
+        try:
+            return Reply(value=_whole(value), repairs=tuple(dict.fromkeys(repairs)))
+        except RecursionError:
+            return Reply(problem="wrong_json")
     return Reply(problem=problem)
 
 

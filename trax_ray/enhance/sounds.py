@@ -60,7 +60,7 @@ def closeness(first: str, second: str, language: str | None) -> float:
     if not a or not b:
         return 0.0
     spelling = _near(a, b)
-    if not _is_english(language) or not (a + b).isascii() or a == b:
+    if not _is_english(language) or not (a + b).isascii():
         return spelling
     sounds = _sound(first), _sound(second)
     coarse = [sound.translate(_COARSE) for sound in sounds]
