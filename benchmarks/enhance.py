@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from tests.support.chat import punctuating, segments_of, slow
-from tests.support.speech_server import Entry, SpeechServer
+from tests.support.speech_server import KEY, Entry, SpeechServer
 from trax_ray import TaskType, create_batch_processor
 
 WORDS_A_MINUTE = 150
@@ -96,6 +96,8 @@ def measure(minutes: int, folder: Path, workers: int, rate: float) -> None:
         f"{sum(each['completion_tokens'] for each in tokens)} out"
     )
     print(f"  one prefix: {len({entry.messages[0]['content'] for entry in entries}) == 1}")
+    written = [file for file in out.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
+    print(f"  the key stands in: {written or 'none of the files'}")
 
 
 def main() -> None:
@@ -103,7 +105,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--tokens-per-s", type=float, default=60.0)
     given = parser.parse_args()
-    os.environ["ENHANCE_API_KEY"] = "sk-speech-server-0123456789"
+    os.environ["ENHANCE_API_KEY"] = KEY
     with tempfile.TemporaryDirectory(prefix="enhance-") as folder:
         for minutes in (5, 120):
             measure(minutes, Path(folder), given.workers, given.tokens_per_s)

@@ -66,7 +66,12 @@ class Ended:
 
 
 def run_batch(
-    inputs: Sequence[str | Path], spec: BatchSpec, *, before: Callable[[Dispatch], object] = lambda dispatch: None
+    inputs: Sequence[str | Path],
+    spec: BatchSpec,
+    *,
+    before: Callable[[Dispatch], object] = lambda dispatch: None,
+    looks: Callable[[BatchState], object] = lambda state: None,
+    begins_at: float = 1.0,
 ) -> Ended:
     """Plan and run a batch.
 
@@ -74,29 +79,39 @@ def run_batch(
         inputs: As of the command line.
         spec: The batch.
         before: Called before each attempt.
+        looks: Called on every turn, before anything starts.
+        begins_at: The time at which it begins, seconds since the epoch; it passes as tasks need it.
     """
     plan = make_plan([str(each) for each in inputs], spec)
-    ended = run_tasks(plan.tasks, plan.spec, before=before)
+    ended = run_tasks(plan.tasks, plan.spec, before=before, looks=looks, begins_at=begins_at)
     ended.plan = plan
     return ended
 
 
 def run_tasks(
-    tasks: Sequence[BatchTask], spec: BatchSpec, *, before: Callable[[Dispatch], object] = lambda dispatch: None
+    tasks: Sequence[BatchTask],
+    spec: BatchSpec,
+    *,
+    before: Callable[[Dispatch], object] = lambda dispatch: None,
+    looks: Callable[[BatchState], object] = lambda state: None,
+    begins_at: float = 1.0,
 ) -> Ended:
     """Run tasks; as `run_batch`."""
     layout = Layout.of(spec.output_dir)
-    book = BatchJournal.open(layout, "a batch in process", 1.0)
+    book = BatchJournal.open(layout, "a batch in process", begins_at)
     try:
-        book.commit([CoordinatorStarted(book.epoch, spec.to_dict(), 4096, uuid.uuid4().hex)], book.state.now + 1)
+        book.commit(
+            [CoordinatorStarted(book.epoch, spec.to_dict(), 4096, uuid.uuid4().hex)], max(begins_at, book.state.now + 1)
+        )
         ended = Ended(book.state)
         given = additions(book.state.ledger, tasks, missing_results(layout, book.state.records, tasks))
         book.commit([*given, InputsClosed()], book.state.now)
         while not book.state.finished:
             now = max(book.state.now, book.state.next_due() or 0.0)
+            looks(book.state)
             starts = [(task.id, book.state.next_attempt(task.id)) for task in book.state.candidates(1, now)]
-            if not starts:  # a host is left alone for a while
-                now += 1
+            if not starts:  # a host is left alone for a while, or cheap hours are awaited
+                now = max(now + 1, book.state.saves_until() or 0.0)
             for dispatch in book.commit([Started(tuple(starts))], now):
                 assert isinstance(dispatch, Dispatch)
                 before(dispatch)

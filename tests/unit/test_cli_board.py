@@ -44,6 +44,7 @@ PROGRESS = BatchProgress(
         {"name": "会议记录.mp3", "step": "request", "fraction": 0.0, "seconds": 1.0},
     ],
     services={"openai": "limited: the next request in 12 s"},
+    saves_until=1.8e9,
     parked={"deepseek": "the key is refused"},
     last_failures=[{"name": "x\x1b[31m.wav", "step": "transcribe", "code": "not_decodable", "error": "no\naudio"}],
 )
@@ -64,7 +65,7 @@ def plain(text: str) -> list[str]:
 @pytest.mark.parametrize("colour", [True, False])
 def test_no_line_is_broken_or_too_long_at_any_width(width: int, colour: bool) -> None:
     lines = plain(shown(PROGRESS, width, colour=colour))
-    assert len(lines) == 12
+    assert len(lines) == 13
     assert all(cell_len(line) <= width for line in lines)
     assert lines[0].startswith("running 2m14s · ETA 3m10s")
 
@@ -78,6 +79,7 @@ def test_it_says_what_one_wants_to_know() -> None:
         "memory 790 of 2048 MB · CPU 87 % (limit 90 %) · 10 active, room for 2 on cores · 63 waiting",
         "and 8 more running",
         "openai: limited: the next request in 12 s",
+        "enhancement waits for the provider's cheap hours, until 2027-01-15 ",
         "deepseek is parked: the key is refused",
         r"failed: x\x1b[31m.wav (transcribe): not_decodable: no\naudio",
     ):

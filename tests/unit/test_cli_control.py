@@ -126,6 +126,11 @@ class TestStatus:
         at_work("ignores", active=2, slots=1)
         assert "attempts: 2 running, room for 1 that take a core each" in run("status", layout.output_dir).stdout
 
+    def test_what_waits_for_cheap_hours(self, layout: Layout, at_work: AtWork) -> None:
+        at_work("ignores", saves_until=1.8e9)
+        told = "enhancement: waits for the provider's cheap hours, until 2027-01-15 "
+        assert any(line.startswith(told) for line in run("status", layout.output_dir).stdout.splitlines())
+
     @pytest.mark.parametrize(
         ("status", "headline"),
         [

@@ -256,6 +256,42 @@ def test_terms_go_to_the_text_model_and_to_recognisers(start: Start, tmp_path: P
     assert _primed(None, spec, "pocketsphinx") is None, "which can't be primed"
 
 
+HESITANT = "um so today uh we talk about the harbour\nuh huh\nthe erm walls are nine metres high"
+
+
+def without_hesitation(body: Any) -> str:
+    """A model that takes out sounds of hesitation where it is told to, and one word more."""
+    told = 'Take out sounds of hesitation such as "um"' in body["messages"][0]["content"]
+    edits = []
+    for number, text in segments_of(body).items():
+        kept = [word for word in text.split() if not (told and word in ("um", "uh", "erm", "nine"))]
+        if kept and " ".join(kept) != text:
+            edits.append(edit(number, text, " ".join(kept), "filler"))
+    return answer(*edits)
+
+
+def test_hesitation_is_taken_out_where_that_is_wanted_and_nothing_else(start: Start, tmp_path: Path) -> None:
+    server = start(without_hesitation)
+    done = Driver(spec_of(tmp_path, server, remove_fillers=True), transcribed(tmp_path, timed(HESITANT))).through(
+        task_of()
+    )
+    assert done.failure is None
+    assert (tmp_path / "talk.enhanced.txt").read_text().splitlines() == [
+        "so today we talk about the harbour",
+        "uh huh",
+        "the erm walls are nine metres high",
+    ], "who takes out a number as well is believed in nothing of that segment, and an answer is no hesitation"
+    assert done.metrics["edits"] == {"filler": 1}
+    assert (done.metrics["segments"], done.metrics["segments_preserved"]) == (3, 1)
+    assert "[-um -]" in (tmp_path / "talk.enhanced.diff").read_text()
+    content = json.loads((tmp_path / "talk.enhanced.json").read_text())
+    assert content["segments"][0]["start"] == 0.0
+    out = tmp_path / "other"
+    again = Driver(spec_of(out, server), transcribed(out, timed(HESITANT))).through(task_of())
+    assert again.artifact_key != done.artifact_key
+    assert (out / "talk.enhanced.txt").read_text().splitlines() == HESITANT.splitlines()
+
+
 SUMMARY = {
     "title": "The harbour",
     "points": ["One", "Two", "Three", "Four", "Five"],

@@ -144,6 +144,9 @@ def _lines(progress: BatchProgress) -> Iterator[Line]:
         yield Line(one_line(progress.limits_reason))
     for provider, reason in progress.services.items():
         yield Line(one_line(f"{provider}: {reason}"))
+    if progress.saves_until is not None:
+        at = datetime.fromtimestamp(progress.saves_until).astimezone()
+        yield Line(f"enhancement waits for the provider's cheap hours, until {at:%Y-%m-%d %H:%M %Z}")
     for provider, reason in progress.parked.items():
         who = "the batch" if provider == "*" else provider
         yield Line(one_line(f"{who} is parked: {reason}"), bad=True)

@@ -78,6 +78,8 @@ def _lines(status: BatchStatus) -> Iterator[str]:
         yield f"attempts: {status.active} running{slots}{reason}"
         for provider, why in status.services.items():
             yield f"service: {provider}: {why}"
+        if status.saves_until is not None:
+            yield f"enhancement: waits for the provider's cheap hours, until {_moment(status.saves_until)}"
     if status.memory_mb is not None and status.cpu_percent is not None:
         yield f"machine: {status.memory_mb:.1f} MB of the batch's own, CPU {status.cpu_percent:.1f}%"
     remaining = status.estimated_remaining_s
