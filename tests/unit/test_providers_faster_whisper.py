@@ -29,7 +29,8 @@ from trax_ray.media.vad import speech_spans
 from trax_ray.providers import choice, registry, weights
 from trax_ray.providers import faster_whisper_engine as faster_whisper
 from trax_ray.providers.base import EngineOptions, Span, SpeechEngine
-from trax_ray.providers.faster_whisper_engine import FasterWhisperEngine, _Decoder, _segment, _split, load
+from trax_ray.providers.faster_whisper_engine import FasterWhisperEngine, _Decoder, load
+from trax_ray.providers.whisper_segments import segment_of, split_at_stamps, words_of
 from trax_ray.providers.whisper_windows import (
     LIMIT,
     PAUSE,
@@ -343,7 +344,7 @@ class TestTimeStamps:
 
     def split(self, *tokens: int | float) -> tuple[list[tuple[float, float, int]], float | None]:
         written = [self.BEGIN + round(token * 50) if isinstance(token, float) else token for token in tokens]
-        parts, seek = _split(written, self.BEGIN, 15 * RATE)
+        parts, seek = split_at_stamps(written, self.BEGIN, 15 * RATE)
         return [(start / RATE, end / RATE, len(part)) for start, end, part in parts], seek and seek / RATE
 
     def test_a_pair_at_the_end_says_where_to_go_on(self) -> None:
@@ -376,7 +377,7 @@ class TestTimeStamps:
             theirs, seek, through = WhisperModel._split_segments_by_timestamps(
                 whisper, tokenizer, tokens, 0.0, 1500, 15.0, 0
             )
-            parts, ours = _split(tokens, self.BEGIN, 15 * RATE)
+            parts, ours = split_at_stamps(tokens, self.BEGIN, 15 * RATE)
             assert [part for _, _, part in parts] == [segment["tokens"] for segment in theirs]
             assert [start / RATE for start, _, _ in parts] == pytest.approx([each["start"] for each in theirs])
             assert (ours is None) == (through or seek == 1500)
@@ -400,22 +401,22 @@ class TestSegments:
     def test_times_are_moved_into_the_speech_and_no_words_are_dropped(
         self, start: float, end: float, expected: tuple[float, float]
     ) -> None:
-        made = _segment(piece(start, end), found(self.WINDOW), 0.0)
+        made = segment_of(piece(start, end), found(self.WINDOW), 0.0)
         assert (made.start_s, made.end_s) == expected
 
     def test_time_never_runs_backwards(self) -> None:
-        made = _segment(piece(10.5, 11.0), found(self.WINDOW), 11.5)
+        made = segment_of(piece(10.5, 11.0), found(self.WINDOW), 11.5)
         assert (made.start_s, made.end_s) == (11.5, 11.5)
 
     def test_what_is_not_a_number_is_unknown(self) -> None:
         nan = float("nan")
-        made = _segment(piece(10, 11), found(self.WINDOW, avg_logprob=nan, no_speech_prob=nan), 0.0)
+        made = segment_of(piece(10, 11), found(self.WINDOW, avg_logprob=nan, no_speech_prob=nan), 0.0)
         assert (made.confidence, made.avg_logprob, made.no_speech_prob) == (None,) * 3
         word = {"word": " a", "start": 0.1, "end": 0.2, "probability": nan}
-        assert [each.probability for each in faster_whisper._words([word], 0.0)] == [None]
+        assert [each.probability for each in words_of([word], 0.0)] == [None]
 
     def test_a_positive_log_probability_is_no_more_than_certain(self) -> None:
-        assert _segment(piece(10, 11), found(self.WINDOW, avg_logprob=0.01), 0.0).confidence == 1.0
+        assert segment_of(piece(10, 11), found(self.WINDOW, avg_logprob=0.01), 0.0).confidence == 1.0
 
 
 class TestLoops:
@@ -480,8 +481,10 @@ class TestLoops:
         self, engine: FasterWhisperEngine, river: np.ndarray, spans: list[Span], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         said: list[list[int]] = []
-        real = faster_whisper._split
-        monkeypatch.setattr(faster_whisper, "_split", lambda tokens, *rest: said.append(tokens) or real(tokens, *rest))
+        real = faster_whisper.split_at_stamps
+        monkeypatch.setattr(
+            faster_whisper, "split_at_stamps", lambda tokens, *rest: said.append(tokens) or real(tokens, *rest)
+        )
         decoder = _Decoder(engine._whisper, "tiny", EngineOptions("en"), "en", Counter())
         decoder._pass(river, windows_of(river, spans)[:2], full=True, no_repeat=2)
         for tokens in said:

@@ -17,7 +17,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.policy.quality import compression_ratio
 from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, SetupError, TraxRayError
-from trax_ray.providers.base import SAMPLE_RATE_HZ, EngineOptions, Segment, Span, Word
+from trax_ray.providers.base import SAMPLE_RATE_HZ, EngineOptions, Segment, Span
 from trax_ray.providers.weights import (
     PROBE_S,
     WHISPER_REPOSITORIES,
@@ -37,6 +35,7 @@ from trax_ray.providers.weights import (
     no_weights,
     weights_to_be_had,
 )
+from trax_ray.providers.whisper_segments import segment_of, split_at_stamps, words_of
 from trax_ray.providers.whisper_windows import Found, Piece, Window, is_crammed, is_loop, unheard, windows_of
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ class FasterWhisperEngine:
             # What is still to be decoded may begin before what was: segments come in order of time.
             while ready and (not waiting or ready[0][0].start < waiting[0].start):
                 piece, found = ready.pop(0)
-                segment = _segment(piece, found, floor_s)
+                segment = segment_of(piece, found, floor_s)
                 floor_s = segment.end_s
                 yield segment
 
@@ -316,7 +315,7 @@ class _Decoder:
         tokens = list(result.sequences_ids[0])
         begin = self._tokenizer.timestamp_begin
         length = window.end - window.start
-        parts, seek = _split(tokens, begin, length)
+        parts, seek = split_at_stamps(tokens, begin, length)
         pieces = []
         for start, end, part in parts:
             text_tokens = tuple(token for token in part if token < self._tokenizer.eot)
@@ -353,7 +352,7 @@ class _Decoder:
             replace(
                 each,
                 pieces=tuple(
-                    replace(piece, words=tuple(_words(timed["words"], each.window.start / SAMPLE_RATE_HZ)))
+                    replace(piece, words=tuple(words_of(timed["words"], each.window.start / SAMPLE_RATE_HZ)))
                     for piece, timed in zip(each.pieces, timed_pieces, strict=False)
                 ),
             )
@@ -368,103 +367,12 @@ _OPENING, _CLOSING = "\"'\u201c\u00bf([{-", "\"'.\u3002,\uff0c!\uff01?\uff1f:\uf
 """Marks that go with the word after and before them. Source: the defaults of faster-whisper."""
 
 
-def _words(timed: Sequence[dict[str, Any]], offset_s: float) -> Iterator[Word]:
-    for word in timed:
-        text = str(word["word"]).strip()
-        if text:
-            chance = _finite(word["probability"])
-            start_s, end_s = float(word["start"]) + offset_s, float(word["end"]) + offset_s
-            yield Word(start_s, end_s, text, None if chance is None else min(max(chance, 0.0), 1.0))
-
-
-def _split(tokens: list[int], begin: int, length: int) -> tuple[list[tuple[int, int, list[int]]], int | None]:
-    """Part a window's tokens at its time stamps, as Whisper does.
-
-    A pair of equal stamps parts two segments. Tokens that end in a single stamp say that nothing follows; those that
-    end in a pair say where to go on, and so does what follows the last pair: that segment is unfinished.
-
-    Args:
-        tokens: Of one window.
-        begin: The first token that is a time stamp: 0.00 s.
-        length: Of the window, samples.
-
-    Returns:
-        (start, end, tokens) of each segment, in samples from the window's beginning; and the sample at which the
-        decoder wants to go on, None where it is through.
-
-    Source:
-        `transcribe.py` of openai/whisper.
-    """
-    stamped = [token >= begin for token in tokens]
-    through = len(tokens) >= 2 and stamped[-1] and not stamped[-2]
-    pairs = [at for at in range(1, len(tokens)) if stamped[at] and stamped[at - 1]]
-    if not pairs:
-        stamps = [token for token in tokens if token > begin]
-        end = min(length, (stamps[-1] - begin) * _STAMP) if stamps else length
-        return [(0, end, tokens)], None
-    edges = [0, *pairs, *([len(tokens)] if through else [])]
-    parts = [tokens[low:high] for low, high in pairwise(edges)]
-    placed = [((part[0] - begin) * _STAMP, (part[-1] - begin) * _STAMP, part) for part in parts]
-    return placed, None if through else placed[-1][1]
-
-
-_STAMP = SAMPLE_RATE_HZ // 50
-"""Samples of a step between two time stamps, 20 ms."""
-
-
-def _segment(piece: Piece, found: Found, floor_s: float) -> Segment:
-    """A piece as a segment, in the recording's time and not before the last one's end."""
-    low, high = _placed(piece, found.window)
-    start_s = max(low / SAMPLE_RATE_HZ, floor_s)
-    end_s = max(high / SAMPLE_RATE_HZ, start_s)
-    words = _ordered(piece.words, start_s, end_s)
-    logprob = _finite(found.avg_logprob)
-    confidence = None if logprob is None else math.exp(min(logprob, 0.0))
-    known = [word.probability for word in words if word.probability is not None]
-    if known:
-        confidence = sum(known) / len(known)
-    silence = _finite(found.no_speech_prob)
-    return Segment(
-        start_s=start_s,
-        end_s=end_s,
-        text=piece.text,
-        confidence=confidence,
-        avg_logprob=logprob,
-        no_speech_prob=None if silence is None else min(max(silence, 0.0), 1.0),
-        compression_ratio=compression_ratio(piece.text),
-        words=words,
-        language=found.language,
-    )
-
-
-def _placed(piece: Piece, window: Window) -> tuple[int, int]:
-    """A piece's edges, moved into the speech that it touches; as they are where it touches none."""
-    touched = [(low, high) for low, high in window.parts if piece.start < high and piece.end > low]
-    if not touched:
-        return piece.start, piece.end
-    return max(piece.start, touched[0][0]), min(piece.end, touched[-1][1])
-
-
-def _ordered(words: Sequence[Word], start_s: float, end_s: float) -> tuple[Word, ...]:
-    """Words within their segment, each not before the one before it."""
-    placed = []
-    for word in words:
-        begins = min(max(word.start_s, start_s), end_s)
-        start_s = min(max(word.end_s, begins), end_s)
-        placed.append(replace(word, start_s=begins, end_s=start_s))
-    return tuple(placed)
-
-
 def _is_wrong(found: Found) -> bool:
     return is_loop(found) or is_crammed(found)
 
 
 def _silent(found: Found) -> bool:
     return found.no_speech_prob > NO_SPEECH and found.avg_logprob < LOW_LOGPROB
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _folder(model: str) -> Path:
