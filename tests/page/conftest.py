@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import chat
 from tests.support.in_process import run_batch
-from trax_ray.core.spec import BatchSpec
+from tests.support.speech_server import SpeechServer
+from trax_ray.core.spec import BatchSpec, Enhancement
 from trax_ray.report import write
 
 HOSTILE = "=cmd()<script>alert(1)<img src=x onerror=alert(2)>\u202egpj\x1b[31m.ogg"
+
+
+def commas(body: Mapping[str, Any]) -> str:
+    """What the text model says: one edit that holds, and one that the gates refuse."""
+    said = chat.segments_of(body).items()
+    held = [chat.edit(number, "How long", "How long,") for number, text in said if text.startswith("How long")]
+    refused = [chat.edit(number, "river", "lake") for number, text in said if text.count("river") == 1]
+    return chat.answer(*held, *refused)
 
 
 @pytest.fixture(scope="session")
@@ -27,22 +37,27 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(recordings / "talks" / "meeting.mp3", recordings / "100% #1? a&b 'q'.mp3")
     shutil.copy(recordings / "first_test.wav", os.fsencode(recordings) + b"/bytes \xff.wav")
     (recordings / "broken.wav").write_bytes(b"RIFF, and nothing more")
-    spec = BatchSpec(output_dir=str(folder / "out"), name="samples", model="tiny.en", reference_dir=str(recordings))
-    run_batch([recordings], spec)
+    with SpeechServer(chat=commas, key=None) as server:
+        spec = BatchSpec(
+            output_dir=str(folder / "out"),
+            name="samples",
+            model="tiny.en",
+            reference_dir=str(recordings),
+            enhance=Enhancement(level="format", base_url=server.url, model="deepseek-flash"),
+        )
+        run_batch([recordings], spec)
     as_it_is = write.segment_rows
 
-    def enhanced(file_id: str, payload: Any, other: Any = None) -> Iterator[dict[str, Any]]:
-        """A stand-in for what an enhancement would have changed, one confidence that is low, and two speakers."""
+    def with_speakers(file_id: str, payload: Any, other: Any = None) -> Iterator[dict[str, Any]]:
+        """A stand-in for an engine that tells two speakers apart, and for one confidence that is low."""
         for row in as_it_is(file_id, payload, other):
-            if row["text"].startswith("How long"):
-                row["enhanced_text"] = row["text"].replace("working here", "in this place")
             if "interview" in str(payload["source"]):
                 row["speaker"] = ("Anna", "Ben")[row["segment"] % 2]
             if row["text"].startswith("The machines"):
                 row |= {"confidence": 0.3, "warnings": "low_confidence"}
             yield row
 
-    write.segment_rows = enhanced
+    write.segment_rows = with_speakers
     try:
         write.write_report(folder / "out", final=True)
     finally:
@@ -50,9 +65,10 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Debian's Chromium."""
+@pytest.fixture(scope="module")
+def chromium(out: Path) -> Iterator[Any]:
+    """Debian's Chromium. Playwright keeps a loop running from its start to its end: no batch can be run meanwhile, and
+    no test that is a coroutine."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("there is no Chromium: apt install chromium")

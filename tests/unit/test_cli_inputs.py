@@ -86,8 +86,8 @@ def test_a_task_on_its_own_needs_no_model(folder: Path, task: str, would_be: str
     done = CliRunner().invoke(app, ["batch", given, "--task", task, "--dry-run"])
     assert done.exit_code == 0, done.output
     first, second, *_ = done.stdout.splitlines()
-    assert first == f"1 recording would be {would_be}"
-    assert second.partition("; ")[0].endswith(f"-> {folder}/trax_ray_output/{target}"), second
+    assert first == f"1 recording would be {would_be}, into {folder / 'trax_ray_output'}"
+    assert second.partition(" -> ")[2].partition("; ")[0] == target, second
 
 
 def test_the_steps_before_a_task_come_by_themselves(tmp_path: Path) -> None:
@@ -106,16 +106,27 @@ def test_a_dry_run_shows_what_a_manifest_says_and_writes_nothing(folder: Path) -
     done = trax_ray("m.csv", ".", "--priority", "5", "--language", "en")
     lines = done.stdout.splitlines()
     assert done.exit_code == 0, done.output
-    assert lines[0].startswith(
-        "3 recordings would be transcribed with pocketsphinx; 2 other files ignored: 1 .csv, 1 .txt; 1 not there"
-    )
     out = folder / "trax_ray_output"
+    assert lines[0].startswith(
+        f"3 recordings would be transcribed with pocketsphinx, into {out}; "
+        "2 other files ignored: 1 .csv, 1 .txt; 1 not there"
+    )
     assert [line for line in lines[1:] if line.startswith("  ")] == [
-        f"  b.wav -> {out}/b.txt; priority 2; not_decodable",
-        f"  gone.wav -> {out}/gone.txt; language EN; priority 5",
-        f"  a.wav -> {out}/a.txt; model tiny; prompt Ada; priority 7; not_decodable",
+        "  b.wav -> b.txt; priority 2; not_decodable",
+        "  gone.wav -> gone.txt; language EN; priority 5",
+        "  a.wav -> a.txt; model tiny; prompt Ada; priority 7; not_decodable",
     ]
     assert not out.exists()
+
+
+def test_it_is_said_how_many_can_be_measured(folder: Path) -> None:
+    touch(folder, "a.wav", "b.wav", "sub/c.wav")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "a.txt").write_text("said")
+    (folder / "refs" / "c.txt").write_text("the recording lies in sub, and this should too")
+    assert "; 1 of them with a reference transcript; " in trax_ray(".", "--reference", "refs").stdout
+    (folder / "refs" / "b.txt").write_text("said")
+    assert "reference" not in trax_ray("a.wav", "b.wav", "--reference", "refs").stdout
 
 
 def test_names_can_not_write_on_the_terminal(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trax_ray.cli.summary import _enhanced, show_result
+from trax_ray.cli.summary import _enhanced, _room, show_result
 from trax_ray.core.policy.prediction import Range
 from trax_ray.core.policy.quality import QualityTotals
 from trax_ray.report.parquet import TableFile
@@ -78,17 +78,57 @@ def test_of_more_those_that_failed_or_have_a_warning(write: Write, capsys: pytes
     rows[7] = file(7, warnings="no_speech")
     rows[8] = failed(8)
     text = said(write(rows), capsys, success_count=59, failure_count=1)
-    table = text.split("└")[0]
+    table = text.split("59 of 60 succeeded")[0]
     assert [number for number in range(60) if f"talk {number}.mp3" in table] == [7, 8]
     assert table.index("talk 8.mp3") < table.index("talk 7.mp3"), "failures first"
+    assert "failed: not_decodable" in table
+    assert "no audio" not in table, "there is no room for sentences"
     assert "Failed: 1 x not_decodable (permanent): " in text
+    assert "\n  talk 8.mp3: no audio\n" in text
     assert "Next: mend what failed, then `trax-ray retry-failed" in text
 
 
 def test_a_table_of_nothing_is_left_out(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(write([file(number) for number in range(60)]), capsys, success_count=60)
-    assert "┏" not in text
+    assert "accuracy" not in text
     assert "Next" not in text
+
+
+def test_failures_of_one_kind_are_told_in_their_own_words_three_times(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = said(write([failed(number) for number in range(30)]), capsys, failure_count=30)
+    assert "Failed: 30 x not_decodable (permanent): " in text
+    assert "\n  talk 2.mp3: no audio\n  and 27 more in errors.log\n" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "given", "expected"),
+    [
+        (18, 25, 106, (18, 25, 44)),  # 140 columns: a pipe
+        (18, 25, 66, (18, 25, 23)),
+        (18, 25, 46, (18, 25, 0)),  # 80 columns
+        (300, 25, 106, (48, 25, 33)),
+        (300, 60, 46, (23, 23, 0)),
+        (4, 6, 20, (4, 6, 0)),
+    ],
+)
+def test_names_and_states_have_what_they_want_and_transcripts_the_rest(
+    name: int, status: int, given: int, expected: tuple[int, int, int]
+) -> None:
+    room = _room(name, status, given)
+    assert (room.name, room.status, room.transcript) == expected
+
+
+def test_one_of_two_copies_is_enough(write: Write) -> None:
+    doubted = {"warnings": "low_confidence", "words": 10, "estimated_accuracy": 40.0}
+    spot = {"start_s": 0.0, "end_s": 1.0, "text": "ten of clubs", "confidence": 0.3, "warnings": "low_confidence"}
+    layout = write(
+        [file(1, **doubted), file(2, **doubted, duplicate_of="talk 1.mp3")],
+        [{"file_id": "f1", **spot}, {"file_id": "f2", **spot}],
+    )
+    found = worst(layout.output_dir, summary_rows(layout.output_dir))
+    assert [row["file_id"] for row in found.files] == [each.file_id for each in found.spots] == ["f1"]
 
 
 def test_predicted_against_actual(write: Write, capsys: pytest.CaptureFixture[str]) -> None:

@@ -335,6 +335,11 @@ def a_port() -> int:
         return min(int(found.getsockname()[1]), 65535 - machine.PORTS)
 
 
+def test_another_heads_agent_is_no_obstacle() -> None:
+    """Without its agent a head takes no jobs, and where the agent's usual port is taken Ray goes on without it."""
+    assert "--dashboard-agent-listen-port=0" in standing.RAY_START
+
+
 class TestAHeadThatStays:
     @pytest.fixture(autouse=True)
     def fake(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:

@@ -223,8 +223,10 @@ def test_what_contradicts_itself_is_refused(out: Path) -> None:
 
 def test_without_a_report_there_is_nothing_to_export(tmp_path: Path) -> None:
     for fmt in ("csv", "docx"):
-        with pytest.raises(FileError, match="trax-ray report"):
+        with pytest.raises(FileError, match="neither a report nor a batch"):
             export(str(tmp_path), fmt, None, table="files", enhanced=False)
+    with pytest.raises(UsageError, match="give --format, one of jsonl, csv, manifest, docx, textgrid"):
+        export(str(tmp_path), None, None, table="files", enhanced=False)
 
 
 def test_to_standard_output(out: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -165,9 +165,12 @@ def test_a_transcript_without_segments_is_found_too(batch: Batch) -> None:
     assert (hit.start_s, hit.text) == (None, "bare words")
 
 
-def test_there_is_no_report(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="trax-ray report"):
-        search(tmp_path, "x")
+def test_there_is_no_report(batch: Batch, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"neither a report nor a batch in .*: give the output folder"):
+        search(tmp_path / "elsewhere", "x")
+    batch.add(TasksAdded((batch.task("a"),)), 1)
+    with pytest.raises(FileError, match=r"`trax-ray report .*` builds it"):
+        search(batch.layout.output_dir, "x")
 
 
 def test_queries_hold_words_only() -> None:

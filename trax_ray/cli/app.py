@@ -189,7 +189,7 @@ def doctor(
         raise typer.Exit(command.run(output_dir, address))
 
 
-@app.command()
+@app.command(short_help="Rebuild the report from the journal and the artifacts.")
 def report(
     output_dir: Annotated[str, typer.Argument(metavar="OUT", help="Output folder of a batch.", show_default=False)],
 ) -> None:
@@ -207,7 +207,7 @@ def report(
 Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder of a batch.", show_default=False)]
 
 
-@app.command()
+@app.command(short_help="Find what was said: file, time, speaker, words around it.")
 def search(
     output_dir: Out,
     words: Annotated[
@@ -231,12 +231,13 @@ def search(
         raise typer.Exit(command.show_hits(output_dir, words, limit=limit, as_json=as_json))
 
 
-@app.command()
+@app.command(short_help="Hand a report on: jsonl, csv, manifest, docx, textgrid.")
 def export(
     output_dir: Out,
     fmt: Annotated[
-        str, typer.Option("--format", "-f", help="jsonl, csv, manifest, docx or textgrid.", show_default=False)
-    ],
+        str | None,
+        typer.Option("--format", "-f", help="jsonl, csv, manifest, docx or textgrid.", show_default=False),
+    ] = None,
     destination: Annotated[
         str | None,
         typer.Option("--output", "-o", help="File for jsonl, csv and manifest.  [default: standard output]"),
@@ -300,7 +301,7 @@ def pause(output_dir: Out) -> None:
         command.pause(output_dir)
 
 
-@app.command()
+@app.command(short_help="Let a batch go on that is paused, parked or interrupted.")
 def resume(output_dir: Out) -> None:
     """Let a paused or parked batch go on; run the command of a batch again that isn't running.
 
@@ -313,7 +314,7 @@ def resume(output_dir: Out) -> None:
         raise typer.Exit(command.resume(output_dir))
 
 
-@app.command()
+@app.command(short_help="End a batch; what was finished is kept.")
 def stop(output_dir: Out) -> None:
     """End a batch; what was finished is kept, and `trax-ray resume` goes on from there. Needs no Ray.
 
@@ -325,7 +326,7 @@ def stop(output_dir: Out) -> None:
         command.stop(output_dir)
 
 
-@app.command("retry-failed")
+@app.command("retry-failed", short_help="Have inputs that failed for good done again.")
 def retry_failed(output_dir: Out) -> None:
     """Have inputs that failed for good done again: at once, or in the next run. Needs no Ray.
 
@@ -337,7 +338,7 @@ def retry_failed(output_dir: Out) -> None:
         command.retry_failed(output_dir)
 
 
-@app.command()
+@app.command(short_help="Take away what no later run needs.")
 def clean(
     output_dir: Out,
     everything: Annotated[
@@ -358,7 +359,7 @@ def clean(
         command.clean_up(output_dir, everything=everything)
 
 
-@app.command()
+@app.command(short_help="Start Ray and let it stay: batches begin ten seconds sooner.")
 def up(
     lean: Annotated[bool, typer.Option("--lean", help="Without the dashboard: less memory.")] = False,
 ) -> None:
@@ -372,7 +373,7 @@ def up(
         command.start_head(lean=lean)
 
 
-@app.command()
+@app.command(short_help="End the Ray that `trax-ray up` started.")
 def down(
     force: Annotated[
         bool, typer.Option("--force", help="Also where a batch works on it; what is finished stays.")

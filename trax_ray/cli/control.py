@@ -22,6 +22,7 @@ from trax_ray.store.cleaning import clean, clean_everything
 from trax_ray.store.epochs import has_journal
 from trax_ray.store.files import shown
 from trax_ray.store.layout import Layout
+from trax_ray.store.looking import exists
 from trax_ray.store.uris import is_object_uri
 
 __all__ = [
@@ -92,7 +93,9 @@ def _lines(status: BatchStatus) -> Iterator[str]:
         cap = "" if status.max_cost_usd is None else f" of {format_usd(status.max_cost_usd)}"
         yield f"cost: {format_usd(status.cost_usd)}{cap}"
     if status.failures:
-        yield f"failures: {', '.join(f'{kind} {count}' for kind, count in status.failures.items())}"
+        counted = ", ".join(f"{kind} {count}" for kind, count in status.failures.items())
+        page = Layout.of(status.output_dir).index_html
+        yield f"failures: {counted}" + (f"; which and why: {shown(page)}" if exists(page) else "")
     yield from _parked(status)
     if status.requests:
         yield f"not taken up yet: {', '.join(status.requests)}"

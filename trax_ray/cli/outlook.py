@@ -121,11 +121,10 @@ def show_plan(outlook: Outlook) -> None:
         print(plan.notice)
     tasks, spec = plan.wanted, plan.spec
     would_be = _WOULD_BE[spec.task].format(spec.model) + (_then(spec) if plan.transcribes else _by(spec))
-    print(f"{count(len(tasks), _what(spec))} would be {would_be}{_notes(plan)}")
-    layout = Layout.of(spec.output_dir)
+    print(f"{count(len(tasks), _what(spec))} would be {would_be}, into {shown(spec.output_dir)}{_notes(plan)}")
     for task in tasks[:MAX_ROWS]:
-        targets = ", ".join(_targets(task, layout, spec))
-        print("  " + one_line("; ".join([f"{task.data['name']} -> {targets}", *_own_settings(task, outlook)])))
+        told = [f"{task.data['name']} -> {_below(task, spec)}", *_own_settings(task, outlook)]
+        print("  " + one_line("; ".join(told)))
     if len(tasks) > MAX_ROWS:
         print(f"  and {len(tasks) - MAX_ROWS} more")
     print("\n".join(_lines(outlook)))
@@ -177,7 +176,8 @@ def _audio(outlook: Outlook) -> Iterator[str]:
         yield f"done before: {count(outlook.done_before, 'recording')}"
     if outlook.audio_s:
         guessed = outlook.guessed
-        by_size = f" ({'all' if guessed == len(outlook.recordings) else guessed} by their size)" if guessed else ""
+        of = "all lengths" if guessed == len(outlook.recordings) else count(guessed, "length")
+        by_size = f" ({of} guessed by size)" if guessed else ""
         recordings = count(len(outlook.recordings), "recording")
         yield f"audio: {format_duration(outlook.audio_s)} to do in {recordings}{by_size}"
     for paths, what in (
@@ -228,6 +228,15 @@ def _limit(outlook: Outlook) -> list[str]:
     if found is None or not found.reason:
         return []
     return [f"at once: {found.slots} of {outlook.plan.spec.limits.max_workers} workers on this machine: {found.reason}"]
+
+
+def _below(task: BatchTask, spec: BatchSpec) -> str:
+    """The files that a task would write, below the output folder, as a shell has several of them."""
+    output = task.data["output"]
+    if spec.task != "transcribe":
+        return f"{output}{_SUFFIXES[spec.task]}"
+    suffixes = [*spec.formats, *(["enhanced.*"] if spec.enhance.level else [])]
+    return f"{output}.{{{','.join(suffixes)}}}" if len(suffixes) > 1 else f"{output}.{suffixes[0]}"
 
 
 def _targets(task: BatchTask, layout: Layout, spec: BatchSpec) -> list[str]:

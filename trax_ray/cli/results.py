@@ -69,7 +69,7 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def export(output_dir: str, fmt: str, destination: str | None, *, table: str, enhanced: bool) -> None:
+def export(output_dir: str, fmt: str | None, destination: str | None, *, table: str, enhanced: bool) -> None:
     """Write an export, and say what it was where it isn't standard output.
 
     Raises:
@@ -77,6 +77,8 @@ def export(output_dir: str, fmt: str, destination: str | None, *, table: str, en
         FileError: There is no report in the folder.
         SetupError: What the format needs isn't installed.
     """
+    if fmt is None:
+        raise UsageError(f"nothing says as what: give --format, one of {', '.join(FORMATS)}")
     fmt = fmt.strip().lower()
     if fmt not in FORMATS:
         raise UsageError(f"--format: expected {', '.join(FORMATS)}, got {fmt!r}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from textwrap import shorten
+from dataclasses import dataclass
+from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any
 
 from trax_ray.cli.display import count
@@ -30,7 +31,14 @@ WHOLE_TABLE = 25
 MOST_ROWS = 40
 PLAIN_WIDTH = 140
 PREVIEW_CHARACTERS = 44
+FEWEST_OF_A_TRANSCRIPT = 20
+MOST_OF_A_NAME = 48
+FIGURE_WIDTH = 8
+FIGURES_WIDTH = 3 * FIGURE_WIDTH + 5 * 2
+"""Of the three columns with figures, and of what lies between the columns."""
+
 MOST_CODES = 8
+MOST_NAMES = 3
 
 
 def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
@@ -47,10 +55,10 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
     rows = [row for row in rows if row["file_id"] in wanted]
     _show_table(rows, result)
     for line in _totals(result):
-        print(line)
+        _say(line)
     if rows:
         for line in _details(rows, result, wanted):
-            print(one_line(line))
+            _say(line)
     print(f"Transcripts: {shown(result.output_dir)}")
     layout = Layout.of(result.output_dir)
     if not result.report_error:
@@ -59,10 +67,19 @@ def show_result(result: BatchResult, file_ids: Sequence[str]) -> None:
         print(line)
 
 
-def _console() -> Any:
-    from rich.console import Console
+def _width() -> int:
+    """Columns of the terminal; where there is none those that files and pipes get."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
 
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+def _say(line: str) -> None:
+    """Print a line; on a terminal it is broken between words, and goes on a little further in."""
+    line = one_line(line)
+    if not sys.stdout.isatty() or len(line) < _width():
+        print(line)
+        return
+    indent = line[: len(line) - len(line.lstrip())]
+    print(fill(line, _width() - 1, subsequent_indent=f"{indent}  ", break_on_hyphens=False, break_long_words=False))
 
 
 # The table
@@ -70,6 +87,9 @@ def _console() -> Any:
 
 def _show_table(rows: Sequence[dict[str, Any]], result: BatchResult) -> None:
     """All recordings where they are few; else those with something to know, failures first."""
+    from rich import box
+    from rich.cells import cell_len
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -80,24 +100,54 @@ def _show_table(rows: Sequence[dict[str, Any]], result: BatchResult) -> None:
     rows = sorted(rows, key=lambda row: row["status"] != "failed")
     if not rows:
         return
-    table = Table(title=None, expand=False)
-    for name, justify in (("file", "left"), ("audio", "right"), ("took", "right"), ("accuracy", "right")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    table.add_column("status", overflow="fold")
-    table.add_column("transcript", overflow="ellipsis", no_wrap=True)
-    spoken = texts(result.output_dir, {row["file_id"] for row in rows[:MOST_ROWS]})
-    for row in rows[:MOST_ROWS]:
-        table.add_row(
-            Text(one_line(row["file_name"])),
+    some = rows[:MOST_ROWS]
+    names, states = [one_line(row["file_name"]) for row in some], [one_line(_status(row)) for row in some]
+    room = _room(max(map(cell_len, names)), max(map(cell_len, states)), _width() - FIGURES_WIDTH)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("file", width=room.name, overflow="fold")
+    for name in ("audio", "took", "accuracy"):
+        table.add_column(name, justify="right", width=FIGURE_WIDTH)
+    table.add_column("status", width=room.status, overflow="fold")
+    if room.transcript:
+        table.add_column("transcript", width=room.transcript, overflow="ellipsis", no_wrap=True)
+    spoken = texts(result.output_dir, {row["file_id"] for row in some}) if room.transcript else {}
+    for row, name, state in zip(some, names, states, strict=True):
+        cells: list[str | Text] = [
+            Text(name),
             _seconds(row["duration_s"]),
             _seconds(row["processing_s"]),
             _accuracy(row),
-            Text(one_line(_status(row)), style="red" if row["status"] == "failed" else ""),
-            Text(shorten(one_line(spoken.get(row["file_id"], "")), PREVIEW_CHARACTERS, placeholder=" ...")),
-        )
-    _console().print(table)
+            Text(state, style="red" if row["status"] == "failed" else ""),
+        ]
+        if room.transcript:
+            cells.append(Text(shorten(one_line(spoken.get(row["file_id"], "")), room.transcript, placeholder=" ...")))
+        table.add_row(*cells)
+    Console(width=_width()).print(table)
     if len(rows) > MOST_ROWS:
         print(f"and {len(rows) - MOST_ROWS} more in files.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Widths of the table's columns of text; `transcript` is 0 where nothing is left for it."""
+
+    name: int
+    status: int
+    transcript: int
+
+
+def _room(name: int, status: int, given: int) -> _Room:
+    """Names and states have what they want as far as there is room for both; transcripts have the rest.
+
+    Args:
+        name: Width of the longest name.
+        status: Width of the longest state.
+        given: What the three share.
+    """
+    status = max(len("status"), min(status, max(given // 2, given - name)))
+    name = max(len("file"), min(name, given - status, MOST_OF_A_NAME))
+    left = given - name - status
+    return _Room(name, status, min(left, PREVIEW_CHARACTERS) if left >= FEWEST_OF_A_TRANSCRIPT else 0)
 
 
 def _seconds(value: float | None) -> str:
@@ -112,7 +162,7 @@ def _accuracy(row: dict[str, Any]) -> str:
 
 def _status(row: dict[str, Any]) -> str:
     if row["status"] == "failed":
-        return f"failed ({row['failure_class']}): {row['error'] or ''}"
+        return f"failed: {row['code'] or row['failure_class']}"
     return f"{row['status']}, {row['warnings']}" if row["warnings"] else str(row["status"])
 
 
@@ -187,14 +237,21 @@ def _times(each: KindTimes) -> str:
 
 
 def _failures(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Failures by class and code, most first, with the way out."""
-    counted = Counter((str(row["failure_class"]), str(row["code"] or "")) for row in rows if row["status"] == "failed")
-    for (failure_class, code), number in counted.most_common(MOST_CODES):
+    """Failures by class and code, most first, with the way out, and what the first few said themselves."""
+    failed: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["status"] == "failed":
+            failed.setdefault((str(row["failure_class"]), str(row["code"] or "")), []).append(row)
+    most_first = sorted(failed.items(), key=lambda entry: -len(entry[1]))
+    for (failure_class, code), those in most_first[:MOST_CODES]:
         known = failure_code(code)
         way_out = f": {known.meaning}: {known.way_out}" if known is not None else ""
-        yield f"Failed: {number} x {code or 'unknown'} ({failure_class}){way_out}"
-    if len(counted) > MOST_CODES:
-        yield f"and {len(counted) - MOST_CODES} more reasons in errors.log"
+        yield f"Failed: {len(those)} x {code or 'unknown'} ({failure_class}){way_out}"
+        yield from (f"  {row['file_name']}: {row['error'] or ''}" for row in those[:MOST_NAMES])
+        if len(those) > MOST_NAMES:
+            yield f"  and {len(those) - MOST_NAMES} more in errors.log"
+    if len(most_first) > MOST_CODES:
+        yield f"and {len(most_first) - MOST_CODES} more reasons in errors.log"
 
 
 def _file(row: dict[str, Any]) -> str:

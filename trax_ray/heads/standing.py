@@ -58,6 +58,8 @@ UP_S = 60.0
 RAY_START = (
     *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head"),
     *(f"--node-ip-address={LOOPBACK}", "--port=0", f"--dashboard-host={LOOPBACK}", "--disable-usage-stats"),
+    # Any that is free: where another head's agent has the usual port Ray starts without one, and takes no jobs.
+    "--dashboard-agent-listen-port=0",
 )
 
 

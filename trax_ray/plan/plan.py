@@ -86,6 +86,9 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What one should know of the inputs before the start; names in it as they are."""
         notes = ["converted to 16 kHz mono FLAC first"] if self.spec.preprocess and self.transcribes else []
+        measured = sum(bool(each.reference) for each in self.recordings)
+        if self.spec.reference_dir and measured < len(self.recordings):
+            notes.append(f"{measured} of them with a reference transcript")
         if self.ignored:
             notes.append(_ignored(self.ignored, self.ignored_suffixes))
         if self.archived:

@@ -19,6 +19,8 @@ from trax_ray.errors import FileError
 from trax_ray.report.schemas import schema
 from trax_ray.report.text import clean_all
 from trax_ray.store import files
+from trax_ray.store.epochs import has_journal
+from trax_ray.store.layout import Layout
 from trax_ray.store.looking import opened
 from trax_ray.store.uris import Place
 
@@ -119,7 +121,7 @@ def read_columns(path: Place, columns: Iterable[str] | None = None) -> pa.Table:
     """Some or (None) all columns of a table of the report.
 
     Raises:
-        FileError: It isn't there, or is no Parquet file; names `trax-ray report OUT` as the way out.
+        FileError: It isn't there, or is no Parquet file; names `trax-ray report OUT` as the way out where that helps.
     """
     out = path.parent.parent
     way_out = f"`trax-ray report {files.shown(out)}` builds it from the journal"
@@ -128,6 +130,11 @@ def read_columns(path: Place, columns: Iterable[str] | None = None) -> pa.Table:
         with opened(path) as stream:
             return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
     except FileNotFoundError as error:
+        if not has_journal(Layout.of(out).journal):
+            raise FileError(
+                f"there is neither a report nor a batch in {files.shown(out)}: give the output folder of a batch",
+                code=FailureCode.NOT_FOUND,
+            ) from error
         raise FileError(f"there is no table {files.shown(path)}: {way_out}", code=FailureCode.NOT_FOUND) from error
     except pa.ArrowInvalid as error:
         raise FileError(f"{files.shown(path)} is no Parquet file: {way_out}", code=FailureCode.UNREADABLE) from error

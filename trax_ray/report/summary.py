@@ -38,6 +38,7 @@ _COLUMNS = {
     "words": "words",
     "uncovered_s": "uncovered_s",
     "artifact_key": "artifact_key",
+    "duplicate_of": "duplicate_of",
 }
 
 
@@ -50,8 +51,8 @@ def summary_rows(output_dir: str | Path) -> list[dict[str, Any]]:
     Returns:
         Per input: file_id, file_name, status, duration_s, processing_s, measured_accuracy and estimated_accuracy
         (percent), warnings (codes joined by commas), failed_step, failure_class, code and error (None unless
-        it failed), attempts, retries, transcript_path, words, uncovered_s, artifact_key. What is unknown is None.
-        Names may hold control characters: `text.one_line` makes them fit for a terminal.
+        it failed), attempts, retries, transcript_path, words, uncovered_s, artifact_key, duplicate_of (a name). What
+        is unknown is None. Names may hold control characters: `text.one_line` makes them fit for a terminal.
 
     Raises:
         FileError: There is no report; permanent, `trax-ray report OUT` builds it.
@@ -146,7 +147,8 @@ def worst(output_dir: str | Path, rows: Sequence[Mapping[str, Any]]) -> Worst:
 
 def _is_doubtful(row: Mapping[str, Any]) -> bool:
     measured = row["measured_accuracy"]
-    return row["status"] == "succeeded" and bool(row["warnings"] or (measured is not None and measured < GOOD))
+    own = row["status"] == "succeeded" and not row["duplicate_of"]  # one of two copies is enough
+    return own and bool(row["warnings"] or (measured is not None and measured < GOOD))
 
 
 GOOD = 90.0
@@ -155,10 +157,11 @@ GOOD = 90.0
 
 def _spots(layout: Layout, rows: Sequence[Mapping[str, Any]]) -> Iterator[Spot]:
     """The spots of inputs: segments with warnings, and where speech without words is most, that too."""
-    wanted = {row["file_id"] for row in rows if row["status"] == "succeeded" and row["warnings"]}
+    wanted = {row["file_id"] for row in rows if _is_doubtful(row) and row["warnings"]}
     if not wanted or not exists(layout.table("segments")):
         return
-    bare = sorted((row for row in rows if row["uncovered_s"]), key=lambda row: -row["uncovered_s"])[:LOOKED_AT]
+    bare = [row for row in rows if row["uncovered_s"] and not row["duplicate_of"]]
+    bare = sorted(bare, key=lambda row: -row["uncovered_s"])[:LOOKED_AT]
     store = ArtifactStore(layout.artifacts)
     uncovered = {row["file_id"]: uncovered_of(read_payload(store, row["artifact_key"] or "")) for row in bare}
     columns = ("file_id", "start_s", "end_s", "text", "confidence", "warnings")

@@ -89,8 +89,9 @@ class Page:
             if not self._final:
                 return
             self._figures.add_segments(segments)
-            for spot in spots_of(entry.file_id, segments, uncovered):
-                self._ranking.add(number, spot)
+            if not row.get("duplicate_of"):  # one of two copies is enough
+                for spot in spots_of(entry.file_id, segments, uncovered):
+                    self._ranking.add(number, spot)
             self._texts.add(transcript_values(segments, uncovered, row.get("text")))
         except OSError as error:
             raise files.explain(error, self._layout.index_html, "write") from error
