@@ -31,6 +31,7 @@ from trax_ray.store.batch_journal import read_state
 from trax_ray.store.files import read_regular, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Holder, holder_of
+from trax_ray.store.uris import ObjectPath
 
 __all__ = ["Answer", "BatchControl", "BatchStatus", "Outcome", "Phase", "no_batch"]
 
@@ -249,7 +250,8 @@ class BatchControl:
     def _header(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """What the batch and its folder are called."""
         folder = self._layout.output_dir
-        return {"name": str(said.get("batch", folder.name)), "output_dir": str(folder)}
+        called = folder.name or (folder.bucket if isinstance(folder, ObjectPath) else "")
+        return {"name": str(said.get("batch", called)), "output_dir": str(folder)}
 
     def _requests(self) -> tuple[str, ...]:
         return tuple(request.command for request in inbox.waiting(self._layout.inbox))

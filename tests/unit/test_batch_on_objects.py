@@ -26,6 +26,7 @@ from trax_ray.core.standing import fold
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import StoreError, UsageError
 from trax_ray.plan.plan import make_plan
+from trax_ray.report.fold import read_history
 from trax_ray.report.frames import read_table
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.report.search import search
@@ -35,6 +36,7 @@ from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.reach import out_of_reach, sign
+from trax_ray.testing.factories import make_spec, make_task
 from trax_ray.testing.history import check
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -108,6 +110,32 @@ def test_all_lies_in_the_store_and_the_same_batch_again_has_nothing_to_do(
     assert again.attempts == []
     assert check(out).problems == ()
     assert text_of(server, out, "weather.txt") == text
+
+
+def test_requests_grow_with_the_tasks_and_no_faster(out: str, proxy: StoreProxy) -> None:
+    spec, count = make_spec(out), 40
+    tasks = [make_task(f"t{number}", script=["commit"]) for number in range(count)]
+    run_tasks(tasks, spec)
+    # An artifact and an output, and two groups in the journal, with a look at the epoch after each.
+    assert len(proxy.seen) <= RUN_REQUESTS + 6 * count
+    for wanted in (2 * count + 20, 20):  # groups, which another process reads for the first time
+        proxy.seen.clear()
+        assert len(read_history(out).attempts) == count
+        assert len(proxy.seen) <= wanted
+    proxy.seen.clear()
+    assert run_tasks(tasks, spec).attempts == []
+    assert len(proxy.seen) <= RUN_REQUESTS
+
+
+def test_a_whole_bucket_may_be_the_folder(server: StoreServer, proxy: StoreProxy) -> None:
+    server.create_bucket("mine-alone")
+    run_tasks([make_task("t", script=["commit"])], make_spec("s3://mine-alone"))
+    assert server.get("mine-alone", "t.txt")
+    assert "mine-alone: complete" in command_line("status", "s3://mine-alone/")
+    assert check("s3://mine-alone").problems == ()
+    command_line("report", "s3://mine-alone")
+    command_line("clean", "s3://mine-alone", "--everything")
+    assert "t.txt" in server.keys("mine-alone")
 
 
 def test_a_transcript_that_was_deleted_is_written_again_and_nothing_is_heard_twice(

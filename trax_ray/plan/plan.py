@@ -118,7 +118,9 @@ class Plan:
     @cached_property
     def room(self) -> Room:
         """Room on the disk: about how much the batch will take, and how much there is. Looked up when asked for."""
-        return room_for(self.tasks, self.spec)
+        # On a disk it is looked at what is there.
+        ended = self.past.has_ended if is_object_uri(self.spec.output_dir) else lambda task: False
+        return room_for((task for task in self.tasks if not ended(task)), self.spec)
 
 
 @dataclass(frozen=True, slots=True)
