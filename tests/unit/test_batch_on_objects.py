@@ -35,7 +35,9 @@ from trax_ray.store import creating, inbox
 from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.store.outputs import write_files
 from trax_ray.store.reach import out_of_reach, sign
+from trax_ray.store.stored_outputs import StoredOutputs
 from trax_ray.testing.factories import make_spec, make_task
 from trax_ray.testing.history import check
 
@@ -162,6 +164,43 @@ def test_what_somebody_else_wrote_or_changed_is_kept(server: StoreServer, spec: 
     assert "weather.new.srt" in again.outputs("weather.ogg")
     assert "weather.new-2.txt" not in again.outputs("weather.ogg")
     assert text_of(server, out, "weather.srt") == "corrected"
+
+
+def test_what_is_ours_is_replaced_and_what_came_meanwhile_is_kept(
+    server: StoreServer, out: str, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout.of(out)
+    wanted = {"a/b.txt": b"one", "a/b.srt": b"one"}
+    assert write_files(layout, "f", wanted) == ["a/b.txt", "a/b.srt"]
+    assert proxy.methods() == {"GET": 3, "PUT": 3}
+    assert write_files(layout, "f", wanted | {"a/b.txt": b"two"}) == ["a/b.txt", "a/b.srt"]
+    assert text_of(server, out, "a/b.txt") == "two"
+
+    # Somebody writes between our look and our writing, where something stands and where nothing does.
+    remember = StoredOutputs._remember
+
+    def late(outputs: StoredOutputs, about_to_be: dict[str, bytes]) -> None:
+        remember(outputs, about_to_be)
+        monkeypatch.setattr(StoredOutputs, "_remember", remember)
+        for name in ("a/b.txt", "a/b.vtt"):
+            server.put(BUCKET, key_of(out, name), b"theirs")
+
+    monkeypatch.setattr(StoredOutputs, "_remember", late)
+    found = write_files(layout, "f", {"a/b.txt": b"three", "a/b.vtt": b"three", "a/b.srt": b"one"})
+    assert found == ["a/b.new.txt", "a/b.new.vtt", "a/b.srt"]
+    assert [text_of(server, out, name) for name in ("a/b.txt", "a/b.vtt")] == ["theirs", "theirs"]
+    assert [text_of(server, out, name) for name in found] == ["three", "three", "one"]
+    assert write_files(layout, "f", {"a/b.vtt": b"four"}) == ["a/b.new.vtt"]
+
+
+@pytest.mark.parametrize("kind", ["409", "lost", "500", "503", "cut"])
+def test_a_file_is_written_once_whatever_became_of_the_first_answer(
+    server: StoreServer, out: str, proxy: StoreProxy, kind: str
+) -> None:
+    for content in (b"one", b"two"):
+        proxy.faults = Faults(next_up=["", "", "", kind])  # the note, the file, the note, and then the file itself
+        assert write_files(Layout.of(out), f"f-{kind}", {f"{kind}.txt": content}) == [f"{kind}.txt"]
+        assert server.get(BUCKET, key_of(out, f"{kind}.txt")) == content
 
 
 def test_a_batch_goes_through_one_in_ten_requests_that_fail(

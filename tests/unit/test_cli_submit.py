@@ -68,9 +68,19 @@ def test_the_job_is_the_same_command(submitted: list[Submission]) -> None:
     )
 
 
+def test_a_job_writes_to_a_store(submitted: list[Submission]) -> None:
+    done = CliRunner().invoke(app, ["submit", "s3://bucket/in", "-o", "s3://bucket/out/2026/"])
+    assert done.exit_code == 0, done.output
+    (made,) = submitted
+    assert (made.name, made.output_dir) == ("2026", "s3://bucket/out/2026")
+    assert shlex.split(made.entrypoint)[2:] == ["--output-dir=s3://bucket/out/2026/", "--", "s3://bucket/in"]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (["s3://AKIA:hunter2@bucket/in", "-o", "/out"], "has no credentials in it"),
+        (["/in", "-o", "s3://AKIA:hunter2@bucket/out"], "has no credentials in it"),
         (["talk.mp3", "-o", "/out"], "INPUT: 'talk.mp3' is relative to this folder"),
         (["-a", "list", "-o", "/out"], "--input-list: 'list' is relative"),
         (["-", "-o", "/out"], "INPUT: a job has no standard input"),

@@ -13,7 +13,7 @@ from trax_ray.errors import BusyError, FileError
 from trax_ray.store import cleaning
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.batch_journal import BatchJournal, read_state
-from trax_ray.store.cleaning import Cleaned, clean, clean_everything
+from trax_ray.store.cleaning import STAND_IN_AGE_S, Cleaned, clean, clean_everything, forget_stand_ins
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.testing.factories import make_spec, make_task
@@ -146,3 +146,23 @@ def test_what_can_not_be_removed_is_said(layout: Layout, monkeypatch: pytest.Mon
     lease = Lease(layout.lock)
     lease.acquire("the next one")
     lease.release()
+
+
+def test_what_a_machine_has_of_batches_in_stores_goes_after_a_month(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    old, lasting, new = (Layout.of(f"s3://bucket/stand-in-{number}") for number in range(3))
+    for each in (old, lasting):
+        (each.work / "journal").mkdir(parents=True)
+        (each.work / "journal" / "group").write_bytes(b"x")
+        forget_stand_ins(each, time.time())
+        os.utime(each.here, (0, 0))
+    assert (old.here / "used-for").read_text() == "s3://bucket/stand-in-0\n"
+    long_ago = time.time() - STAND_IN_AGE_S - 1
+    os.utime(old.here / "used-for", (long_ago, long_ago))
+    forget_stand_ins(new, time.time())
+    assert [each.here.exists() for each in (old, lasting, new)] == [False, True, True]
+    forget_stand_ins(Layout(tmp_path / "out"), time.time())
+    assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from trax_ray.cli.exits import EXIT_SETUP, EXIT_STOPPED
 from trax_ray.errors import UsageError
 from trax_ray.plan.inputs import STDIN
 from trax_ray.plan.options import OPTIONS, Option, option
+from trax_ray.store.uris import ObjectPath, is_object_uri
 
 __all__ = ["Submission", "compose", "run"]
 
@@ -91,6 +92,8 @@ def compose(given: Mapping[str, Any]) -> Submission:
 def _means_the_same_everywhere(path: str, each: Option) -> None:
     if path == STDIN:
         raise UsageError(f"{each.label}: a job has no standard input: give the list as a file that every node sees")
+    if is_object_uri(path):
+        ObjectPath.of(path)  # a job's command line is no place for what shouldn't be in a URI
     if "://" not in path and not PurePath(path).is_absolute():
         raise UsageError(
             f"{each.label}: {path!r:.200} is relative to this folder, which a job doesn't see: give an absolute path "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from trax_ray.errors import FileError
 from trax_ray.plan.plan import Planner
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store.batch_journal import missing_results
+from trax_ray.store.cleaning import forget_stand_ins
 from trax_ray.store.creating import expect_creation
 from trax_ray.store.epochs import has_journal, written
 from trax_ray.store.inbox import waiting
@@ -34,9 +36,10 @@ def expect_usable(spec: BatchSpec) -> None:
     Raises:
         StoreError, NetworkError: As `expect_creation`.
     """
-    private = Layout.of(spec.output_dir).private
-    if isinstance(private, ObjectPath):
-        expect_creation(private)
+    layout = Layout.of(spec.output_dir)
+    if isinstance(layout.private, ObjectPath):
+        expect_creation(layout.private)
+        forget_stand_ins(layout, time.time())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,15 @@ from trax_ray.store.lease import Lease, expect_nobody
 from trax_ray.store.objects import ObjectStat, list_below
 from trax_ray.store.uris import ObjectPath, Place
 
-__all__ = ["Cleaned", "clean", "clean_everything"]
+__all__ = ["Cleaned", "clean", "clean_everything", "forget_stand_ins"]
 
 LEFTOVER_AGE_S = 60.0
 """Temporary files that are younger may belong to a live writer: `trax-ray report`, a worker of a killed batch."""
+
+STAND_IN_AGE_S = 30 * 86_400.0
+"""What a machine has of a batch in an object store goes when no batch was there for so long."""
+
+_USED = "used-for"
 
 _DAMAGED = re.compile(r".+\.bad-[0-9a-f]{8}")
 
@@ -86,6 +92,26 @@ def clean_everything(layout: Layout, now: float) -> Cleaned:
         _remove(layout.work, lambda path: True)
         _remove_folders(layout.work)
     return cleaned
+
+
+def forget_stand_ins(layout: Layout, now: float) -> None:
+    """Note that this machine works for an output folder in an object store, and let go of what it has of others that it
+    hasn't worked for in a month. What can't be removed takes room, and that is no reason to fail.
+
+    Args:
+        layout: The output folder.
+        now: Seconds since the epoch.
+    """
+    if not layout.stored:
+        return
+    files.ensure_folder(layout.here, lasting=False)
+    note = layout.here / _USED
+    note.unlink(missing_ok=True)  # its time is what counts
+    files.write_atomically(note, f"{layout.output_dir}\n".encode(), lasting=False)
+    for other in layout.here.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if now - max(path.stat().st_mtime for path in (other, other / _USED) if path.exists()) > STAND_IN_AGE_S:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _remove_here(layout: Layout) -> Cleaned:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from trax_ray.errors import TraxRayError
 from trax_ray.store import files
+from trax_ray.store.cleaning import forget_stand_ins
 from trax_ray.store.creating import expect_creation
 from trax_ray.store.layout import Layout
 from trax_ray.store.objects import read_range, stat_of
@@ -68,6 +70,7 @@ def out_of_reach(inputs: Sequence[str], sign_path: str, token: str) -> str:
             return f"another output folder {files.shown(folder)} is there"
         if isinstance(path, ObjectPath):
             expect_creation(path.parent)
+            forget_stand_ins(Layout(path.parent.parent), time.time())
             return ""
         own = path.with_name(_name())
         files.write_atomically(own, token.encode(), lasting=False)
