@@ -38,6 +38,7 @@ class Faults:
         seed: Of the dice.
         slow_s: How long a slow answer takes, seconds.
         next_up: Faults of the next requests, before the dice: of the first request the first one, `""` for none.
+        writes: Fault of every write; empty leaves it to the others.
     """
 
     rate: float = 0.0
@@ -45,12 +46,15 @@ class Faults:
     seed: int = 1
     slow_s: float = 0.2
     next_up: list[str] = field(default_factory=list)
+    writes: str = ""
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
 
     def of(self, method: str) -> str:
         """What becomes of a request."""
+        if self.writes and method == "PUT":
+            return self.writes
         if self.next_up:
             return self.next_up.pop(0)
         if self._dice.random() >= self.rate:

@@ -92,7 +92,7 @@ def test_a_conflict_that_never_ends_is_an_error_and_nobodys_success(
     proxy: StoreProxy, folder: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creating, "_TRIES", 3)
-    proxy.faults = Faults(next_up=["409", "", ""] * 3)  # the conflict, the look, and is the bucket there?
+    proxy.faults = Faults(writes="409")
     with pytest.raises(NetworkError, match="again and again"):
         create_object(folder / "a", b"mine")
     proxy.faults = Faults()
