@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -138,4 +142,58 @@ def test_all_is_transcribed_where_one_in_ten_requests_fails_and_something_is_kil
         runs=1,
         seeds="1",
         found=f"all transcribed, no result lost or made twice; {requests} requests for {parts} tasks, {failed} failed",
+    )
+
+
+KILLS = 8
+TASKS = 150
+
+PROGRAM = """
+from tests.support.in_process import run_tasks
+from trax_ray.testing.factories import make_spec, make_task
+
+print("up", flush=True)
+run_tasks([make_task(f"t{number}", script=["commit"]) for number in range(TASKS)], make_spec("OUT"))
+"""
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_coordinator_that_is_killed_at_any_moment_gets_through_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Callable[..., None], name: str
+) -> None:
+    """Without Ray: the process that holds lease, epoch and journal does the work too, and goes again and again."""
+    chance = random.Random(7)
+    program_ = PROGRAM.replace("TASKS", str(TASKS)).replace("OUT", str(OUT))
+    command = [sys.executable, "-c", program_]
+    kept: dict[ObjectPath, tuple[int, str | int]] = {}
+    deaths = 0
+    with store(name, tmp_path, monkeypatch) as (_, proxy):
+        proxy.faults = Faults(rate=FAILING, seed=2, slow_s=0.05)
+        while True:
+            running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            assert running.stdout is not None
+            assert running.stdout.readline() == "up\n"
+            if deaths < KILLS:
+                with suppress(subprocess.TimeoutExpired):
+                    running.wait(chance.uniform(0.3, 3.0))
+                running.kill()
+                deaths += 1
+            _, said = running.communicate(timeout=300)
+            now = artifacts()
+            assert {path: now.get(path) for path in kept} == kept, "a committed result was lost or written again"
+            kept = now
+            if running.returncode != -signal.SIGKILL:
+                break
+        assert running.returncode == 0, said
+        failed = sum(bool(each.fault) for each in proxy.seen)
+        requests = len(proxy.seen)
+        proxy.faults = Faults()
+        findings = check(str(OUT))
+        assert findings.problems == ()
+        assert len(kept) == TASKS, findings
+    record(
+        what=f"kill -9 of a coordinator whose batch is in {name} behind a failing network",
+        runs=deaths,
+        seeds="2, 7",
+        found=f"{TASKS} tasks succeeded, each once; {requests} requests, {failed} failed",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,17 +25,18 @@ from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.standing import fold
 from trax_ray.core.task import BatchTask
-from trax_ray.errors import StoreError, UsageError
+from trax_ray.errors import NetworkError, StoreError, UsageError
 from trax_ray.plan.plan import make_plan
-from trax_ray.report.fold import read_history
+from trax_ray.report.fold import History, read_history
 from trax_ray.report.frames import read_table
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.report.search import search
-from trax_ray.report.write import write_report
+from trax_ray.report.write import write_history, write_report
 from trax_ray.store import creating, inbox
 from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.store.objects import forget_clients
 from trax_ray.store.outputs import write_files
 from trax_ray.store.reach import out_of_reach, sign
 from trax_ray.store.stored_outputs import StoredOutputs
@@ -302,6 +304,35 @@ def test_commands_that_look_at_a_batch_take_uris(server: StoreServer, spec: Batc
         "report",
         *(f"weather.{each}" for each in ("TextGrid", "json", "srt", "tsv", "txt", "vtt")),
     ]
+
+
+def test_a_report_that_cant_be_sent_leaves_the_old_one_and_no_temporary_files(
+    server: StoreServer, out: str, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run_tasks([make_task("t", script=["commit"])], make_spec(out))
+    write_report(out, final=True)
+    before = {name: text_of(server, out, f"report/{name}") for name in ("run.json", "index.html")}
+    run_tasks([make_task("u", script=["commit"])], make_spec(out))
+    read_history(out)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr("trax_ray.store.credentials._RETRIES", {"max_retries": 0})
+    forget_clients()
+    proxy.faults = Faults(rate=1.0, kinds=("500",))
+    with pytest.raises(NetworkError, match="the store is in trouble"):
+        write_history(out, read_history_of(proxy, out), final=True)
+    assert list(temporary.iterdir()) == []
+    assert {name: text_of(server, out, f"report/{name}") for name in before} == before
+
+
+def read_history_of(proxy: StoreProxy, out: str) -> History:
+    """The history, for which the store is asked without faults."""
+    faults, proxy.faults = proxy.faults, Faults()
+    try:
+        return read_history(out)
+    finally:
+        proxy.faults = faults
 
 
 # Steering
