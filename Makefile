@@ -165,3 +165,7 @@ bench-report: $(DEV_STAMP) ## Measure: report, page and search of 10,000 made-up
 .PHONY: bench-chain
 bench-chain: $(DEV_STAMP) ## Measure: 50 slow downloads with their transcription against the slower of the two alone
 	$(BIN)/python benchmarks/chain.py
+
+.PHONY: bench-nodes
+bench-nodes: $(DEV_STAMP) ## Measure: one batch on 1, 2 and 4 nodes, and what its coordinator pays for a task on 64
+	$(BIN)/python benchmarks/nodes.py

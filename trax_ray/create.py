@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from trax_ray.core.spec import (
+    DEFAULT_BATCH_PRIORITY,
     DEFAULT_CHUNK_SIZE,
     DEFAULT_CPU_LIMIT_PERCENT,
     DEFAULT_MAX_RETRIES,
@@ -60,6 +61,7 @@ def create_batch_processor(
     grace: float | None = None,
     start_at: str | None = None,
     only_between: str | None = None,
+    batch_priority: int = DEFAULT_BATCH_PRIORITY,
     channels: str = "mix",
     audio_track: str | None = None,
     loudness: bool = False,
@@ -119,6 +121,7 @@ def create_batch_processor(
         grace: Seconds that running attempts have to end after an `interrupt`; None gives 2, or 10 to paid requests.
         start_at: Start nothing before: `2026-11-21 22:00`, or `22:00` for the next one; None starts at once.
         only_between: Hours of the day in which attempts may start, such as `22:00-06:00`; None for all.
+        batch_priority: Of the batch among those on the same cluster: lower goes first, 0 is the highest.
         channels: What is heard of several channels: `mix`, `left`, `right` or `split`: each by itself, as one speaker.
         audio_track: Number of the sound track, from 1, or its language; None for the one that holds the speech.
         loudness: Bring recordings to -23 LUFS (EBU R128) where they are converted; sets `preprocess`.

@@ -109,6 +109,7 @@ class Batch:
         tasks: Scripted ones; each logs its attempts.
         out: Its output folder; `folder/out` where it isn't given.
         environ: What its processes find in their environment besides.
+        under: What its command is run by, such as `nsenter` and its options.
         spec: Fields of its BatchSpec.
     """
 
@@ -119,6 +120,7 @@ class Batch:
         *,
         out: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
         **spec: Any,
     ) -> None:
         self.folder = folder
@@ -126,6 +128,7 @@ class Batch:
         self.layout = Layout(self.out)
         self.log = folder / "log"
         self.driver: subprocess.Popen[bytes] | None = None
+        self.under = tuple(under)
         self._more = dict(environ or {})
         self._environ: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
@@ -154,7 +157,7 @@ class Batch:
         """Start the command, the same each time; its process is the driver."""
         self._runs += 1
         with self._said("out").open("w") as out, self._said("err").open("w") as err:
-            own = [sys.executable, __file__, "run", str(self._description)]
+            own = [*self.under, sys.executable, __file__, "run", str(self._description)]
             self.driver = subprocess.Popen(own, stdout=out, stderr=err, env=self._environ, start_new_session=True)
 
     def wait(self, timeout_s: float = 120.0) -> int:

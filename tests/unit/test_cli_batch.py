@@ -597,6 +597,17 @@ class TestNotices:
         assert notices.of(replace(running, phase=Phase.PAUSED)) == notices.of(running) == []
         assert notices.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
 
+    def test_that_a_batch_gives_way_is_said_each_time(self) -> None:
+        notices = command.Notices("out")
+        why = "gives way to the batch talks (--batch-priority 0)"
+        running = BatchProgress(phase=Phase.RUNNING, slots=8)
+        waits = replace(running, slots=0, limits_reason=why)
+        for _ in range(2):
+            assert notices.of(waits) == [f"the batch {why}: nothing that takes a core starts"]
+            assert notices.of(waits) == []
+            assert notices.of(running) == []
+        assert notices.of(replace(waits, slots=2)) == [f"at most 2 at once: {why}"]
+
 
 def test_a_batch_that_is_parked_as_a_whole_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
     parked = {"*": "/mnt/talks isn't there any more", "openai": "the key is refused"}

@@ -1,13 +1,17 @@
-"""What a process says of itself."""
+"""What a process says of itself, and what a node's load is."""
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from trax_ray.cluster import remote
+from trax_ray.cluster import remote, sampling
+from trax_ray.cluster.sampling import Sampler
 from trax_ray.core.task import Outcome
 from trax_ray.kinds.assignment import Progress
 
@@ -74,3 +78,54 @@ def test_a_process_that_computes_lets_others_go_first_and_is_told_once(
     remote.be_nice.cache_clear()
     play(monkeypatch, 3600.0)
     assert nicer == [remote.NICENESS] * 2
+
+
+@pytest.fixture
+def busy() -> Iterator[psutil.Process]:
+    """A process that computes."""
+    process = psutil.Popen([sys.executable, "-c", "while True: pass"])
+    yield process
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def quiet() -> Iterator[psutil.Process]:
+    """A process that does nothing: the driver of a batch that waits."""
+    process = psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_what_another_batch_takes_of_a_node_is_no_foreign_load(
+    monkeypatch: pytest.MonkeyPatch, busy: psutil.Process, quiet: psutil.Process
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(sampling.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(psutil, "cpu_percent", lambda _: 60.0)
+    nodes = {"here": {"CPU": 2.0}, "there": {"CPU": 4.0}}
+    told, untold = Sampler("here", [quiet.pid]), Sampler("here", [quiet.pid])
+
+    def foreign() -> tuple[float, float]:
+        found = [told.measure(nodes, [], [busy.pid]), untold.measure(nodes, [])]
+        return tuple(each.sample.nodes[0].foreign_cpu_percent for each in found)  # type: ignore[return-value]
+
+    def works(seconds: float) -> None:
+        until = busy.cpu_times().user + seconds
+        while busy.cpu_times().user < until:
+            pass
+
+    works(0.3)
+    now[0] += 1.0
+    first = foreign()
+    assert first[0] == first[1], "what it has done before counts for nothing"
+    works(0.3)
+    now[0] += 1.0
+    second = foreign()
+    assert second[0] < second[1]
+    busy.kill()
+    busy.wait()
+    now[0] += 1.0
+    assert foreign()[0] < foreign()[1], "it is gone, and nobody minds"

@@ -163,6 +163,7 @@ OTHER_SPEC: dict[str, Any] = {
     "max_cost_usd": 1.0,
     "reference_dir": "/ref",
     "priority": 3,
+    "batch_priority": 3,
     "task": "download",
     "enhance": Enhancement(level="words", model="deepseek-flash"),
 }

@@ -17,7 +17,7 @@ from trax_ray import BatchResult as PublicResult
 from trax_ray.core.limits.signals import ProviderSignal, SignalKind
 from trax_ray.core.progress import BatchProgress, Phase, format_duration, format_progress
 from trax_ray.core.standing import Expected, estimate_remaining_s, failures_of, fold
-from trax_ray.core.state.events import Draining, InputsClosed, Paused, Resumed, Stopped
+from trax_ray.core.state.events import Draining, InputsClosed, Paused, Resumed, Scaled, Stopped
 from trax_ray.core.task import Outcome, TaskType
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.testing.factories import make_task
@@ -412,6 +412,10 @@ def test_a_batch_that_waits_has_no_estimate() -> None:
     batch.do(Paused())
     assert fold(batch.state, batch.clock(), {}).estimated_remaining_s is None
     batch.do(Resumed())
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == 4.0
+    batch.do(Scaled(0, "gives way to another batch"))
+    assert fold(batch.state, batch.clock(), {}).estimated_remaining_s is None
+    batch.do(Scaled(1, "shares the cluster with another batch"))
     assert fold(batch.state, batch.clock(), {}).estimated_remaining_s == 4.0
 
 

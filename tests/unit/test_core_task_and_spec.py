@@ -159,6 +159,7 @@ def test_the_founding_defaults() -> None:
         (lambda: BatchSpec("/o", grace_s=-1), "grace period", "-1"),
         (lambda: BatchSpec("/o", start_at=-1), "start at", "-1"),
         (lambda: BatchSpec("/o", priority=-1), "--priority", "-1"),
+        (lambda: BatchSpec("/o", batch_priority=-1), "--batch-priority", "-1"),
         (lambda: BatchSpec("/o", start_at=float("inf")), "start at", "inf"),
         (lambda: BatchSpec("/o", only_between="night"), "--only-between", "'night'"),
     ],
@@ -201,6 +202,7 @@ specs = st.builds(
     only_between=st.sampled_from(["", "22:00-06:00"]),
     preprocess=st.booleans(),
     keep_audio=st.booleans(),
+    batch_priority=st.integers(0, 99),
 )
 
 

@@ -101,6 +101,7 @@ CASES: Mapping[str, Case] = {
     "reference": Case(("--reference", "ref"), Path("ref"), f"{HERE}/ref", ("", "nothing", "a.wav"), (), (5,)),
     "max_retries": Case(("--max-retries", "0"), 0, 0, (-1, 1.5), ("often",), NOT_WHOLE),
     "priority": Case(("--priority", "7"), 7, 7, (-1, 1.5, 10**9), ("high",), NOT_WHOLE),
+    "batch_priority": Case(("--batch-priority", "3"), 3, 3, (-1, 1.5, 10**9), ("high",), NOT_WHOLE),
     "initial_prompt": Case(
         ("--initial-prompt", "Names: Ada."), "Names: Ada.", "Names: Ada.", (), (), (5,), ("--model", "tiny")
     ),

@@ -301,7 +301,7 @@ class Notices:
             new.append(f"enhancement waits for the provider's cheap hours, until {at:%Y-%m-%d %H:%M %Z}")
         self._saves = progress.saves_until is not None
         limit = _form(progress.limits_reason)
-        if limit and limit not in self._limits:
+        if limit and limit not in self._limits and progress.slots != 0:
             self._limits.add(limit)
             new.append(f"at most {progress.slots} at once: {progress.limits_reason}")
         return new
@@ -317,6 +317,8 @@ def _why_nothing_starts(progress: BatchProgress, output_dir: str) -> str:
         return f"paused: {shlex.join(['trax-ray', 'resume', output_dir])} goes on"
     if progress.waits_until is not None:
         return f"nothing starts before {datetime.fromtimestamp(progress.waits_until).astimezone():%Y-%m-%d %H:%M %Z}"
+    if progress.slots == 0:
+        return f"the batch {progress.limits_reason}: nothing that takes a core starts"
     if progress.services and progress.queued_tasks and not progress.active_workers:
         return "; ".join(f"{provider}: {reason}" for provider, reason in progress.services.items())
     return ""

@@ -16,6 +16,7 @@ from trax_ray.cluster.sampling import WorkerReport
 from trax_ray.codes import FailureCode
 from trax_ray.core.policy.admission import Use
 from trax_ray.core.policy.prefetch import Coming
+from trax_ray.core.policy.sharing import Held
 from trax_ray.core.progress import MOST_WORKERS
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch
@@ -103,12 +104,18 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, dispatch: Dispatch) -> None:
-        """Hand an attempt to Ray."""
+    def start(self, dispatch: Dispatch, *, spread: bool = False) -> None:
+        """Hand an attempt to Ray.
+
+        Args:
+            dispatch: The attempt.
+            spread: Whether those in a process of their own are spread over the nodes; lanes always are.
+        """
         now = time.monotonic()
         packed = remote.pack(dispatch, self._spec_data)
         if dispatch.alone:
-            running = Running(dispatch, remote.submit(dispatch, packed, self._keys_for(dispatch.task)), now, now)
+            handle = remote.submit(dispatch, packed, self._keys_for(dispatch.task), spread=spread)
+            running = Running(dispatch, handle, now, now)
         else:
             running = Running(dispatch, self._lanes.submit(dispatch.task.kind, packed), now, now, at_work_at=now)
         self._running[running.key] = running
@@ -134,6 +141,18 @@ class Attempts:
     def tasks(self) -> list[BatchTask]:
         """The tasks that run."""
         return [running.dispatch.task for running in self._running.values()]
+
+    def at_work(self) -> list[BatchTask]:
+        """Those of them whose processes have begun; the others wait in Ray for a node's room."""
+        return [running.dispatch.task for running in self._running.values() if running.at_work_at is not None]
+
+    def movable(self) -> list[Held]:
+        """Those that may go back to the queue: of those on a lane, or of one that asks a provider, somebody is paid."""
+        return [
+            Held(running.dispatch.task.id, running.dispatch.task.resources, running.began_at)
+            for running in self._running.values()
+            if running.dispatch.alone and not running.dispatch.task.asks_provider
+        ]
 
     def fractions(self) -> dict[str, float]:
         """How much of each task's attempt is done, 0-1."""

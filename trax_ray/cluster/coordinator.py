@@ -29,12 +29,15 @@ from trax_ray.cluster.attempts import Attempts
 from trax_ray.cluster.demand import Asking, scales
 from trax_ray.cluster.foresight import Foresight
 from trax_ray.cluster.metrics import Metrics
+from trax_ray.cluster.neighbours import Neighbours
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
 from trax_ray.core.groups import Shut
 from trax_ray.core.policy import admission, ending, prefetch
+from trax_ray.core.policy.fitting import spreads
 from trax_ray.core.policy.prediction import Observation
 from trax_ray.core.policy.schedule import parse_hours, waits_until
+from trax_ray.core.policy.sharing import Amount, narrowed
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.standing import Expected, fold
@@ -207,6 +210,7 @@ class Coordinator:
         except TraxRayError as error:
             return error
         finally:
+            self._neighbours.leave()
             self._attempts.close()
             self._book.close()
 
@@ -223,6 +227,7 @@ class Coordinator:
         self._clock_origin = max(time.time(), self._state.now) - time.monotonic()
         node_id = ray.get_runtime_context().get_node_id()
         self._sampler = Sampler(node_id, [driver_pid, os.getpid()])
+        self._neighbours = Neighbours(self._spec, node_id, [driver_pid, os.getpid()])
         self._governor = admission.Governor(self._spec.limits)
         self._metrics = Metrics(self._spec.name, self._spec.limits.memory_limit_mb)
         self._request = request_of(self._spec)
@@ -251,6 +256,7 @@ class Coordinator:
         self._bound_the_disk()
         self._commit([CoordinatorStarted(self._book.epoch, self._spec.to_dict(), most_mb, run)])
         self._forget_needless_media()
+        self._meet_neighbours()
         self._reported_at = time.monotonic()
         self._publish()
 
@@ -283,7 +289,9 @@ class Coordinator:
         if time.monotonic() - self._sampled_at >= SAMPLE_PERIOD_S:
             self._measure()
             events += [self._end(*ended) for ended in self._attempts.overdue()]
+            self._meet_neighbours()
             events += self._give_back()
+            events += self._give_way()
             self._ask_for_nodes()
         events += self._drained()
         self._commit(events)
@@ -394,7 +402,7 @@ class Coordinator:
         if isinstance(command, Dispatch):
             told = {"task": command.task.id, "attempt": command.attempt}
             logger.debug("attempt %d of %s starts", command.attempt, command.task.id, extra=told)
-            self._attempts.start(command)
+            self._attempts.start(command, spread=self._spreads)
         elif isinstance(command, Cancel):
             self._attempts.cancel(command.task_id, command.attempt)
         elif isinstance(command, LetGo):
@@ -427,6 +435,12 @@ class Coordinator:
         else:
             yield Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, self._allowance.reason)
 
+    def _give_way(self) -> Iterator[Event]:
+        """Where a batch of higher priority has waited long enough: the end of attempts, for it to have their room."""
+        for held in self._neighbours.to_give_way(self._attempts.tasks(), self._attempts.movable()):
+            dispatch = self._attempts.of(held.task_id).dispatch
+            yield Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, self._allowance.reason)
+
     def _drained(self) -> list[Event]:
         """After a signal: the end, when nothing runs any more or the grace period is over."""
         if not self._state.draining or self._state.finished:
@@ -444,15 +458,33 @@ class Coordinator:
         if time.monotonic() - self._nodes_at >= NODES_PERIOD_S:
             self._nodes_at = time.monotonic()
             self._nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+            self._spreads = spreads([remote.amount_of(node) for node in self._nodes.values()])
 
     def _measure(self) -> None:
         self._sampled_at = time.monotonic()
         self._look_at_nodes()
-        self._measured: Measurement = self._sampler.measure(self._nodes, self._attempts.reports())
-        self._allowance = self._governor.observe(self._measured.sample, self._sampled_at)
+        reports, beside = self._attempts.reports(), self._neighbours.pids
+        self._measured: Measurement = self._sampler.measure(self._nodes, reports, beside)
+        self._whole_allowance = self._governor.observe(self._measured.sample, self._sampled_at)
+        self._allowance = narrowed(self._whole_allowance, self._neighbours.share)
         self._memory_peak_mb = max(self._memory_peak_mb, self._measured.memory_mb)
         self._cpu_peak_percent = max(self._cpu_peak_percent, self._measured.cpu_percent)
         self._book.lease.beat()
+
+    def _meet_neighbours(self) -> None:
+        """Tell the other batches of the cluster what this one has and would have if it were alone, and hear them."""
+        if not self._neighbours.is_time:
+            return
+        whole, running = self._whole_allowance, self._attempts.tasks()
+        wanted: list[BatchTask] = []
+        if self._waits_until is None:
+            shut = Shut()
+            waiting = self._state.upcoming(self._now(), self._attempts.coming(), shut)
+            wanted = admission.admit(self._spec.limits, whole, running, waiting, shut)
+        memory_mb = sum(remote.amount_of(node).memory_mb for node in self._nodes.values())
+        room = Amount(whole.cores, memory_mb or float("inf"), whole.gpus)
+        self._neighbours.meet([*running, *wanted], self._attempts.at_work(), self._measured.workers, room)
+        self._allowance = narrowed(whole, self._neighbours.share)
 
     def _ask_for_nodes(self, *, at_once: bool = False) -> None:
         """Tell a cluster that scales what runs, and what would run if there were more of it."""
@@ -527,6 +559,7 @@ class Coordinator:
 
     def _finish(self) -> None:
         """The batch has ended: write the whole report, then say how it went."""
+        self._neighbours.leave()
         self._ask_for_nodes(at_once=True)
         if self._report is not None:
             self._take_report()

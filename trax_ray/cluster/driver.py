@@ -21,8 +21,10 @@ from trax_ray.cluster import coordinator
 from trax_ray.cluster.connect import Connection, connect, disconnect
 from trax_ray.cluster.demand import scales
 from trax_ray.cluster.reach import check_nodes
+from trax_ray.cluster.remote import amount_of
 from trax_ray.cluster.thread import in_ray, post_to_ray
 from trax_ray.codes import FailureCode
+from trax_ray.core.policy.fitting import why_none_fits
 from trax_ray.core.policy.prediction import Observation
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
@@ -352,22 +354,14 @@ class Driver:
 
     def _check_fits(self, request: ResourceRequest) -> None:
         """A request that fits no node would hang without a word."""
-        nodes = [node["Resources"] for node in in_ray(ray.nodes) if node["Alive"]]
-        for node in nodes:
-            enough_memory = node.get("memory", 0.0) >= request.memory_mb * 2**20
-            if node.get("CPU", 0.0) >= request.num_cpus and enough_memory and node.get("GPU", 0) >= request.num_gpus:
-                return
+        nodes = [amount_of(node["Resources"]) for node in in_ray(ray.nodes) if node["Alive"]]
+        why_not = why_none_fits(request, nodes)
+        if not why_not:
+            return
         if in_ray(scales):
             logger.warning("no node fits a task of this batch yet: the cluster is asked for one")
             return
-        largest: Mapping[str, float] = max(
-            nodes, key=lambda node: (node.get("CPU", 0.0), node.get("memory", 0.0)), default={}
-        )
-        raise SetupError(
-            f"no node of the cluster can run a task that asks for {request.num_cpus:g} CPUs, {request.memory_mb} MB "
-            f"and {request.num_gpus:g} GPUs (the largest has {largest.get('CPU', 0.0):g} CPUs and "
-            f"{largest.get('memory', 0.0) / 2**20:.0f} MB for tasks): give it more, or take a smaller model"
-        )
+        raise SetupError(why_not, code=FailureCode.UNSCHEDULABLE)
 
 
 def _look(reference: Any, timeout_s: float) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trax_ray.core.policy.sharing import Amount
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch, decode_outcome, decode_task, encode
 from trax_ray.core.task import Outcome, ResourceRequest, Result
@@ -29,6 +30,7 @@ from trax_ray.store.processes import find, mark_of
 
 __all__ = [
     "alive",
+    "amount_of",
     "assignment_of",
     "configure_logging",
     "kill_process",
@@ -152,18 +154,31 @@ def _resources(request: ResourceRequest) -> dict[str, Any]:
     return options
 
 
-def submit(dispatch: Dispatch, packed: Mapping[str, Any], keys: Mapping[str, str]) -> Any:
+def amount_of(resources: Mapping[str, float]) -> Amount:
+    """What a node has for attempts.
+
+    Args:
+        resources: As `ray.nodes` tells them.
+    """
+    memory_mb = resources.get("memory", 0.0) / 2**20
+    return Amount(resources.get("CPU", 0.0), memory_mb, resources.get("GPU", 0.0))
+
+
+def submit(dispatch: Dispatch, packed: Mapping[str, Any], keys: Mapping[str, str], *, spread: bool = False) -> Any:
     """Start an attempt in a process of its own.
 
     Args:
         dispatch: The attempt.
         packed: The same, from `pack`.
         keys: Keys of services that it may need, by variable; empty for attempts that ask none.
+        spread: To another node than the one before it, where there are several.
 
     Returns:
         A generator of references.
     """
     options = _resources(dispatch.task.resources)
+    if spread:
+        options["scheduling_strategy"] = "SPREAD"
     return _function(dispatch.task.kind).options(**options).remote(packed, dict(keys))
 
 

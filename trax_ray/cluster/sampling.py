@@ -58,18 +58,26 @@ class Sampler:
         self._node_id = node_id
         self._own = [process for pid in own_pids if (process := _process(pid)) is not None]
         self._workers: dict[int, psutil.Process] = {}
+        self._beside: dict[int, psutil.Process] = {}
         self._foreign = 0.0
         self._looked_at = time.monotonic()
         self._cpu_s = self._cpu_seconds()
         psutil.cpu_percent(None)
 
-    def measure(self, nodes: Mapping[str, Mapping[str, float]], reports: Iterable[WorkerReport]) -> Measurement:
+    def measure(
+        self,
+        nodes: Mapping[str, Mapping[str, float]],
+        reports: Iterable[WorkerReport],
+        beside: Iterable[int] = (),
+    ) -> Measurement:
         """Look once.
 
         Args:
             nodes: Per node id the resources that Ray has there (`CPU`, `GPU`).
             reports: The last word of every worker that runs a task.
+            beside: Processes of other batches on this node: what they take is shared out, and isn't foreign.
         """
+        self._meet(beside)
         workers: dict[tuple[str, int], float] = {}
         for report in reports:
             if report.node_id != self._node_id:
@@ -97,6 +105,17 @@ class Sampler:
             )
         return Measurement(ResourceSample(tuple(samples)), overhead + sum(workers.values()), load, workers)
 
+    def _meet(self, beside: Iterable[int]) -> None:
+        """Reckon with the processes of other batches from now on; what they have done before counts for nothing."""
+        known, self._beside = self._beside, {}
+        for pid in beside:
+            process = known.get(pid) or _process(pid)
+            if process is not None:
+                self._beside[pid] = process
+                if pid not in known:
+                    with contextlib.suppress(psutil.Error):
+                        self._cpu_s[pid] = _cpu_s(process)
+
     def _local_workers(self) -> dict[int, float]:
         """Memory of each task worker on this node that lives, MiB by process id; the dead are forgotten."""
         memory = {pid: _memory_mb(process) for pid, process in self._workers.items()}
@@ -116,16 +135,15 @@ class Sampler:
         return load, self._foreign
 
     def _cpu_seconds(self) -> dict[int, float]:
-        """CPU seconds so far of every process of the batch and of the Ray head that its driver started."""
-        processes = {process.pid: process for process in self._own} | self._workers
+        """CPU seconds so far of every process of the batch, of others, and of the Ray head that its driver started."""
+        processes = {process.pid: process for process in self._own} | self._workers | self._beside
         for process in self._own[:1]:
             with contextlib.suppress(psutil.Error):
                 processes |= {child.pid: child for child in process.children(recursive=True)}
         seconds = {}
         for pid, process in processes.items():
             with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                seconds[pid] = float(times.user + times.system)
+                seconds[pid] = _cpu_s(process)
         return seconds
 
 
@@ -134,6 +152,11 @@ def _process(pid: int) -> psutil.Process | None:
         return psutil.Process(pid)
     except psutil.Error:
         return None
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _memory_mb(process: psutil.Process) -> float | None:

@@ -12,6 +12,7 @@ from trax_ray.errors import UsageError
 __all__ = [
     "CAPTIONS",
     "CHANNELS",
+    "DEFAULT_BATCH_PRIORITY",
     "DEFAULT_CHUNK_SIZE",
     "DEFAULT_CPU_LIMIT_PERCENT",
     "DEFAULT_MAX_RETRIES",
@@ -38,6 +39,7 @@ DEFAULT_MEMORY_LIMIT_MB = 2048
 DEFAULT_CPU_LIMIT_PERCENT = 90
 DEFAULT_CHUNK_SIZE = 600
 DEFAULT_MAX_RETRIES = 3
+DEFAULT_BATCH_PRIORITY = 10
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "DEEPSEEK_API_KEY", "ENHANCE_API_KEY")
 """Environment variables that hold keys. Ray's daemons never get to see them: children inherit, and dashboards show."""
@@ -244,6 +246,7 @@ class BatchSpec:
         subtitle_style: House rules for subtitles, of `SUBTITLE_STYLES`.
         priority: Of recordings whose manifest row says nothing else; lower runs first, 0 is the highest.
         enhance: How transcripts are enhanced, if at all.
+        batch_priority: Of the batch among those that share its cluster: lower goes first, 0 is the highest.
     """
 
     output_dir: str
@@ -290,6 +293,7 @@ class BatchSpec:
     max_words_per_line: int | None = None
     subtitle_style: str = "none"
     enhance: Enhancement = field(default_factory=Enhancement)
+    batch_priority: int = DEFAULT_BATCH_PRIORITY
 
     def __post_init__(self) -> None:
         _require(bool(self.output_dir), "a batch needs an output folder")
@@ -340,6 +344,10 @@ class BatchSpec:
         )
         _require(self.task in TASKS, f"task (--task): expected {', '.join(TASKS)}, got {self.task}")
         _require(self.priority >= 0, f"priority (--priority): expected 0 (first) or more, got {self.priority}")
+        _require(
+            self.batch_priority >= 0,
+            f"batch_priority (--batch-priority): expected 0 (first) or more, got {self.batch_priority}",
+        )
         unknown = [name for name in self.formats if name not in OUTPUT_FORMATS]
         _require(
             not unknown and bool(self.formats),

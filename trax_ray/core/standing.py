@@ -89,8 +89,9 @@ def fold(
     phase = _phase(state, waits_until, running=bool(fractions))
     work_left = max(run.work_total, expected.work) - run.work_ended - partial
     remaining_s = estimate_remaining_s(run.work_ended - run.work_ended_before + partial, work_left, elapsed_s)
-    # What waits for a person, for a command or for its hours ends when they come, not at the speed so far.
-    goes_on = phase is Phase.RUNNING and not state.parked
+    slots = state.scaled.slots if state.scaled else None
+    # What waits for a person, a command, its hours or another batch ends when they let it, not at the speed so far.
+    goes_on = phase is Phase.RUNNING and not state.parked and slots != 0
     return BatchProgress(
         total_tasks=total,
         completed_tasks=succeeded,
@@ -108,7 +109,7 @@ def fold(
         services=state.services.why(now),
         phase=phase,
         cost_usd=state.services.spent_usd or None,
-        slots=state.scaled.slots if state.scaled else None,
+        slots=slots,
         limits_reason=state.scaled.reason if state.scaled else "",
         saves_until=state.saves_until(),
     )
@@ -135,7 +136,7 @@ def with_survey(
     """
     progress = replace(progress, kinds=found.kinds, last_failures=found.failures)
     predicted = predict(found.ahead, experience, slots=min(workers, progress.slots or workers), workers=workers)
-    if predicted is None or progress.phase is not Phase.RUNNING or state.parked:
+    if predicted is None or progress.phase is not Phase.RUNNING or state.parked or progress.slots == 0:
         return progress
     run = state.ledger.run
     given = max(run.work_total, expected.work)

@@ -16,10 +16,11 @@ from typing import Any
 
 from trax_ray.core.spec import BatchSpec, Enhancement, Limits, RetryPolicy
 from trax_ray.errors import UsageError
+from trax_ray.plan.tasks import MAX_PRIORITY
 from trax_ray.store.files import absolute
 from trax_ray.store.uris import is_object_uri
 
-__all__ = ["PARTS", "Option", "folder", "not_empty", "refused"]
+__all__ = ["PARTS", "Option", "a_priority", "folder", "not_empty", "refused"]
 
 PARTS: Mapping[str, type[Any]] = {"limits": Limits, "retry": RetryPolicy, "enhance": Enhancement}
 """Fields of the spec that are specs of their own."""
@@ -152,6 +153,13 @@ def not_empty(given: str, label: str) -> str:
         raise UsageError(
             f"{label}: expected a value, got {given!r}: is a variable not set? Leave it out for its default"
         )
+    return given
+
+
+def a_priority(given: int, label: str) -> int:
+    """A number of which the lower goes first."""
+    if not 0 <= given <= MAX_PRIORITY:
+        raise refused(label, f"a number from 0 (first) to {MAX_PRIORITY}", given)
     return given
 
 

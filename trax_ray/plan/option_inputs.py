@@ -7,8 +7,7 @@ import re
 
 from trax_ray.core.spec import TASKS
 from trax_ray.errors import UsageError
-from trax_ray.plan.option import Option, folder, not_empty, refused
-from trax_ray.plan.tasks import MAX_PRIORITY
+from trax_ray.plan.option import Option, a_priority, folder, not_empty, refused
 from trax_ray.store.files import shown
 
 __all__ = ["INPUTS"]
@@ -26,12 +25,6 @@ def _reference(given: str, label: str) -> str:
 
 def _task(given: str, label: str) -> str:
     return not_empty(given, label).strip().lower()
-
-
-def _priority(given: int, label: str) -> int:
-    if not 0 <= given <= MAX_PRIORITY:
-        raise refused(label, f"a number from 0 (first) to {MAX_PRIORITY}", given)
-    return given
 
 
 def _settle(given: float, label: str) -> float:
@@ -121,7 +114,7 @@ INPUTS: tuple[Option, ...] = (
         int,
         "0 highest, 1-5 high, 6-10 normal, 11 and above low.",
         "priority",
-        read=_priority,
+        read=a_priority,
     ),
 )
 """What is transcribed, and what is known of it."""

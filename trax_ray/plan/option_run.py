@@ -6,7 +6,7 @@ import time
 
 from trax_ray.core.policy.schedule import parse_start
 from trax_ray.errors import UsageError
-from trax_ray.plan.option import Option, not_empty
+from trax_ray.plan.option import Option, a_priority, not_empty
 
 __all__ = ["RUN"]
 
@@ -29,6 +29,14 @@ RUN: tuple[Option, ...] = (
         int,
         "Tasks that run at the same time; a ceiling, not a promise.",
         "limits.max_workers",
+    ),
+    Option(
+        "batch_priority",
+        ("--batch-priority",),
+        int,
+        "Of the batch among those on the same cluster: lower goes first, 0 is the highest.",
+        "batch_priority",
+        read=a_priority,
     ),
     Option("queue_size", (), int, "Ready tasks held in memory.", "limits.queue_size"),
     Option(

@@ -63,7 +63,8 @@ class Attempt:
         started_at: By the worker's clock where the worker said so, else by the coordinator's.
         ended_at: By the same clock. None while it runs, and for one that was interrupted: nobody saw its end.
         outcome: `running`, `succeeded`, `expanded` (it planned chunks), `failed`, `interrupted` (its
-            coordinator ended before it did), `preempted` (ended to give back memory) or `cancelled`.
+            coordinator ended before it did), `preempted` (ended to give back memory, or to make way for another batch)
+            or `cancelled`.
         failure: Why it failed, as the machine put it (a task may have been quarantined).
         delay_s: Seconds that the task then waits before its retry; 0.0 where it makes none.
         retried: Whether its failure spent a retry.

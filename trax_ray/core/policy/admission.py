@@ -157,6 +157,7 @@ class Allowance:
         reason: Why it is less than the limits allow; empty where it isn't.
         nodes: How many nodes these are.
         all_cores: Cores that they have, those included that the CPU limit keeps from tasks.
+        yields: What has no core or GPU left doesn't start, be it the only one: another batch goes first.
     """
 
     cores: float
@@ -168,6 +169,7 @@ class Allowance:
     reason: str = ""
     nodes: int = 1
     all_cores: float = 0.0
+    yields: bool = False
 
 
 class Governor:
@@ -246,7 +248,7 @@ class Capacity:
     """How many attempts may run at the same time.
 
     Args:
-        slots: 1 to `max_workers`.
+        slots: 1 to `max_workers`; 0 while the batch gives way to another one.
         reason: What allows no more, and what would; empty where as many may run as were asked for.
     """
 
@@ -265,8 +267,9 @@ def capacity(limits: Limits, allowance: Allowance, request: ResourceRequest | No
     if allowance.memory is not Memory.OPEN:
         return Capacity(1, allowance.reason)
     num_cpus = request.num_cpus if request is not None else 1.0
+    least = 0 if allowance.yields else 1
     by_cores = (
-        max(1, min(limits.max_workers, int(allowance.cores / num_cpus + 1e-9))) if num_cpus else limits.max_workers
+        max(least, min(limits.max_workers, int(allowance.cores / num_cpus + 1e-9))) if num_cpus else limits.max_workers
     )
     by_memory = by_cores if request is None else max(1, int(allowance.memory_mb // request.memory_mb))
     if request is not None and by_memory < by_cores:
@@ -317,7 +320,7 @@ def admit(
             should pass over the others; None reads no further.
 
     Returns:
-        At least one when nothing runs and something waits.
+        At least one when nothing runs and something waits, unless another batch goes first.
     """
     alone = [task.resources for task in running if not task.shared]
     cores = allowance.cores - sum(request.num_cpus for request in alone)
@@ -339,7 +342,7 @@ def admit(
             gpus -= request.num_gpus
             fits_beside_memory = (cores >= -1e-9 or not request.num_cpus) and (gpus >= -1e-9 or not request.num_gpus)
             fits = fits and memory_mb >= 0
-        first = not running and not admitted
+        first = not running and not admitted and (fits_beside_memory or not allowance.yields)
         if fits and not fits_beside_memory and not first and shut is not None:
             one_waits = shut.cores = True  # with its memory, which stays reserved for it
         elif (fits and fits_beside_memory) or first:
