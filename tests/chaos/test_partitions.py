@@ -22,7 +22,9 @@ from trax_ray.core.spec import Limits
 from trax_ray.core.task import ResourceRequest
 from trax_ray.testing.factories import make_task
 
-pytestmark = [pytest.mark.timeout(500), pytest.mark.skipif(bool(why_not()), reason=why_not() or "they are there")]
+WHY_NOT = why_not()
+
+pytestmark = [pytest.mark.timeout(500), pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "they are there")]
 
 CUT_S = 30.0
 CPUS = 4

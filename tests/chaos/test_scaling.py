@@ -32,7 +32,8 @@ HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"
 
 @pytest.fixture
 def scaling(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Runs the program beside this file on a cluster whose head runs no tasks, and which may start two nodes."""
+    """Runs the program beside this file on a cluster whose head runs no tasks, and which may start two nodes, and one
+    with a GPU."""
     home = Path("/tmp") / f"scale-{secrets.token_hex(3)}"
     (home / "tmp").mkdir(parents=True)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -55,7 +56,7 @@ def scaling(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProces
     commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
     config: dict[str, Any] = {
         "cluster_name": "scaling",
-        "max_workers": 2,
+        "max_workers": 3,
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": 0.2,
         "provider": provider,
@@ -69,6 +70,7 @@ def scaling(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProces
     config["available_node_types"] = {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "worker": {"resources": {"CPU": 2, **memory}, "node_config": {}, "min_workers": 0, "max_workers": 2},
+        "gpu": {"resources": {"CPU": 2, "GPU": 1, **memory}, "node_config": {}, "min_workers": 0, "max_workers": 1},
     }
     path = tmp_path / "cluster.json"
     path.write_text(json.dumps(config))
@@ -101,6 +103,20 @@ def test_nodes_come_before_the_queue_drains_and_go_when_it_has(
     assert told["nodes"] == 2, "both were asked for, though the head alone is there at first"
     assert told["left"] == 0, "and let go"
     record(what="a cluster that scales, from no node to two and back", runs=1, seeds="", found="24 of 24 succeeded")
+
+
+def test_a_kind_of_node_that_only_a_waiting_task_needs_comes_and_goes(
+    scaling: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, record: Callable[..., None]
+) -> None:
+    done = scaling(tmp_path / "out", "8", "4", "gpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["succeeded"] == 9
+    assert told["gpus"] == 1
+    assert told["left"] == 0
+    record(
+        what="a node with a GPU for one task that waits", runs=1, seeds="", found="it came, 9 of 9 succeeded, it went"
+    )
 
 
 def test_what_a_killed_batch_asked_for_lapses(
