@@ -273,9 +273,9 @@ class Batch:
         name = {"raylet": "raylet", "gcs": "gcs_server"}[role]
         return [process for process in driver.children() if process.name() == name]
 
-    def kill(self, processes: Iterable[psutil.Process]) -> None:
+    def kill(self, victims: Iterable[psutil.Process]) -> None:
         """kill -9; only processes of this batch are ever given."""
-        own = {process: mark_of(process.pid) for process in processes}
+        own = {process: mark_of(process.pid) for process in victims}
         for process in own:
             with contextlib.suppress(psutil.Error):
                 process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -32,7 +33,9 @@ GIVES_WAY_S = 60.0
 def cluster() -> Iterator[Any]:
     """Four cores on a node without a coordinator: what else this machine does closes none of them."""
     make_token_private()
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "memory": 2 * 2**30})
+    nodes = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "memory": 2 * 2**30, "include_dashboard": False}
+    )
     nodes.add_node(num_cpus=CORES, memory=4 * 2**30)
     yield nodes
     ray.shutdown()
@@ -49,7 +52,8 @@ def batch(cluster: Any, tmp_path: Path) -> Iterator[Callable[..., Batch]]:
         folder.mkdir()
         limits = Limits(max_workers=workers, memory_limit_mb=8192, cpu_limit_percent=100)
         tasks = [make_task(f"{name}{number:02}", resources=WHOLE, **data) for number in range(count)]
-        environ = {"RAY_ADDRESS": cluster.address}
+        # With tokens or without them as in this process, in which Ray's nodes were started.
+        environ = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
         found = Batch(folder, tasks, environ=environ, limits=limits, batch_priority=priority, name=name)
         made.append(found.__enter__())
         return found
@@ -78,8 +82,9 @@ def test_a_batch_of_higher_priority_has_all_within_a_minute_and_the_other_comes_
     low.start()
     until(lambda: len(low.attempts()) == CORES, what="the batch of lower priority to fill the cluster")
     high = batch("high", CORES, priority=0, sleep_s=8.0, script=["commit"])
-    began_at = time.time()
     high.start()
+    until(high.status, what="its coordinator")
+    began_at = time.time()
     until(lambda: "gives way to the batch high (--batch-priority 0)" in low.status().get("limits_reason", ""))
     assert high.wait() == 0, high.stderr
     waited_s = max(each.at for each in high.attempts()) - began_at

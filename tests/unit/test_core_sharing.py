@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trax_ray.core.groups import Shut
 from trax_ray.core.policy.admission import Allowance, Memory, admit, capacity
 from trax_ray.core.policy.sharing import (
     FORGOTTEN_AFTER_S,
@@ -128,6 +129,7 @@ def test_why_it_isnt_all() -> None:
             share_of(low, [member("b", 1), member("c")], EIGHT),
             share_of(low, [high], EIGHT),
             share_of(low, [high, higher, member("d")], EIGHT),
+            share_of(member("a", 0), [replace(high, name="talks")], EIGHT),
             share_of(low, [member("b", 0, priority=0)], EIGHT),
             share_of(high, [low], EIGHT),
         )
@@ -138,6 +140,7 @@ def test_why_it_isnt_all() -> None:
         "shares the cluster with 2 other batches",
         "gives way to the batch batch b (--batch-priority 5)",
         "gives way to the batch batch c (--batch-priority 0) and 1 more",
+        "gives way to the batch talks (--batch-priority 5)",
         "",
         "",
     ]
@@ -261,7 +264,7 @@ def test_downloads_and_calls_give_way_to_nobody() -> None:
     found = narrowed(allowance(), share_of(member("b"), [member("a", priority=0)], EIGHT))
     call = make_task("c", shared=True)
     assert admit(LIMITS, found, [], [FETCH, call, TASK]) == [FETCH, call]
-    assert admit(LIMITS, found, [], [TASK, FETCH], coreless=True) == [FETCH]
+    assert admit(LIMITS, found, [], [TASK, FETCH], Shut()) == [FETCH]
     assert requests_of([FETCH, call, TASK, make_task("g", resources=GPU)]) == (CORE, GPU)
 
 

@@ -369,7 +369,9 @@ class Coordinator:
         following: list[Event] = []
         found = admission.capacity(self._spec.limits, self._allowance, self._request)
         scaled = Scaled(found.slots, found.reason)
-        changed = self._state.scaled is None or scaled.slots != self._state.scaled.slots
+        known = self._state.scaled
+        # Not each time that a reason has other figures.
+        changed = known is None or (scaled.slots, not scaled.reason) != (known.slots, not known.reason)
         if changed or self._state.ends_by_time(now):
             following.append(scaled)
         started = self._startable(now)

@@ -91,11 +91,11 @@ class Neighbours:
             wants=requests_of(wants),
             has=at_work,
             served_s=self._own.served_s + Amount.of(at_work).cpus * since_s,
-            pids=self._pids_of(workers),
         )
         try:
-            write(self._own.batch, encode_member(self._own, self._beat))
             self._others = self._heard.living(read(but=self._own.batch), now)
+            self._own = replace(self._own, pids=self._pids_of(workers))
+            write(self._own.batch, encode_member(self._own, self._beat))
             for batch in self._heard.forgotten(now):
                 erase(batch)
         except Exception as error:  # noqa: BLE001 - it isn't part of Ray's promises, and nothing depends on it

@@ -186,11 +186,12 @@ def share_of(own: Member, others: Sequence[Member], room: Amount) -> Share | Non
     short = Amount()
     for each in above:
         short += Amount.of(each.wants).within(room) - Amount.of(each.has)
+    amount = Amount.of(own.wants[:count]) + left
     reason = ""
-    if count < len(own.wants):
+    if count < len(own.wants) or (above and not amount.cpus):
         equals = sum(each.priority == own.priority and bool(each.wants) for each in others)
         reason = _way_to(above) if above else _beside(equals)
-    return Share(Amount.of(own.wants[:count]) + left, reason, bool(above), short)
+    return Share(amount, reason, bool(above), short)
 
 
 def _divide(members: Sequence[Member], room: Amount) -> tuple[dict[str, int], Amount]:
