@@ -147,6 +147,7 @@ def test_what_a_killed_batch_wanted_lapses(
     until(lambda: "gives way" in low.status().get("limits_reason", ""), what="the other one to give way")
     assert low.attempts() == [], "not one, and none waits in Ray before those of the first"
     high.kill(high.victims("driver"))
+    high.wait()
     killed_at = time.time()
     assert low.wait() == 0, low.stderr
     waited_s = time.time() - killed_at
