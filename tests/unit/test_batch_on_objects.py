@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.in_process import run_batch, run_tasks
+from tests.support.media_server import Answer, MediaServer
 from tests.support.store_proxy import Faults, StoreProxy
 from tests.support.store_servers import StoreServer
 from trax_ray import create_batch_processor
@@ -26,7 +27,6 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.standing import fold
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import NetworkError, StoreError, UsageError
-from trax_ray.plan.plan import make_plan
 from trax_ray.report.fold import History, read_history
 from trax_ray.report.frames import read_table
 from trax_ray.report.result import BatchResult, result_of
@@ -251,9 +251,39 @@ def test_doctor_tries_the_store(out: str, proxy: StoreProxy) -> None:
     assert proxy.methods("preflight")["PUT"] == 2
 
 
-def test_recordings_are_kept_on_disks_only(spec: BatchSpec, out: str) -> None:
-    with pytest.raises(UsageError, match="can be kept on a disk only"):
-        make_plan([str(WEATHER)], BatchSpec(out, model="pocketsphinx", preprocess=True, keep_audio=True))
+def test_converted_audio_that_is_kept_is_sent_whole(server: StoreServer, out: str) -> None:
+    server.put(BUCKET, key_of(out, "audio/weather.flac"), b"mine")
+    spec = BatchSpec(out, model="pocketsphinx", preprocess=True, keep_audio=True)
+    ended = run_batch([WEATHER], spec)
+    assert set(ended.states.values()) == {"succeeded"}
+    assert server.get(BUCKET, key_of(out, "audio/weather.flac")) == b"mine"
+    assert server.get(BUCKET, key_of(out, "audio/weather.new.flac"))[:4] == b"fLaC"
+    assert not list((Layout.of(out).work / "audio").rglob("*.flac"))
+    creating.delete_object(Layout.of(f"{out}/audio/weather.new.flac").output_dir)  # type: ignore[arg-type]
+    again = run_batch([WEATHER], spec)
+    assert len(again.attempts) == 1
+    assert server.get(BUCKET, key_of(out, "audio/weather.new.flac"))[:4] == b"fLaC"
+    assert run_batch([WEATHER], spec).attempts == []
+
+
+def test_what_is_fetched_and_kept_is_sent_whole(
+    server: StoreServer, out: str, web: MediaServer, weather: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.answers["/weather.ogg"] = Answer(weather, "audio/ogg")
+    monkeypatch.setattr("trax_ray.store.stored_outputs._LARGE_BYTES", 1000)
+    spec = BatchSpec(out, model="pocketsphinx", keep_media=True, allow_private_network=True)
+    ended = run_batch([f"{web.url}/weather.ogg"], spec)
+    assert set(ended.states.values()) == {"succeeded"}
+    assert server.get(BUCKET, key_of(out, "media/weather.ogg")) == weather
+    assert "weather" in text_of(server, out, "weather.txt").lower()
+    assert not [path for path in (Layout.of(out).work / "media").rglob("*") if path.is_file()]
+    asked = len(web.asked)
+    assert run_batch([f"{web.url}/weather.ogg"], spec).attempts == []
+    assert len(web.asked) == asked
+    fetched = run_batch([f"{web.url}/weather.ogg"], BatchSpec(f"{out}/2", task="download", allow_private_network=True))
+    assert set(fetched.states.values()) == {"succeeded"}
+    assert server.get(BUCKET, key_of(out, "2/media/weather.ogg")) == weather
+    assert not [path for path in (Layout.of(f"{out}/2").work / "media").rglob("*") if path.is_file()]
 
 
 def test_converted_audio_lies_on_this_machine_until_the_transcript_is_there(out: str, server: StoreServer) -> None:

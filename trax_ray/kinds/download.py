@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import Outcome, ResourceRequest, TaskType
@@ -21,7 +21,7 @@ from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.download_archive import add_to_archive
 from trax_ray.store.files import bring_to_disk, ensure_folder
 from trax_ray.store.layout import Layout
-from trax_ray.store.outputs import Outputs
+from trax_ray.store.outputs import Outputs, beside, stored_outputs
 from trax_ray.web.job import Told
 
 __all__ = ["DOWNLOAD", "DownloadData", "make_download"]
@@ -62,7 +62,7 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
     task, data, spec = assignment.task, DOWNLOAD.read(assignment.task), assignment.spec
     layout = Layout.of(spec.output_dir)
     store = ArtifactStore(layout.artifacts)
-    delivery = _Delivery(layout, data, task.file_id)
+    delivery = _Delivery(layout, data, task.file_id, read_next=task.file_id != task.id and spec.task != KIND)
     if captions_of_site(assignment, store) is not None and not data.output:
         # They are the transcript: nobody needs the media.
         says = site_says(assignment)
@@ -100,14 +100,27 @@ def _pause_s(spec: BatchSpec, told: Told | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """Where media go that a user gets."""
+    """Where media go that a user gets.
+
+    Args:
+        layout: The output folder.
+        data: What the task was given.
+        file_id: The input's.
+        read_next: Whether another task reads them.
+    """
 
     layout: Layout
     data: DownloadData
     file_id: str
+    read_next: bool = True
 
     def found(self, known: Downloaded) -> Downloaded | None:
         """What is known of the recording, where its media needn't be fetched; None where they have to be."""
+        stored = stored_outputs(self.layout, self.file_id) if self.data.output else None
+        if stored is not None:
+            wanted = self._wanted(known)
+            name = stored.find_made(wanted, known.content, beside(wanted))
+            return self._said(known, wanted, name, cached=True) if name else None
         wanted, name = self._place(known)
         if not self.data.output or _holds(self.layout.here / name, known.content):
             return self._said(known, wanted, name, cached=True)
@@ -115,6 +128,13 @@ class _Delivery:
 
     def deliver(self, made: Downloaded, *, cached: bool) -> Downloaded:
         """Bring what was fetched to where it belongs."""
+        stored = stored_outputs(self.layout, self.file_id) if self.data.output else None
+        if stored is not None:
+            wanted, source = self._wanted(made), media_folder(self.layout, self.file_id) / made.file
+            name = stored.put_made(wanted, source, made.content, beside(wanted))
+            if not self.read_next:
+                forget_media(self.layout, self.file_id)
+            return self._said(made, wanted, name, cached=cached)
         wanted, name = self._place(made)
         if self.data.output:
             target = self.layout.here / name
@@ -131,15 +151,22 @@ class _Delivery:
         if not self.data.output:
             name = str(source.relative_to(self.layout.here))
             return name, name
-        wanted = f"{self.data.output}{source.suffix}"
+        wanted = self._wanted(made)
         place = Outputs(self.layout, self.file_id).place
         return wanted, place(wanted, lambda path: _holds(path, made.content))
+
+    def _wanted(self, made: Downloaded) -> str:
+        """The name that media get which a user is to have, below the output folder, where nothing else has it."""
+        return f"{self.data.output}{PurePath(made.file).suffix}"
 
     def _said(self, made: Downloaded, wanted: str, name: str, *, cached: bool) -> Downloaded:
         outputs = (name,) if self.data.output else ()
         kept = (wanted,) if name != wanted else ()
         archive = self.data.archive or made.archive
-        return replace(made, media=name, outputs=outputs, kept_outputs=kept, cached=cached, archive=archive)
+        # In a store they are beyond the reach of what reads files: that has its own on this machine, or fetches it.
+        own = media_folder(self.layout, self.file_id) / made.file
+        media = str(own.relative_to(self.layout.here)) if self.layout.stored else name
+        return replace(made, media=media, outputs=outputs, kept_outputs=kept, cached=cached, archive=archive)
 
 
 def _holds(path: Path, content: str) -> bool:

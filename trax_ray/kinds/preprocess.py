@@ -14,9 +14,9 @@ from trax_ray.kinds.conversion import KIND, convert, holds, key_of, private_audi
 from trax_ray.kinds.fetched import downloaded, fetch_again, media_of
 from trax_ray.kinds.form import Form
 from trax_ray.kinds.known import captions_of_site
-from trax_ray.store.artifacts import ArtifactStore, hash_of
+from trax_ray.store.artifacts import ArtifactStore, content_hash, hash_of
 from trax_ray.store.layout import Layout
-from trax_ray.store.outputs import Outputs
+from trax_ray.store.outputs import Outputs, beside, stored_outputs
 from trax_ray.store.uris import place_of
 
 __all__ = ["PREPROCESS", "PreprocessData", "preprocess"]
@@ -72,7 +72,8 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         source = hash_of(source.path, layout.hashes)
     written = Outputs(layout, task.file_id)
     wanted = f"{data.output}.flac"
-    if data.output:
+    stored = stored_outputs(layout, task.file_id) if data.output else None
+    if data.output and stored is None:
         name = written.place(wanted, lambda path: cached and holds(path, source.content, form))
         target = layout.here / name
     else:
@@ -84,7 +85,7 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         layout.hashes,
         form=form,
         needed=bool(data.output),
-        before=lambda content: written.remember({name: content}) if data.output else None,
+        before=lambda content: written.remember({name: content}) if data.output and stored is None else None,
     )
     warnings = converted.warnings
     if task.file_id != task.id:
@@ -92,10 +93,15 @@ def preprocess(assignment: Assignment) -> Iterator[Progress | Outcome]:
         warnings = tuple(name for name in warnings if name not in said_later)
     as_it_is = converted.as_it_is and not data.output
     audio = "" if as_it_is else str(target.relative_to(layout.here))
-    kept = (wanted,) if data.output and audio != wanted else ()
+    output = audio
+    if stored is not None:
+        output = stored.put_made(wanted, target, content_hash(target), beside(wanted))
+        if task.file_id == task.id or assignment.spec.task == KIND:
+            target.unlink()  # nobody reads it here
+    kept = (wanted,) if data.output and output != wanted else ()
     if kept:
         warnings = tuple(sorted({*warnings, WarningCode.OUTPUT_KEPT}))
-    outputs = (audio,) if data.output else ()
+    outputs = (output,) if data.output else ()
     figures = replace(
         converted,
         warnings=warnings,

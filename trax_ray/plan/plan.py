@@ -28,7 +28,6 @@ from trax_ray.plan.models import resolve_model
 from trax_ray.plan.past import Past, outputs_of, read_past
 from trax_ray.plan.steps import (
     audio_outputs,
-    expect_storable,
     in_order,
     metadata_outputs,
     served_by,
@@ -294,7 +293,6 @@ class Planner:
         audio = audio_outputs({entry.file_id: entry.output for entry in entries}, spec, taken)
         metadata = metadata_outputs({entry.file_id: entry.output for entry in entries if entry.url}, taken)
         tasks = in_order(web.found, entries, spec, audio, metadata)
-        expect_storable(tasks, spec)
         missing = tuple(entry.path for entry in entries if entry.missing)
         return Plan(
             spec=spec,
@@ -377,9 +375,7 @@ class Planner:
         )
         if of_web:
             task = self._with_output_of_web(task)
-        task = self._with_audio_output(task, entry) if entry else task
-        expect_storable([task], spec)
-        return Call(call, (task,))
+        return Call(call, (self._with_audio_output(task, entry) if entry else task,))
 
     def _with_audio_output(self, task: BatchTask, entry: InputFile) -> BatchTask:
         """Name the file that a PREPROCESS task writes, by its own id: it keeps the name in the next run."""
@@ -421,7 +417,6 @@ class Planner:
         audio = audio_outputs({file_id: entry.output}, spec, self._taken())
         served, kept = served_by(entry, spec), audio.get(file_id, "")
         steps = steps_of(entry, spec, served, kept, depends_on=depends_on, repeat=repeat, fetched=True)
-        expect_storable(steps, spec)
         return Call(found.path, steps)
 
     def _enhancement(

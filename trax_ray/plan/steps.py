@@ -22,11 +22,9 @@ from trax_ray.plan.models import provider_for
 from trax_ray.plan.tasks import InputFile, plan_conversion, plan_download, plan_file, plan_look
 from trax_ray.providers.registry import provider_of
 from trax_ray.store.layout import plan_names
-from trax_ray.store.uris import is_object_uri
 
 __all__ = [
     "audio_outputs",
-    "expect_storable",
     "in_order",
     "longest_first",
     "metadata_outputs",
@@ -35,21 +33,6 @@ __all__ = [
     "steps_of",
     "unused_variables",
 ]
-
-
-def expect_storable(tasks: Iterable[BatchTask], spec: BatchSpec) -> None:
-    """See that what tasks leave can be where the output folder is: an object store gets transcripts, not recordings.
-
-    Raises:
-        UsageError: One would leave a recording in a store.
-    """
-    if not is_object_uri(spec.output_dir):
-        return
-    if any(task.task_type.value in (PREPROCESS.name, DOWNLOAD.name) and task.data.get("output") for task in tasks):
-        raise UsageError(
-            f"recordings that are converted or fetched can be kept on a disk only, and {spec.output_dir} is an object "
-            "store: leave out --keep-audio and --keep-media, or give a folder as --output-dir (output_dir)"
-        )
 
 
 def audio_outputs(outputs: Mapping[str, str], spec: BatchSpec, taken: Mapping[str, str]) -> dict[str, str]:

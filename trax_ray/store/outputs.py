@@ -20,7 +20,7 @@ from trax_ray.store.layout import Layout
 from trax_ray.store.stored_outputs import StoredOutputs
 from trax_ray.store.uris import ObjectPath
 
-__all__ = ["Outputs", "write_files"]
+__all__ = ["Outputs", "beside", "stored_outputs", "write_files"]
 
 MOST_BESIDE = 99
 """Names that are tried for one file."""
@@ -44,10 +44,18 @@ def write_files(layout: Layout, file_id: str, wanted: Mapping[str, bytes]) -> li
         FileError: Not permitted, or a file stands in the way of a folder; permanent.
         StoreError, NetworkError: An object store refuses, or is away.
     """
+    stored = stored_outputs(layout, file_id)
+    if stored is not None:
+        return stored.write(wanted, {name: beside(name) for name in wanted})
+    return Outputs(layout, file_id).write(wanted)
+
+
+def stored_outputs(layout: Layout, file_id: str) -> StoredOutputs | None:
+    """What an input's tasks write into an output folder in an object store; None for one on a disk."""
     folder, note = layout.output_dir, layout.private / "outputs" / f"{file_id}.json"
     if isinstance(folder, ObjectPath) and isinstance(note, ObjectPath):
-        return StoredOutputs(folder, note).write(wanted, {name: _beside(name) for name in wanted})
-    return Outputs(layout, file_id).write(wanted)
+        return StoredOutputs(folder, note)
+    return None
 
 
 class Outputs:
@@ -167,10 +175,11 @@ def _has_bytes(path: Path, data: bytes) -> bool:
 def _names(wanted: str) -> Iterator[str]:
     """`talk.txt`, `talk.new.txt`, `talk.new-2.txt` and so on."""
     yield wanted
-    yield from _beside(wanted)
+    yield from beside(wanted)
 
 
-def _beside(wanted: str) -> Iterator[str]:
+def beside(wanted: str) -> Iterator[str]:
+    """The names that are tried for a file after its own."""
     stem, dot, suffix = wanted.rpartition(".")
     for number in range(1, MOST_BESIDE):
         more = ".new" if number == 1 else f".new-{number}"

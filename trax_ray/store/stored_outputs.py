@@ -9,16 +9,22 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.store.creating import create_object, replace_if_unchanged, replace_object
 from trax_ray.store.objects import ObjectStat, read_object
+from trax_ray.store.ranged import StoredRecording
 from trax_ray.store.uris import ObjectPath
 
 __all__ = ["StoredOutputs"]
 
 _AT_ONCE = 8
+
+_LARGE_BYTES = 64 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 
 _There = tuple[bytes, ObjectStat] | None
 """What stands under a name; None for nothing."""
@@ -65,6 +71,47 @@ class StoredOutputs:
                 self._remember({found[name]: data})
         return [found[name] for name in wanted]
 
+    def find_made(self, wanted: str, content: str, beside: Iterator[str]) -> str:
+        """The name under which a file with this SHA-256 stands already; empty where none does. Those that stand there
+        are read."""
+        for name in chain([wanted], beside):
+            there = _hash_of_object(self._folder / name)
+            if there == content:
+                return name
+            if there is None:
+                break
+        return ""
+
+    def put_made(self, wanted: str, made: Path, content: str, beside: Iterator[str]) -> str:
+        """Give a file the bytes of one that was made on this machine, which may be large; as `write`.
+
+        Between the look and the writing of a file above `_LARGE_BYTES` another's may come, and is replaced then: such
+        files are sent in parts, without a condition.
+
+        Args:
+            wanted: As of `write`.
+            made: The file.
+            content: SHA-256 of its bytes, hexadecimal.
+            beside: As of `write`.
+        """
+        self._written = _read(self._note)
+        for name in chain([wanted], beside):
+            there = _hash_of_object(self._folder / name)
+            if there == content:
+                return name
+            known = self._written.get(name, [])
+            if there is not None and there not in known:
+                continue
+            self._written[name] = [*(each for each in known if each == there), content]
+            replace_object(self._note, json.dumps(self._written, separators=(",", ":")).encode())
+            path = self._folder / name
+            if there is not None or made.stat().st_size > _LARGE_BYTES:
+                replace_object(path, made)
+            elif not create_object(path, made.read_bytes()):
+                continue
+            return name
+        raise self._no_place(wanted)
+
     def _put(self, name: str, data: bytes) -> bool:
         """Whether a file has these bytes now; not where another one came meanwhile."""
         there = self._there[name]
@@ -80,7 +127,10 @@ class StoredOutputs:
                 self._look([name])
             if self._may_write(name, data):
                 return name
-        raise FileError(
+        raise self._no_place(wanted)
+
+    def _no_place(self, wanted: str) -> FileError:
+        return FileError(
             f"can't write {self._folder / wanted}: what stands there, and beside it, isn't ours: move it, or give "
             "another --output-dir",
             code=FailureCode.NOT_WRITABLE,
@@ -113,6 +163,20 @@ class StoredOutputs:
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _hash_of_object(path: ObjectPath) -> str | None:
+    """SHA-256 of an object's bytes, which are read a part at a time; None where there is none."""
+    found = hashlib.sha256()
+    try:
+        with StoredRecording.at(path).open() as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                found.update(block)
+    except FileError as error:
+        if error.code != FailureCode.NOT_FOUND:
+            raise
+        return None
+    return found.hexdigest()
 
 
 def _read_if_there(path: ObjectPath) -> _There:
