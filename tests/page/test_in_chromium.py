@@ -128,6 +128,21 @@ def test_what_was_changed_is_shown_and_speakers_are_named(opened: Open) -> None:
     assert page.locator("#transcript .doubt").count() == 1
 
 
+def test_what_was_refused_and_what_a_warning_means_stands_with_the_file(opened: Open) -> None:
+    page = opened()
+    row(page, "the_river").locator(".open").click()
+    page.locator("#file-body .warning", has_text="enhancement_refused").wait_for()
+    assert "0 made, 2 refused" in page.inner_text("#file-body")
+    told = page.inner_text("#file-body .warning")
+    assert "says which, and why. What to do: nothing; another --enhance-model may do better" in told
+
+
+def test_on_a_phone_it_is_seen_which_files_failed(opened: Open) -> None:
+    page = opened(390)
+    link = page.locator("#attention a[data-file]").bounding_box()
+    assert 0 <= link["x"] < link["x"] + link["width"] <= 390
+
+
 def test_spots_by_keyboard_and_marks_that_stay(opened: Open, out: Path, tmp_path: Path) -> None:
     page = opened()
     page.keyboard.press("j")

@@ -41,6 +41,8 @@ COLUMNS = (
     "transcript",
     "enhanced",
     "channel",
+    "edits",
+    "refused",
 )
 """What `file_values` gives, in its order."""
 
@@ -83,6 +85,8 @@ def file_values(entry: Entry, row: Mapping[str, Any], output_dir: Place) -> list
         address_of(row.get("transcript_path"), folder, folder),
         address_of(row.get("enhanced_path"), folder, folder),
         _line(row.get("channel")),
+        row.get("edits"),
+        row.get("edits_refused"),
     ]
 
 

@@ -50,11 +50,21 @@ const about = (file) => {
     fact("Web page", link(file.webpage, file.webpage)),
     fact("Transcript", link(file.transcript, "open the file")),
     fact("Enhanced", link(file.enhanced, "open the file")),
+    fact("Edits", file.edits === null ? "" : `${file.edits} made, ${file.refused || 0} refused`),
   ].filter(Boolean)));
-  if (file.warnings.length) {
-    made.push(element("p", {}, ...file.warnings.map((code) => element("span", { class: "tag" }, code))));
+  for (const code of file.warnings) {
+    made.push(element("p", { class: "warning" }, element("span", { class: "tag" }, code), ` ${meaningOf(code)}`));
   }
   return made;
+};
+
+// What the list of warnings above says of one.
+const meaningOf = (code) => {
+  const button = document.querySelector(`[data-query="${CSS.escape(`warning:${code}`)}"]`);
+  const [, what, wayOut] = button ? button.closest("tr").cells : [];
+  if (!what) return "";
+  const meaning = [...what.childNodes].filter((node) => node.className !== "quiet");
+  return `${meaning.map((node) => node.textContent).join("").trim()}. What to do: ${wayOut.textContent}`;
 };
 
 const said = (file, transcript) => {
