@@ -48,7 +48,12 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("trax-ray ")]
 
 
-SHOWN = [(page.name, command) for page in PAGES for command in commands(page)]
+QUESTIONS = (ROOT / "docs" / "report.md").read_text().split("\n## Ten questions\n")[1].split("\n## ")[0]
+
+SHOWN = [
+    *((page.name, command) for page in PAGES for command in commands(page)),
+    *(("ten questions", command) for command in sorted(set(re.findall(r"`(trax-ray [^`]+)`", QUESTIONS)))),
+]
 
 
 NOT_RUN_HERE = {"up": "starts Ray", "down": "ends processes", "resume": "starts a batch"}
@@ -67,6 +72,12 @@ def parsed(command: str) -> click.Context:
 def test_pages_show_commands() -> None:
     assert {"README.md", "troubleshooting.md", "adding-a-provider.md"} <= {page for page, _ in SHOWN}
     assert len(SHOWN) >= 10
+
+
+def test_ten_questions_have_two_answers_each() -> None:
+    rows = [row.strip("|").split(" | ") for row in re.findall(r"^\|.*\|$", QUESTIONS, re.MULTILINE)][2:]
+    assert len(rows) == 10
+    assert all(len(row) == 3 and all(cell.strip() for cell in row) for row in rows)
 
 
 @pytest.mark.parametrize(("page", "command"), SHOWN)
