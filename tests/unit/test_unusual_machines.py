@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
@@ -144,17 +145,45 @@ def test_names_that_the_terminal_can_not_write_are_shown_with_escapes(
         assert r"\u4e2d" in done.stdout
 
 
-def test_a_ray_whose_daemons_do_not_come_up_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine; Ray raises a plain Exception then."""
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Ray says at its next starts, first ones first; when there is nothing left it starts."""
     from trax_ray.cluster import connect
 
-    def fails(*_: object, **__: object) -> None:
-        raise Exception("The current node timed out during startup.")
+    said: list[str] = []
+
+    def start(*_: object, **__: object) -> SimpleNamespace:
+        if said:
+            raise Exception(said.pop(0))
+        return SimpleNamespace(dashboard_url="", address_info={"gcs_address": "127.0.0.1:1", "node_id": "a"})
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(connect, "live_head", lambda: None)
     for name in ("unfit_heads", "reap_orphans", "make_token_private"):
         monkeypatch.setattr(connect, name, tuple)
-    monkeypatch.setattr(connect, "_start_local_head", fails)
-    with pytest.raises(SetupError, match=r"can't start Ray on this machine: The current node timed out.*doctor"):
+    monkeypatch.setattr(connect, "_start_local_head", start)
+    return said
+
+
+LATE = "The current node timed out during startup."
+
+
+def test_a_ray_whose_daemons_do_not_come_up_in_time_is_started_once_more(
+    starts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a busy machine; Ray raises a plain Exception then."""
+    from trax_ray.cluster import connect
+
+    starts += [LATE]
+    assert connect._connect("a test", None, lean=True, memory_limit_mb=None).started_here
+    assert "tried once more" in caplog.text
+
+
+@pytest.mark.parametrize("said", [[LATE, LATE], ["no room for sockets"]])
+def test_a_ray_that_does_not_start_is_no_defect(starts: list[str], said: list[str]) -> None:
+    from trax_ray.cluster import connect
+
+    starts += [*said]
+    with pytest.raises(SetupError, match=rf"can't start Ray on this machine: {said[0]}: `trax-ray doctor`"):
         connect._connect("a test", None, lean=True, memory_limit_mb=None)
+    assert not starts

@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0
 MODULES = "PYTHONPATH"
 
+TOO_LATE = "timed out during startup"
+"""What Ray says where its daemons don't come up in time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -117,7 +120,7 @@ def _connect(name: str, address: str | None, lean: bool, memory_limit_mb: int | 
                 see_that_ray_can_start()
                 reap_orphans()
                 make_token_private()
-                context = _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
+                context = _started_in_time(common, lean=lean, memory_limit_mb=memory_limit_mb)
     except TraxRayError:
         raise
     except Exception as error:  # Ray raises plain ones too, as where its daemons don't come up in time
@@ -227,6 +230,20 @@ def _quiet_ray() -> Iterator[None]:
         yield
     finally:
         ray_logger.setLevel(level)
+
+
+def _started_in_time(common: dict[str, Any], *, lean: bool, memory_limit_mb: int | None) -> Any:
+    """A local head, at the second attempt where the first one took too long.
+
+    Ray gives its daemons 30 s, which isn't always enough on a machine that is busy otherwise; nothing lengthens that.
+    """
+    try:
+        return _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
+    except Exception as error:  # Ray raises a plain one
+        if TOO_LATE not in str(error):
+            raise
+        logger.warning("Ray didn't start within its 30 seconds, as where a machine is very busy: it is tried once more")
+    return _start_local_head(common, lean=lean, memory_limit_mb=memory_limit_mb)
 
 
 def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: int | None) -> Any:
