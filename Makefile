@@ -103,6 +103,13 @@ endif
 	npm install --silent --prefix $(LIVE)/axe axe-core
 	TRAX_RAY_LIVE=$(abspath $(LIVE)) $(BIN)/python -m pytest tests/page
 
+PICTURES_OUT ?= demo_output/pictures
+
+.PHONY: pictures
+pictures: $(DEV_STAMP) ## Take the pictures of docs/pictures from real batches (apt install tmux chromium; make test-page first)
+	PYTHONPATH=. $(BIN)/python docs/make_terminal.py $(PICTURES_OUT)
+	$(BIN)/python docs/make_pictures.py $(PICTURES_OUT)/out
+
 lint: $(DEV_STAMP) ## Types and style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
