@@ -554,10 +554,14 @@ def test_summary_rows(told: Path) -> None:
     assert (broken["failed_step"], broken["error"]) == ("transcribe", f"{NO_SAMPLES.message}: leave the file out")
 
 
-def test_a_table_that_is_not_there(tmp_path: Path) -> None:
-    for read in (lambda: read_table(str(tmp_path), "files"), lambda: summary_rows(str(tmp_path))):
-        with pytest.raises(FileError, match=rf"report/files\.parquet.*trax-ray report {tmp_path}") as caught:
-            read()
+def test_a_table_that_is_not_there(batch: Batch, tmp_path: Path) -> None:
+    out, elsewhere = batch.layout.output_dir, tmp_path / "elsewhere"
+    for read in (lambda out: read_table(str(out), "files"), lambda out: summary_rows(str(out))):
+        with pytest.raises(FileError, match=rf"report/files\.parquet.*trax-ray report {out}") as caught:
+            read(out)
+        assert caught.value.code == "not_found"
+        with pytest.raises(FileError, match=f"neither a report nor a batch in {elsewhere}") as caught:
+            read(elsewhere)
         assert caught.value.code == "not_found"
 
 
