@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from tests.support.in_process import run_batch, run_tasks
@@ -27,6 +28,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.standing import fold
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import NetworkError, StoreError, UsageError
+from trax_ray.media.decode import read
 from trax_ray.report.fold import History, read_history
 from trax_ray.report.frames import read_table
 from trax_ray.report.result import BatchResult, result_of
@@ -43,8 +45,7 @@ from trax_ray.store.stored_outputs import StoredOutputs
 from trax_ray.testing.factories import make_spec, make_task
 from trax_ray.testing.history import check
 
-SAMPLES = Path(__file__).parents[2] / "samples"
-WEATHER = SAMPLES / "talks" / "weather.ogg"
+SAMPLE = Path(__file__).parents[2] / "samples" / "talks" / "weather.ogg"
 BUCKET = "outputs"
 
 RUN_REQUESTS = 40
@@ -80,6 +81,14 @@ def spec(out: str) -> BatchSpec:
     return BatchSpec(out, model="pocketsphinx")
 
 
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is said in three seconds: to hear more of it takes time and shows nothing."""
+    path = tmp_path_factory.mktemp("recordings") / "weather.ogg"
+    soundfile.write(path, read(SAMPLE, end_s=3.0), 16_000)
+    return path
+
+
 def key_of(out: str, name: str) -> str:
     return f"{out.split('/', 3)[3]}/{name}"
 
@@ -88,9 +97,9 @@ def text_of(server: StoreServer, out: str, name: str) -> str:
     return server.get(BUCKET, key_of(out, name)).decode()
 
 
-def transcribed(spec: BatchSpec, *inputs: Path | str) -> None:
+def transcribed(spec: BatchSpec, recording: Path) -> None:
     """Run a batch to its end, with its report."""
-    run_batch(inputs or [WEATHER], spec)
+    run_batch([recording], spec)
     write_report(spec.output_dir, final=True)
 
 
@@ -101,16 +110,16 @@ def command_line(*arguments: str) -> str:
 
 
 def test_all_lies_in_the_store_and_the_same_batch_again_has_nothing_to_do(
-    server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy, tmp_path: Path
+    clip: Path, server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy, tmp_path: Path
 ) -> None:
-    ended = run_batch([WEATHER], spec)
+    ended = run_batch([clip], spec)
     assert list(ended.states.values()) == ["succeeded"]
     assert len(proxy.seen) <= RUN_REQUESTS + RECORDING_REQUESTS
     text = text_of(server, out, "weather.txt")
     assert "weather" in text.lower()
     for suffix in ("srt", "vtt", "tsv", "json"):
         assert text_of(server, out, f"weather.{suffix}")
-    again = run_batch([WEATHER], spec)
+    again = run_batch([clip], spec)
     assert again.attempts == []
     assert check(out).problems == ()
     assert text_of(server, out, "weather.txt") == text
@@ -143,26 +152,28 @@ def test_a_whole_bucket_may_be_the_folder(server: StoreServer, proxy: StoreProxy
 
 
 def test_a_transcript_that_was_deleted_is_written_again_and_nothing_is_heard_twice(
-    server: StoreServer, spec: BatchSpec, out: str
+    clip: Path, server: StoreServer, spec: BatchSpec, out: str
 ) -> None:
-    run_batch([WEATHER], spec)
+    run_batch([clip], spec)
     text = text_of(server, out, "weather.txt")
     creating.delete_object(Layout.of(f"{out}/weather.txt").output_dir)  # type: ignore[arg-type]
-    again = run_batch([WEATHER], spec)
+    again = run_batch([clip], spec)
     (record,) = again.state.records.values()
     assert record.metrics["cached"]
     assert text_of(server, out, "weather.txt") == text
 
 
-def test_what_somebody_else_wrote_or_changed_is_kept(server: StoreServer, spec: BatchSpec, out: str) -> None:
+def test_what_somebody_else_wrote_or_changed_is_kept(
+    clip: Path, server: StoreServer, spec: BatchSpec, out: str
+) -> None:
     server.put(BUCKET, key_of(out, "weather.txt"), b"mine")
-    ended = run_batch([WEATHER], spec)
+    ended = run_batch([clip], spec)
     assert "weather.new.txt" in ended.outputs("weather.ogg")
     assert text_of(server, out, "weather.txt") == "mine"
     assert "weather" in text_of(server, out, "weather.new.txt").lower()
     server.put(BUCKET, key_of(out, "weather.srt"), b"corrected")
     creating.delete_object(Layout.of(f"{out}/weather.vtt").output_dir)  # type: ignore[arg-type]
-    again = run_batch([WEATHER], spec)
+    again = run_batch([clip], spec)
     assert "weather.new.srt" in again.outputs("weather.ogg")
     assert "weather.new-2.txt" not in again.outputs("weather.ogg")
     assert text_of(server, out, "weather.srt") == "corrected"
@@ -206,22 +217,22 @@ def test_a_file_is_written_once_whatever_became_of_the_first_answer(
 
 
 def test_a_batch_goes_through_one_in_ten_requests_that_fail(
-    server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
+    clip: Path, server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
 ) -> None:
     proxy.faults = Faults(rate=0.1, seed=3, slow_s=0.01)
-    transcribed(spec)
+    transcribed(spec, clip)
     assert sum(bool(each.fault) for each in proxy.seen) > 3
     assert "weather" in text_of(server, out, "weather.txt").lower()
     assert check(out).problems == ()
 
 
 def test_names_that_no_store_takes_are_given_others(
-    spec: BatchSpec, server: StoreServer, out: str, tmp_path: Path
+    clip: Path, spec: BatchSpec, server: StoreServer, out: str, tmp_path: Path
 ) -> None:
     odd = tmp_path / "in"
     odd.mkdir()
     for name in (b"a\nb.ogg", b"a\rb.ogg", b"\xff.ogg"):
-        (odd / name.decode("utf-8", "surrogateescape")).write_bytes(WEATHER.read_bytes())
+        (odd / name.decode("utf-8", "surrogateescape")).write_bytes(clip.read_bytes())
     ended = run_batch([odd], spec)
     assert list(ended.states.values()) == ["succeeded"] * 3
     texts = [key for key in server.keys(BUCKET, key_of(out, "")) if key.endswith(".txt")]
@@ -251,19 +262,19 @@ def test_doctor_tries_the_store(out: str, proxy: StoreProxy) -> None:
     assert proxy.methods("preflight")["PUT"] == 2
 
 
-def test_converted_audio_that_is_kept_is_sent_whole(server: StoreServer, out: str) -> None:
+def test_converted_audio_that_is_kept_is_sent_whole(clip: Path, server: StoreServer, out: str) -> None:
     server.put(BUCKET, key_of(out, "audio/weather.flac"), b"mine")
     spec = BatchSpec(out, model="pocketsphinx", preprocess=True, keep_audio=True)
-    ended = run_batch([WEATHER], spec)
+    ended = run_batch([clip], spec)
     assert set(ended.states.values()) == {"succeeded"}
     assert server.get(BUCKET, key_of(out, "audio/weather.flac")) == b"mine"
     assert server.get(BUCKET, key_of(out, "audio/weather.new.flac"))[:4] == b"fLaC"
     assert not list((Layout.of(out).work / "audio").rglob("*.flac"))
     creating.delete_object(Layout.of(f"{out}/audio/weather.new.flac").output_dir)  # type: ignore[arg-type]
-    again = run_batch([WEATHER], spec)
+    again = run_batch([clip], spec)
     assert len(again.attempts) == 1
     assert server.get(BUCKET, key_of(out, "audio/weather.new.flac"))[:4] == b"fLaC"
-    assert run_batch([WEATHER], spec).attempts == []
+    assert run_batch([clip], spec).attempts == []
 
 
 def test_what_is_fetched_and_kept_is_sent_whole(
@@ -286,9 +297,11 @@ def test_what_is_fetched_and_kept_is_sent_whole(
     assert not [path for path in (Layout.of(f"{out}/2").work / "media").rglob("*") if path.is_file()]
 
 
-def test_converted_audio_lies_on_this_machine_until_the_transcript_is_there(out: str, server: StoreServer) -> None:
+def test_converted_audio_lies_on_this_machine_until_the_transcript_is_there(
+    clip: Path, out: str, server: StoreServer
+) -> None:
     spec = BatchSpec(out, model="pocketsphinx", preprocess=True)
-    ended = run_batch([SAMPLES / "talks" / "weather.ogg"], spec)
+    ended = run_batch([clip], spec)
     assert set(ended.states.values()) == {"succeeded"}
     work = Layout.of(out).work
     assert not [path for path in (work / "audio").rglob("*") if path.is_file()]
@@ -299,9 +312,9 @@ def test_converted_audio_lies_on_this_machine_until_the_transcript_is_there(out:
 
 
 def test_the_report_is_in_the_store_and_can_be_read_from_there(
-    server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
+    clip: Path, server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
 ) -> None:
-    transcribed(spec)
+    transcribed(spec, clip)
     assert list(read_table(out, "files")["file_name"]) == ["weather.ogg"]
     assert json.loads(text_of(server, out, "report/run.json"))["status"] == "complete"
     page = text_of(server, out, "report/index.html")
@@ -315,8 +328,8 @@ def test_the_report_is_in_the_store_and_can_be_read_from_there(
     assert not [key for key in server.keys(BUCKET, key_of(out, "")) if key.endswith(".sqlite")]
 
 
-def test_commands_that_look_at_a_batch_take_uris(server: StoreServer, spec: BatchSpec, out: str) -> None:
-    transcribed(spec)
+def test_commands_that_look_at_a_batch_take_uris(clip: Path, server: StoreServer, spec: BatchSpec, out: str) -> None:
+    transcribed(spec, clip)
     assert "1 of 1 succeeded" in command_line("status", out)
     assert "weather" in command_line("search", out, "weather")
     assert out in command_line("report", out)
@@ -401,12 +414,14 @@ def at_work(out: str) -> Iterator[list[str]]:
         lease.release()
 
 
-def test_a_batch_that_runs_is_seen_and_steered(spec: BatchSpec, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_runs_is_seen_and_steered(
+    clip: Path, spec: BatchSpec, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import socket
 
     monkeypatch.setattr("platform.node", socket.gethostname)
     monkeypatch.setattr("trax_ray.control.STORED_POLL_S", 0.05)
-    run_batch([WEATHER], spec)
+    run_batch([clip], spec)
     with at_work(out) as taken:
         control = BatchControl(out)
         assert control.pause().outcome is Outcome.TAKEN_UP
@@ -467,15 +482,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_writes_to_a_store_goes_on_there_and_is_resumed_by_its_name(
-    in_process: None, server: StoreServer, out: str, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
+    clip: Path, in_process: None, server: StoreServer, out: str, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trax_ray.heads.notes.reap_orphans", lambda: 0)
-    said = command_line("batch", str(WEATHER), "-o", out, "--model", "pocketsphinx")
+    said = command_line("batch", str(clip), "-o", out, "--model", "pocketsphinx")
     assert f"Transcripts: {out}" in said
     assert f"Report: {out}/report/index.html" in said
     assert "weather" in text_of(server, out, "weather.txt").lower()
     proxy.seen.clear()
-    command_line("batch", str(WEATHER), "-o", f"{out}/", "--model", "pocketsphinx")
+    command_line("batch", str(clip), "-o", f"{out}/", "--model", "pocketsphinx")
     assert len(proxy.seen) <= 40
     assert proxy.methods("journal")["PUT"] == 0  # there was nothing to do
     creating.delete_object(Layout.of(f"{out}/weather.srt").output_dir)  # type: ignore[arg-type]
