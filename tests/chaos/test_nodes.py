@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 import trax_ray.cluster  # noqa: F401 - Ray's settings, before Ray is used
 from tests.support.store_servers import StoreServer, environment, moto
 from trax_ray.core.spec import Limits
-from trax_ray.core.task import ResourceRequest
+from trax_ray.core.task import ResourceRequest, TaskType
 from trax_ray.errors import SetupError
 from trax_ray.heads.machine import make_token_private
 from trax_ray.media.decode import read
@@ -76,16 +76,17 @@ async def workers_of(nodes: dict[str, Any], batch: BatchProcessor) -> dict[str, 
 
 async def test_gpu_kinds_go_to_gpu_nodes_and_leave_their_cores_free(cluster: Any, tmp_path: Path) -> None:
     nodes = {
-        "gpu": cluster.add_node(num_cpus=2, num_gpus=1, memory=2 * 2**30),
+        "gpu": cluster.add_node(num_cpus=2, num_gpus=1, memory=4 * 2**30),
         "cpu": cluster.add_node(num_cpus=2, memory=2 * 2**30),
     }
     log = tmp_path / "log"
-    on_gpu, on_cpu = ResourceRequest(1.0, 256, 0.5), ResourceRequest(0.5, 256)
-    batch = BatchProcessor(make_spec(tmp_path / "out", limits=Limits(cpu_limit_percent=100)), address=cluster.address)
-    batch.feed([make_task(f"gpu{number}", sleep_s=2.0, log=str(log), resources=on_gpu) for number in range(4)])
-    batch.feed([make_task(f"cpu{number}", sleep_s=2.0, log=str(log), resources=on_cpu) for number in range(4)])
+    limits = Limits(cpu_limit_percent=100, memory_limit_mb=4096)
+    batch = BatchProcessor(make_spec(tmp_path / "out", model="tiny", limits=limits), address=cluster.address)
+    kinds = {"gpu": TaskType.TRANSCRIBE, "cpu": TaskType.PREPROCESS}
+    for name, kind in kinds.items():
+        batch.feed([make_task(f"{name}{number}", kind, sleep_s=2.0, log=str(log)) for number in range(4)])
     seen = await workers_of(nodes, batch)
-    pids = {kind: {each.pid for each in logged(log) if each.task_id.startswith(kind)} for kind in ("gpu", "cpu")}
+    pids = {name: {each.pid for each in logged(log) if each.task_id.startswith(name)} for name in kinds}
     assert pids["gpu"] <= seen["gpu"]
     assert not pids["cpu"] & seen["gpu"], "there was room for them elsewhere"
 

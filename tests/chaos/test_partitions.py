@@ -40,6 +40,10 @@ QUICK = {
 done without it. With Ray's own it may be waited for until it is there again."""
 
 
+PATIENT = {"RAY_raylet_start_wait_time_s": "200", "RAY_agent_register_timeout_ms": "120000"}
+"""Ray gives its own agents fifteen seconds to start; several hosts on two busy cores need more."""
+
+
 class Cluster:
     """A head that runs no tasks, and hosts that do.
 
@@ -55,7 +59,7 @@ class Cluster:
         token.touch(0o600)
         token.write_text(secrets.token_hex(32))
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        self.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), **settings}
+        self.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), **PATIENT, **settings}
         self.head = made.add()
         self.address = f"{self.head.address}:{PORT}"
         self.start(self.head, "--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false")
