@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,26 +85,27 @@ class Host:
         temporary = str(self.private / "tmp")
         return {"HOME": str(self.private), "TMPDIR": temporary, "RAY_TMPDIR": temporary}
 
-    def run(
-        self, command: Sequence[str], environ: Mapping[str, str], seconds: float = 120.0
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command there to its end.
+    def run(self, command: Sequence[str], environ: Mapping[str, str], seconds: float = 300.0) -> str:
+        """Run a command there to its end; what it says.
 
         Raises:
             RuntimeError: It ended with another exit code than 0; with what it said.
         """
-        done = subprocess.run(
-            [*self.enter, *command],
-            env={**environ, **self.environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
+        with tempfile.TemporaryFile("w+") as output:  # daemons that it starts would keep a pipe open
+            done = subprocess.run(
+                [*self.enter, *command],
+                env={**environ, **self.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=seconds,
+            )
+            output.seek(0)
+            said = output.read()
         if done.returncode:
-            raise RuntimeError(f"{command[0]} on {self.name} ended with {done.returncode}: {done.stdout}{done.stderr}")
-        return done
+            raise RuntimeError(f"{command[0]} on {self.name} ended with {done.returncode}: {said}")
+        return said
 
     def cut(self) -> None:
         """Pull its cable: nothing comes and goes, and nobody is told."""
