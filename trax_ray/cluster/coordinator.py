@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import os
 import queue
 import random
@@ -30,6 +29,7 @@ from trax_ray.cluster.demand import Asking, scales
 from trax_ray.cluster.foresight import Foresight
 from trax_ray.cluster.metrics import Metrics
 from trax_ray.cluster.neighbours import Neighbours
+from trax_ray.cluster.reporting import Reporting
 from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
 from trax_ray.core.groups import Shut
@@ -132,8 +132,6 @@ class Coordinator:
         self._messages: queue.SimpleQueue[str | _Addition] = queue.SimpleQueue()
         self._snapshot: BatchProgress
         self._result: BatchResult | None = None
-        self._report: Any = None
-        self._report_error = ""
         self._random = random.Random()
 
     # What the driver calls, from other threads than the loop's
@@ -232,13 +230,10 @@ class Coordinator:
         self._metrics = Metrics(self._spec.name, self._spec.limits.memory_limit_mb)
         self._request = request_of(self._spec)
         self._nodes: dict[str, dict[str, float]] = {}
-        self._nodes_at = self._sampled_at = self._reported_at = self._status_at = self._asked_at = -1e9
+        self._nodes_at = self._sampled_at = self._status_at = self._asked_at = -1e9
         self._told_at = -1e9
         self._inbox_period_s = STORED_PERIOD_S if self._layout.stored else INBOX_PERIOD_S
         self._status_period_s = STORED_PERIOD_S if self._layout.stored else SAMPLE_PERIOD_S
-        self._report_period_s = max(
-            self._spec.report_interval_s, STORED_REPORT_PERIOD_S if self._layout.stored else 0.0
-        )
         self._presence = Presence(self._layout.output_dir)
         self._memory_peak_mb = self._cpu_peak_percent = 0.0
         self._drained_at: float | None = None
@@ -257,7 +252,8 @@ class Coordinator:
         self._commit([CoordinatorStarted(self._book.epoch, self._spec.to_dict(), most_mb, run)])
         self._forget_needless_media()
         self._meet_neighbours()
-        self._reported_at = time.monotonic()
+        period_s = max(self._spec.report_interval_s, STORED_REPORT_PERIOD_S if self._layout.stored else 0.0)
+        self._reporting = Reporting(self._spec.output_dir, period_s)
         self._publish()
 
     def _bound_the_disk(self) -> None:
@@ -302,9 +298,8 @@ class Coordinator:
             addition.answer.put(answer)
         self._publish()
         if any(isinstance(event, Draining | Stopped) for event in events):
-            # The process that writes the last report is started, and has loaded what it needs, while things end.
-            self._reported_at = -math.inf
-        self._report_if_due()
+            self._reporting.hurry()
+        self._reporting.write_if_due()
         self._wait()
 
     def _commit(self, events: list[Event]) -> None:
@@ -540,35 +535,13 @@ class Coordinator:
             cpu_peak_percent=self._cpu_peak_percent,
         )
 
-    def _report_if_due(self) -> None:
-        """Rewrite the report's tables now and then, in a task of their own, one at a time."""
-        if self._report is not None:
-            ready, _ = ray.wait([self._report], timeout=0)
-            if ready:
-                self._take_report()
-        elif time.monotonic() - self._reported_at >= self._report_period_s:
-            self._report = remote.submit_report(self._spec.output_dir, final=False)
-
-    def _take_report(self) -> None:
-        """Wait for the report that is being written. It is made from the journal, so a failed one loses nothing."""
-        self._reported_at = time.monotonic()
-        report, self._report = self._report, None
-        try:
-            ray.get(report)
-            self._report_error = ""
-        except ray.exceptions.RayError as error:
-            self._report_error = failures.failure_of_ray(error).message
-
     def _finish(self) -> None:
         """The batch has ended: write the whole report, then say how it went."""
         self._neighbours.leave()
         self._ask_for_nodes(at_once=True)
-        if self._report is not None:
-            self._take_report()
-        self._report = remote.submit_report(self._spec.output_dir, final=True)
-        self._take_report()
+        self._reporting.write_the_last()
         self._measure()
-        self._result = result_of(self._state, self._progress(), self._spec.output_dir, self._report_error)
+        self._result = result_of(self._state, self._progress(), self._spec.output_dir, self._reporting.error)
 
 
 def create(node_id: str) -> Any:
