@@ -78,6 +78,17 @@ def test_a_creation_is_ours_whatever_became_of_its_first_answer(
     assert not create_object(folder / "a", b"other")
 
 
+@pytest.mark.parametrize("kind", ["409", "lost", "500", "503"])
+def test_what_is_replaced_is_replaced_at_the_next_try(proxy: StoreProxy, folder: ObjectPath, kind: str) -> None:
+    replace_object(folder / "a", b"before")
+    proxy.faults = Faults(next_up=[kind])
+    replace_object(folder / "a", b"after")
+    assert read_object(folder / "a")[0] == b"after"
+    proxy.faults = Faults(writes="409")
+    with pytest.raises(NetworkError, match="just now: the store is in trouble"):
+        replace_object(folder / "a", b"never")
+
+
 @pytest.mark.parametrize("kind", ["409", "lost", "500"])
 def test_anothers_object_stays_anothers_whatever_becomes_of_the_answer(
     proxy: StoreProxy, folder: ObjectPath, kind: str

@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0
 MODULES = "PYTHONPATH"
 
+AGENTS_WAIT, AGENTS_WAIT_MS = "RAY_agent_register_timeout_ms", "120000"
+
 TOO_LATE = "timed out during startup"
 """What Ray says where its daemons don't come up in time."""
 
@@ -252,7 +254,7 @@ def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: in
     note_head()
     # `local`, else Ray joins the head that `ray start` noted, which was seen to be dead.
     try:
-        with _on_loopback():
+        with _on_loopback(), _patient():
             context: Any = ray.init(
                 address="local",
                 _node_ip_address=LOOPBACK,
@@ -272,6 +274,20 @@ def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: in
         raise
     note_head([process for process in descendants() if process not in before], context.address_info["session_dir"])
     return context
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Let the daemons of a head wait for its agents for two minutes: a busy machine takes longer than Ray's default,
+    and a node whose agents are late ends."""
+    if AGENTS_WAIT in os.environ:  # what a user has set stays
+        yield
+        return
+    os.environ[AGENTS_WAIT] = AGENTS_WAIT_MS
+    try:
+        yield
+    finally:
+        del os.environ[AGENTS_WAIT]
 
 
 def _only_on_loopback(address: str) -> bool:

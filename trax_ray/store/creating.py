@@ -76,7 +76,7 @@ def create_object(path: ObjectPath, data: bytes) -> bool:
         there = _read_if_there(path)
         if there is not None:
             return there == data
-        time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE_S, _PAUSE_S * 2**number)))
+        _pause(number)
     raise NetworkError(
         f"can't write {path} just now: the store answers again and again that it exists, and it doesn't",
         code=FailureCode.SERVER_ERROR,
@@ -85,8 +85,15 @@ def create_object(path: ObjectPath, data: bytes) -> bool:
 
 def replace_object(path: ObjectPath, data: bytes | Path) -> None:
     """Give an object these bytes, or those of a file, whatever it had before; raises as `create_object`."""
-    with explained(path, "write"):
-        client_of(path).put(path.key, data)
+    for number in range(_MOST_LOST):
+        try:
+            with explained(path, "write"):
+                client_of(path).put(path.key, data)
+            return
+        except NetworkError:  # a conflict among them, which the client doesn't repeat
+            if number + 1 == _MOST_LOST:
+                raise
+        _pause(number)
 
 
 def replace_if_unchanged(path: ObjectPath, data: bytes, stat: ObjectStat) -> bool:
@@ -163,6 +170,10 @@ def expect_creation(folder: ObjectPath) -> None:
             )
     finally:
         delete_object(path)
+
+
+def _pause(number: int) -> None:
+    time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE_S, _PAUSE_S * 2**number)))
 
 
 def _read_if_there(path: ObjectPath) -> bytes | None:
