@@ -128,7 +128,7 @@ class TestOnTheCommandLine:
         code, said, _ = self.batch(samples, tmp_path / "out")
         assert code == 0
         assert said.splitlines()[0] == choice.notice("tiny.en")
-        assert said.splitlines()[1].endswith("with tiny.en")
+        assert " with tiny.en, into " in said.splitlines()[1]
 
     def test_who_names_it_knows_it(self, samples: Path, tmp_path: Path) -> None:
         code, said, _ = self.batch(samples, tmp_path / "out", "--model", "tiny.en")

@@ -74,8 +74,8 @@ def test_coverage_tells_where_it_was_not(
 ) -> None:
     """The fault brought back: what comes after the first segment of each window is dropped, as if it had been said."""
     audio = read(cases / "five-sentences-29s.opus")
-    real = faster_whisper._split
-    monkeypatch.setattr(faster_whisper, "_split", lambda *given: (real(*given)[0][:1], None))
+    real = faster_whisper.split_at_stamps
+    monkeypatch.setattr(faster_whisper, "split_at_stamps", lambda *given: (real(*given)[0][:1], None))
     monkeypatch.setattr(faster_whisper, "unheard", lambda found: [])
     segments = heard(engine, audio)
     assert len(text_of(segments).split()) < 70

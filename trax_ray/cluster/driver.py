@@ -361,7 +361,7 @@ class Driver:
         if in_ray(scales):
             logger.warning("no node fits a task of this batch yet: the cluster is asked for one")
             return
-        raise SetupError(why_not, code=FailureCode.UNSCHEDULABLE)
+        raise SetupError(why_not)
 
 
 def _look(reference: Any, timeout_s: float) -> tuple[Any, ...]:
