@@ -95,6 +95,7 @@ def trax_ray(*arguments: str | Path) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.long
 def test_pause_and_resume_from_another_terminal(start: Batch, out: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     batch = start(*({"task_id": f"t{number}", "sleep_s": 1.0, "log": str(log)} for number in range(4)))

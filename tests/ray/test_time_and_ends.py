@@ -62,6 +62,7 @@ async def test_outside_of_its_hours_a_batch_waits_and_can_be_stopped(batch: Star
     assert (await running).cancelled_count == 1
 
 
+@pytest.mark.long
 async def test_after_a_signal_what_runs_has_a_while_to_end_and_nothing_starts(batch: Start, tmp_path: Path) -> None:
     log = tmp_path / "log"
     quick = [make_task(f"quick{number}", sleep_s=4.0, log=str(log)) for number in range(2)]

@@ -23,6 +23,7 @@ def rows(out: Path, table: str = "files") -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.long
 def test_urls_are_fetched_and_transcribed(samples: Path, tmp_path: Path) -> None:
     talk = (samples / "talks" / "weather.ogg").read_bytes()
     page = b"<html><title>Trains</title><video src='/storm.mp3'></video></html>"

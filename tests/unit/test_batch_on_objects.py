@@ -125,6 +125,7 @@ def test_all_lies_in_the_store_and_the_same_batch_again_has_nothing_to_do(
     assert text_of(server, out, "weather.txt") == text
 
 
+@pytest.mark.long
 def test_requests_grow_with_the_tasks_and_no_faster(out: str, proxy: StoreProxy) -> None:
     spec, count = make_spec(out), 40
     tasks = [make_task(f"t{number}", script=["commit"]) for number in range(count)]
@@ -140,6 +141,7 @@ def test_requests_grow_with_the_tasks_and_no_faster(out: str, proxy: StoreProxy)
     assert len(proxy.seen) <= RUN_REQUESTS
 
 
+@pytest.mark.long
 def test_a_whole_bucket_may_be_the_folder(server: StoreServer, proxy: StoreProxy) -> None:
     server.create_bucket("mine-alone")
     run_tasks([make_task("t", script=["commit"])], make_spec("s3://mine-alone"))
@@ -151,6 +153,7 @@ def test_a_whole_bucket_may_be_the_folder(server: StoreServer, proxy: StoreProxy
     assert "t.txt" in server.keys("mine-alone")
 
 
+@pytest.mark.long
 def test_a_transcript_that_was_deleted_is_written_again_and_nothing_is_heard_twice(
     clip: Path, server: StoreServer, spec: BatchSpec, out: str
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_file_is_written_once_whatever_became_of_the_first_answer(
         assert server.get(BUCKET, key_of(out, f"{kind}.txt")) == content
 
 
+@pytest.mark.long
 def test_a_batch_goes_through_one_in_ten_requests_that_fail(
     clip: Path, server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
 ) -> None:
@@ -262,6 +266,7 @@ def test_doctor_tries_the_store(out: str, proxy: StoreProxy) -> None:
     assert proxy.methods("preflight")["PUT"] == 2
 
 
+@pytest.mark.long
 def test_converted_audio_that_is_kept_is_sent_whole(clip: Path, server: StoreServer, out: str) -> None:
     server.put(BUCKET, key_of(out, "audio/weather.flac"), b"mine")
     spec = BatchSpec(out, model="pocketsphinx", preprocess=True, keep_audio=True)
@@ -277,6 +282,7 @@ def test_converted_audio_that_is_kept_is_sent_whole(clip: Path, server: StoreSer
     assert run_batch([clip], spec).attempts == []
 
 
+@pytest.mark.long
 def test_what_is_fetched_and_kept_is_sent_whole(
     server: StoreServer, out: str, web: MediaServer, weather: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ PAGE = """<html><title>Trains</title><video src="/a.ogg"><track kind="subtitles"
 <track kind="subtitles" srclang="de" src="/de.vtt"></video></html>"""
 
 
+@pytest.mark.long
 def test_what_a_page_offers_needs_no_media(web: MediaServer, weather: bytes, spec: BatchSpec, tmp_path: Path) -> None:
     web.answers |= {
         "/page": Answer(PAGE.encode(), "text/html"),
