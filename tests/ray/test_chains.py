@@ -33,6 +33,7 @@ def attempts(out: Path) -> int:
     return len(read_history(out).attempts)
 
 
+@pytest.mark.long
 def test_recordings_are_converted_first_and_their_audio_goes_with_the_transcript(samples: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     talks = samples / "talks"

@@ -43,6 +43,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.long
 def test_recordings_are_enhanced_and_changing_that_alone_pays_for_no_transcription(
     server: SpeechServer, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def test_recordings_are_enhanced_and_changing_that_alone_pays_for_no_transcripti
     assert len(server.ledger.of("chat")) == 8
 
 
+@pytest.mark.long
 def test_a_failed_enhancement_keeps_the_transcript_and_says_so(
     server: SpeechServer, samples: Path, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ def test_a_transcript_that_was_deleted_is_written_again_and_nothing_is_heard_twi
     assert text_of(server, out, "weather.txt") == text
 
 
+@pytest.mark.long
 def test_what_somebody_else_wrote_or_changed_is_kept(
     clip: Path, server: StoreServer, spec: BatchSpec, out: str
 ) -> None:
@@ -182,6 +183,7 @@ def test_what_somebody_else_wrote_or_changed_is_kept(
     assert text_of(server, out, "weather.srt") == "corrected"
 
 
+@pytest.mark.long
 def test_what_is_ours_is_replaced_and_what_came_meanwhile_is_kept(
     server: StoreServer, out: str, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +212,7 @@ def test_what_is_ours_is_replaced_and_what_came_meanwhile_is_kept(
 
 
 @pytest.mark.parametrize("kind", ["409", "lost", "500", "503", "cut"])
+@pytest.mark.long
 def test_a_file_is_written_once_whatever_became_of_the_first_answer(
     server: StoreServer, out: str, proxy: StoreProxy, kind: str
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_batch_goes_through_one_in_ten_requests_that_fail(
     assert check(out).problems == ()
 
 
+@pytest.mark.long
 def test_names_that_no_store_takes_are_given_others(
     clip: Path, spec: BatchSpec, server: StoreServer, out: str, tmp_path: Path
 ) -> None:
@@ -243,23 +247,27 @@ def test_names_that_no_store_takes_are_given_others(
     assert len(texts) == 3
 
 
+@pytest.mark.long
 def test_a_uri_that_was_made_a_path_is_refused_and_not_taken_for_a_folder() -> None:
     with pytest.raises(UsageError, match="was a URI before it was made a Path"):
         create_batch_processor(output_dir=Path("s3://bucket/folder"))
     assert create_batch_processor(output_dir="S3://bucket/a/", model="tiny").spec.output_dir == "s3://bucket/a"
 
 
+@pytest.mark.long
 def test_credentials_in_a_uri_are_refused_and_not_repeated() -> None:
     with pytest.raises(UsageError, match="has no credentials in it") as refused:
         create_batch_processor(output_dir="s3://AKIA:hunter2@bucket/folder")
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.long
 def test_a_job_may_write_to_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert create_batch_processor(output_dir="s3://bucket/a", model="tiny").spec.name == "a"
 
 
+@pytest.mark.long
 def test_doctor_tries_the_store(out: str, proxy: StoreProxy) -> None:
     said = CliRunner().invoke(app, ["doctor", "--output-dir", out]).output
     assert f"{out}, which creates without overwriting" in said
@@ -303,6 +311,7 @@ def test_what_is_fetched_and_kept_is_sent_whole(
     assert not [path for path in (Layout.of(f"{out}/2").work / "media").rglob("*") if path.is_file()]
 
 
+@pytest.mark.long
 def test_converted_audio_lies_on_this_machine_until_the_transcript_is_there(
     clip: Path, out: str, server: StoreServer
 ) -> None:
@@ -317,6 +326,7 @@ def test_converted_audio_lies_on_this_machine_until_the_transcript_is_there(
 # The report
 
 
+@pytest.mark.long
 def test_the_report_is_in_the_store_and_can_be_read_from_there(
     clip: Path, server: StoreServer, spec: BatchSpec, out: str, proxy: StoreProxy
 ) -> None:
@@ -334,6 +344,7 @@ def test_the_report_is_in_the_store_and_can_be_read_from_there(
     assert not [key for key in server.keys(BUCKET, key_of(out, "")) if key.endswith(".sqlite")]
 
 
+@pytest.mark.long
 def test_commands_that_look_at_a_batch_take_uris(clip: Path, server: StoreServer, spec: BatchSpec, out: str) -> None:
     transcribed(spec, clip)
     assert "1 of 1 succeeded" in command_line("status", out)
@@ -355,6 +366,7 @@ def test_commands_that_look_at_a_batch_take_uris(clip: Path, server: StoreServer
     ]
 
 
+@pytest.mark.long
 def test_a_report_that_cant_be_sent_leaves_the_old_one_and_no_temporary_files(
     server: StoreServer, out: str, proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -420,6 +432,7 @@ def at_work(out: str) -> Iterator[list[str]]:
         lease.release()
 
 
+@pytest.mark.long
 def test_a_batch_that_runs_is_seen_and_steered(
     clip: Path, spec: BatchSpec, out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,6 +522,7 @@ def test_the_command_writes_to_a_store_goes_on_there_and_is_resumed_by_its_name(
 # Stores that can't be used
 
 
+@pytest.mark.long
 def test_a_store_that_overwrites_is_refused(
     stores: Callable[[str], StoreServer], reach: Callable[..., StoreProxy]
 ) -> None:

@@ -279,6 +279,7 @@ def test_a_file_that_only_itself_breaks_the_connection_fails() -> None:
 
 @pytest.mark.parametrize("away_s", [5.0, 25.0, 120.0, 1000.0])
 @pytest.mark.parametrize(("workers", "clips"), [(8, 3000), (64, 9000), (8, 8)])
+@pytest.mark.long
 def test_within_ten_seconds_of_the_first_success_it_goes_as_before(away_s: float, workers: int, clips: int) -> None:
     begins, ends = BEGIN + 20, BEGIN + 20 + away_s
 

@@ -64,6 +64,7 @@ def names(found: Scan) -> list[str]:
     return [str(each.relative) for each in found.found]
 
 
+@pytest.mark.long
 def test_a_folder_is_all_media_below_it_and_costs_a_request_or_two(
     find: Callable[..., Scan], proxy: StoreProxy
 ) -> None:
@@ -198,6 +199,7 @@ def attempt(spec: BatchSpec, task: BatchTask) -> Outcome:
     return outcome
 
 
+@pytest.mark.long
 def test_a_recording_is_transcribed_from_its_store_as_from_a_disk_and_with_few_requests(
     server: StoreServer, bucket: str, proxy: StoreProxy, tmp_path: Path
 ) -> None:

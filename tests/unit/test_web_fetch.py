@@ -61,6 +61,7 @@ def test_what_came_before_the_connection_was_lost_is_not_fetched_again(
     assert max(asked.start for asked in web.asked) >= 1_000, "it went on where it had ended"
 
 
+@pytest.mark.long
 def test_a_killed_process_goes_on_where_it_was(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
     data = weather * 20
     web.answers["/talk.ogg"] = Answer(data, TALK, bytes_per_s=200_000)
@@ -109,6 +110,7 @@ def test_what_a_status_means(web: MediaServer, tmp_path: Path, status: int, code
     assert "sesame" not in str(error)
 
 
+@pytest.mark.long
 def test_a_page_that_shows_a_recording(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
     page = b"<html><title>A talk</title><body><video src='talk.ogg'></video></body></html>"
     web.answers |= {"/page": Answer(page, "text/html"), "/talk.ogg": Answer(weather, TALK)}
@@ -149,6 +151,7 @@ def length_s(path: Path) -> float:
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.long
 def test_a_stream_of_segments(
     web: MediaServer, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
 ) -> None:
