@@ -18,7 +18,7 @@ from tests.support.store_proxy import StoreProxy
 from tests.support.store_servers import StoreServer, environment, moto, program, rclone, seaweedfs
 from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Event, Started, TasksAdded
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
-from trax_ray.store import ranged
+from trax_ray.store import creating, ranged
 from trax_ray.store.batch_journal import BatchJournal
 from trax_ray.store.layout import Layout
 from trax_ray.store.objects import forget_clients
@@ -176,3 +176,12 @@ def reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
 
         yield put_before
     forget_clients()
+
+
+@pytest.fixture
+def proxy(
+    server: StoreServer, reach: Callable[[StoreServer], StoreProxy], monkeypatch: pytest.MonkeyPatch
+) -> StoreProxy:
+    """A proxy before the store that the test's module calls `server`; what is tried again is tried at once."""
+    monkeypatch.setattr(creating, "_PAUSE_S", 0.0)
+    return reach(server)

@@ -63,14 +63,6 @@ def server(request: pytest.FixtureRequest, stores: Callable[[str], StoreServer])
 
 
 @pytest.fixture
-def proxy(
-    server: StoreServer, reach: Callable[[StoreServer], StoreProxy], monkeypatch: pytest.MonkeyPatch
-) -> StoreProxy:
-    monkeypatch.setattr(creating, "_PAUSE_S", 0.0)
-    return reach(server)
-
-
-@pytest.fixture
 def out(request: pytest.FixtureRequest, proxy: StoreProxy) -> str:
     """An output folder that no other test has."""
     return f"s3://{BUCKET}/{abs(hash(request.node.name)) % 10**12}"

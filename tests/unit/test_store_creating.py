@@ -31,14 +31,6 @@ def server(request: pytest.FixtureRequest, stores: Callable[[str], StoreServer])
 
 
 @pytest.fixture
-def proxy(
-    server: StoreServer, reach: Callable[[StoreServer], StoreProxy], monkeypatch: pytest.MonkeyPatch
-) -> StoreProxy:
-    monkeypatch.setattr(creating, "_PAUSE_S", 0.0)
-    return reach(server)
-
-
-@pytest.fixture
 def folder(request: pytest.FixtureRequest) -> ObjectPath:
     return ObjectPath("s3", "creating", f"{abs(hash(request.node.name)) % 10**12}")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.store_proxy import Faults, StoreProxy
 from tests.support.store_servers import StoreServer
 from trax_ray.errors import BusyError, FencedError, FileError, JournalError, NetworkError
-from trax_ray.store import creating, epochs
+from trax_ray.store import epochs
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.creating import create_object, delete_object, replace_object
 from trax_ray.store.epochs import OpenedJournal, open_journal, openings, read_chain
@@ -28,14 +28,6 @@ def server(request: pytest.FixtureRequest, stores: Callable[[str], StoreServer])
     running = stores(request.param)
     running.create_bucket("batches")
     return running
-
-
-@pytest.fixture
-def proxy(
-    server: StoreServer, reach: Callable[[StoreServer], StoreProxy], monkeypatch: pytest.MonkeyPatch
-) -> StoreProxy:
-    monkeypatch.setattr(creating, "_PAUSE_S", 0.0)
-    return reach(server)
 
 
 @pytest.fixture

@@ -276,18 +276,23 @@ def _start_local_head(common: dict[str, Any], *, lean: bool, memory_limit_mb: in
     return context
 
 
-@contextlib.contextmanager
-def _patient() -> Iterator[None]:
+def _patient() -> contextlib.AbstractContextManager[bool]:
     """Let the daemons of a head wait for its agents for two minutes: a busy machine takes longer than Ray's default,
     and a node whose agents are late ends."""
-    if AGENTS_WAIT in os.environ:  # what a user has set stays
-        yield
-        return
-    os.environ[AGENTS_WAIT] = AGENTS_WAIT_MS
+    return _unless_set(AGENTS_WAIT, AGENTS_WAIT_MS)
+
+
+@contextlib.contextmanager
+def _unless_set(name: str, value: str) -> Iterator[bool]:
+    """Give what is started in the block a variable, unless the user has set it; whether it was given."""
+    given = name not in os.environ
+    if given:
+        os.environ[name] = value
     try:
-        yield
+        yield given
     finally:
-        del os.environ[AGENTS_WAIT]
+        if given:
+            del os.environ[name]
 
 
 def _only_on_loopback(address: str) -> bool:
@@ -304,16 +309,14 @@ def _on_loopback() -> Iterator[None]:
     """
     from ray._private import ray_constants
 
-    known, given = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(LOOPBACK_SWITCH)
-    if given is not None:  # what a user has set stays
-        yield
-        return
-    ray_constants.ENABLE_RAY_CLUSTER, os.environ[LOOPBACK_SWITCH] = False, "0"
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = known
-        del os.environ[LOOPBACK_SWITCH]
+    with _unless_set(LOOPBACK_SWITCH, "0") as given:
+        known = ray_constants.ENABLE_RAY_CLUSTER
+        if given:
+            ray_constants.ENABLE_RAY_CLUSTER = False
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = known
 
 
 def _see_that_it_is_ours_to_join(address: str) -> None:
