@@ -8,6 +8,7 @@ a streaming generator that gives at most one sign of life a second, then the out
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,7 @@ __all__ = [
     "pack",
     "process_memory_mb",
     "submit",
+    "submit_load_report",
     "submit_report",
     "unpack",
 ]
@@ -211,6 +213,20 @@ def report(output_dir: str, final: bool) -> dict[str, Any]:
     return write_report(output_dir, final=final)
 
 
+@ray.remote(max_retries=0, num_cpus=0)
+def load_report() -> None:
+    """Load what writing the report needs. Ray gives what comes next to the process that became idle last: this one."""
+    import pyarrow
+
+    importlib.import_module("trax_ray.report.write")
+    pyarrow.array([0])  # the first array loads pandas
+
+
 def submit_report(output_dir: str, *, final: bool) -> Any:
     """Start writing the report, as a task of the batch's own job; returns a reference to its summary."""
     return report.options(memory=REPORT_MEMORY_MB * 2**20).remote(output_dir, final)
+
+
+def submit_load_report() -> Any:
+    """Have a process ready for the report, without writing one; returns a reference to None."""
+    return load_report.options(memory=REPORT_MEMORY_MB * 2**20).remote()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -30,6 +29,7 @@ class Reporting:
         self._period_s = period_s
         self._began_at = time.monotonic()
         self._task: Any = None
+        self._loading: Any = None
 
     def write_if_due(self) -> None:
         """Begin the next one where it is time, and take the last one where it is there."""
@@ -41,14 +41,17 @@ class Reporting:
             self._task = remote.submit_report(self._output_dir, final=False)
 
     def hurry(self) -> None:
-        """The end is near: the next one is due. The process that writes the last one is started by it, and has loaded
-        what it needs."""
-        self._began_at = -math.inf
+        """The end is near: have the process that writes the last one started, and loaded with what it needs, while what
+        is in flight ends."""
+        if self._task is None and self._loading is None:
+            self._loading = remote.submit_load_report()
 
     def write_the_last(self) -> None:
         """Write the whole report, and wait for it."""
         if self._task is not None:
             self._take()
+        if self._loading is not None:
+            ray.wait([self._loading])
         self._task = remote.submit_report(self._output_dir, final=True)
         self._take()
 
