@@ -28,7 +28,8 @@ from trax_ray.core.task import TaskState
 from trax_ray.errors import FileError
 from trax_ray.store import inbox
 from trax_ray.store.batch_journal import read_state
-from trax_ray.store.files import read_regular, shown
+from trax_ray.store.explaining import shown
+from trax_ray.store.files import read_regular
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Holder, holder_of
 from trax_ray.store.uris import ObjectPath

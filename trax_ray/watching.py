@@ -22,7 +22,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.plan.inputs import STDIN, Found, Scan, scan
 from trax_ray.plan.options import option
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.web.addresses import is_url
 
 __all__ = ["Watch", "Watcher", "keep_looking", "make_watch"]

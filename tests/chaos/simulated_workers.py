@@ -13,7 +13,7 @@ from trax_ray.core.state.events import (
 )
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome
 from trax_ray.errors import BusyError, TraxRayError
-from trax_ray.store import files
+from trax_ray.store import files, writing
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
@@ -210,7 +210,7 @@ def _whole(work: Work, content: str, lines: list[str]) -> Iterator[Any]:
     key, payload = yield from work.make(content, "transcript", 0, lines)
     path = work.layout.transcript(work.dispatch.task.data["output"], "txt")
     files.ensure_folder(path.parent)
-    files.write_atomically(path, payload["text"].encode())
+    writing.write_atomically(path, payload["text"].encode())
     yield 0.0
     yield Outcome(artifact_key=key, metrics={"outputs": [str(path.relative_to(work.layout.output_dir))]})
 

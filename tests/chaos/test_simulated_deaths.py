@@ -25,7 +25,7 @@ from trax_ray.core.state.events import AttemptEnded, Event, Revived
 from trax_ray.core.state.ledger import Ledger
 from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, TaskState
-from trax_ray.store import artifacts, epochs, files, inbox
+from trax_ray.store import artifacts, epochs, files, inbox, writing
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal
 
@@ -182,7 +182,7 @@ def test_a_coordinator_that_looks_for_no_others_is_noticed() -> None:
 def test_artifacts_that_are_overwritten_are_noticed() -> None:
     def put(self: ArtifactStore, key: str, payload: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
         files.ensure_folder(self.path(key).parent)
-        files.write_atomically(self.path(key), artifacts._encode(key, payload))
+        writing.write_atomically(self.path(key), artifacts._encode(key, payload))
         return True, payload
 
     with patch.object(ArtifactStore, "put", put):
@@ -227,10 +227,10 @@ def test_finished_work_that_is_given_again_is_noticed() -> None:
 
 
 def test_a_transcript_of_another_recording_is_noticed() -> None:
-    written = files.write_atomically
+    written = writing.write_atomically
 
     def mixed_up(path: Path, data: bytes, **more: Any) -> bool:
         return written(path, b"said something else" if path.name == "talk2.txt" else data, **more)
 
-    with patch.object(files, "write_atomically", mixed_up):
+    with patch.object(writing, "write_atomically", mixed_up):
         expect_found("the transcript of talk2 is", "worker", "running")

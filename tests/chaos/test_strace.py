@@ -18,7 +18,7 @@ import pytest
 
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import read_chain
-from trax_ray.store.files import is_leftover
+from trax_ray.store.writing import is_leftover
 
 pytestmark = pytest.mark.timeout(600)
 

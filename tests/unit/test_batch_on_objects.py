@@ -35,13 +35,13 @@ from trax_ray.report.result import BatchResult, result_of
 from trax_ray.report.search import search
 from trax_ray.report.write import write_history, write_report
 from trax_ray.store import creating, inbox
-from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.objects import forget_clients
 from trax_ray.store.outputs import write_files
 from trax_ray.store.reach import out_of_reach, sign
 from trax_ray.store.stored_outputs import StoredOutputs
+from trax_ray.store.writing import write_atomically
 from trax_ray.testing.factories import make_spec, make_task
 from trax_ray.testing.history import check
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.support.fault_layer import FaultySystem
 from trax_ray.core.task import TaskType
 from trax_ray.errors import DiskFull, FileError
-from trax_ray.store import artifacts, files
+from trax_ray.store import artifacts, files, writing
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.system import System, use
 
@@ -46,7 +46,7 @@ def test_what_another_one_wrote_is_on_the_disk_once_it_is_relied_on(tmp_path: Pa
         data = path.read_bytes()
         path.unlink()
         with use(FaultySystem(folder)) as disk:
-            disk.link(files._write_temporary(path.parent, data), path)
+            disk.link(writing._write_temporary(path.parent, data), path)
             assert store.get(KEY, relied_on=relied_on) == PAYLOAD
             disk.lose_power(Random(seed))
         kept += store.get(KEY) == PAYLOAD

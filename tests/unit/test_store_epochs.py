@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from trax_ray.errors import DiskFull, FencedError, JournalError
-from trax_ray.store import epochs, files, journal
+from trax_ray.store import epochs, files, journal, writing
 from trax_ray.store.epochs import OpenedJournal, open_journal, openings, read_chain, segment_path
 from trax_ray.store.journal import encode_group
 
@@ -250,7 +250,7 @@ def test_disk_full_while_opening(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_all", full)
+        patch.setattr(writing, "write_all", full)
         with pytest.raises(DiskFull):
             take(folder)
     third = take(folder)

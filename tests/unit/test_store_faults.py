@@ -28,10 +28,11 @@ from tests.support.fault_layer import FaultySystem, Killed
 from trax_ray.core.state.events import CoordinatorStarted, TasksAdded
 from trax_ray.errors import DiskFull, FileError, TraxRayError
 from trax_ray.report.parquet import TableFile, read_columns
-from trax_ray.store import artifacts, files, inbox, lease
+from trax_ray.store import artifacts, files, inbox, lease, writing
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.batch_journal import BatchJournal, read_state
 from trax_ray.store.epochs import open_journal, read_chain
+from trax_ray.store.explaining import explain
 from trax_ray.store.inbox import waiting
 from trax_ray.store.journal import JournalWriter, iter_segment
 from trax_ray.store.layout import Layout
@@ -76,29 +77,29 @@ def write_old(root: Path) -> None:
 
 
 def write(root: Path, told: Told) -> None:
-    files.write_atomically(root / "a", NEW)
+    writing.write_atomically(root / "a", NEW)
     told.append(NEW)
 
 
 def write_by_name(root: Path, told: Told) -> None:
-    with files.written_atomically(root / "a") as temporary:
+    with writing.written_atomically(root / "a") as temporary:
         temporary.write_bytes(NEW)  # as libraries do, around the door
     told.append(NEW)
 
 
 def write_draft(root: Path, told: Told) -> None:
     try:
-        with files.Draft(root / "a") as draft:
+        with writing.Draft(root / "a") as draft:
             with draft.stream() as stream:
                 stream.write(NEW)
             draft.commit(keep_same=True)
     except OSError as error:
-        raise files.explain(error, root / "a", "write") from error
+        raise explain(error, root / "a", "write") from error
     told.append(NEW)
 
 
 def create(root: Path, told: Told) -> None:
-    files.create_exclusively(root / "a", NEW)
+    writing.create_exclusively(root / "a", NEW)
     told.append(NEW)
 
 
@@ -258,7 +259,7 @@ def right_hash(root: Path, told: Told) -> None:
     right = hashlib.sha256(TALK).hexdigest()
     assert set(told) <= {right}
     for note in (root / "out" / "hashes").glob("*/*"):
-        assert files.is_leftover(note.name) or artifacts._read_note(note) == right
+        assert writing.is_leftover(note.name) or artifacts._read_note(note) == right
 
 
 def hold(root: Path, told: Told) -> None:
@@ -302,7 +303,7 @@ def commands(root: Path, told: Told) -> None:
     folder = root / "out" / "inbox"
     assert set(told) <= {request.name for request in waiting(folder)}
     for path in folder.glob("*") if folder.exists() else ():
-        assert files.is_leftover(path.name) or json.loads(path.read_bytes())["command"] == "pause"
+        assert writing.is_leftover(path.name) or json.loads(path.read_bytes())["command"] == "pause"
 
 
 CASES = [
@@ -401,7 +402,7 @@ def steps(trials: Callable[[Case, bool], Trial], case: Case, pieces: bool) -> in
 
 
 def leftovers(root: Path) -> list[str]:
-    return [path.name for path in root.rglob("*") if files.is_leftover(path.name)]
+    return [path.name for path in root.rglob("*") if writing.is_leftover(path.name)]
 
 
 @by_pieces

@@ -10,13 +10,15 @@ import stat
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.support.fault_layer import FaultySystem
 from trax_ray.errors import DiskFull, FileError, ResourceError
-from trax_ray.store import files, system
+from trax_ray.store import files, system, writing
+from trax_ray.store.explaining import explain
 from trax_ray.store.system import System, use
 
 LONGEST_NAME = os.fsdecode(b"\xff" * 251 + b".srt")
@@ -50,37 +52,37 @@ def names(folder: Path) -> list[str]:
 
 def test_writes_a_new_file_and_replaces_an_old_one(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    assert files.write_atomically(path, b"one")
-    assert files.write_atomically(path, b"two")  # the same size: the bytes decide
+    assert writing.write_atomically(path, b"one")
+    assert writing.write_atomically(path, b"two")  # the same size: the bytes decide
     assert path.read_bytes() == b"two"
     assert names(tmp_path) == ["a.txt"]
 
 
 def test_same_bytes_leave_the_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    files.write_atomically(path, b"same")
+    writing.write_atomically(path, b"same")
     os.utime(path, ns=(5, 5))
     before = path.stat()
-    assert not files.write_atomically(path, b"same")
+    assert not writing.write_atomically(path, b"same")
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (5, before.st_ino)
 
 
 def test_a_pipe_is_replaced_without_being_read(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    assert files.write_atomically(path, b"")
+    assert writing.write_atomically(path, b"")
     assert stat.S_ISREG(path.stat().st_mode)
 
 
-@pytest.mark.parametrize("broken", ["fsync", "write_all"])
+@pytest.mark.parametrize(("module", "broken"), [(files, "fsync"), (writing, "write_all")], ids=["fsync", "write_all"])
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, broken: str
 ) -> None:
     path = tmp_path / "a.txt"
-    files.write_atomically(path, b"old")
-    monkeypatch.setattr(files, broken, fail_with(errno.ENOSPC))
+    writing.write_atomically(path, b"old")
+    monkeypatch.setattr(module, broken, fail_with(errno.ENOSPC))
     with pytest.raises(DiskFull, match=r"a\.txt.*make room"):
-        files.write_atomically(path, b"new")
+        writing.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.txt"]
 
@@ -88,19 +90,19 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
 def test_a_failed_replace_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(FileError) as caught:
-        files.write_atomically(tmp_path / "folder", b"new")
+        writing.write_atomically(tmp_path / "folder", b"new")
     assert caught.value.code == "not_writable"
     assert names(tmp_path) == ["folder"]
 
 
-@pytest.mark.parametrize("write", [files.write_atomically, files.create_exclusively])
+@pytest.mark.parametrize("write", [writing.write_atomically, writing.create_exclusively])
 def test_names_of_255_bytes_that_are_not_utf8(tmp_path: Path, write: Callable[[Path, bytes], bool]) -> None:
     assert len(os.fsencode(LONGEST_NAME)) == 255
     assert write(tmp_path / LONGEST_NAME, b"x")
     assert names(tmp_path) == [LONGEST_NAME]
 
 
-@pytest.mark.parametrize("write", [files.write_atomically, files.create_exclusively])
+@pytest.mark.parametrize("write", [writing.write_atomically, writing.create_exclusively])
 def test_a_missing_folder_is_named(tmp_path: Path, write: Callable[[Path, bytes], bool]) -> None:
     with pytest.raises(FileError, match="no-such") as caught:
         write(tmp_path / "no-such" / "a.txt", b"x")
@@ -109,8 +111,8 @@ def test_a_missing_folder_is_named(tmp_path: Path, write: Callable[[Path, bytes]
 
 def test_first_writer_wins(tmp_path: Path, way: str) -> None:
     path = tmp_path / "a"
-    assert files.create_exclusively(path, b"first")
-    assert not files.create_exclusively(path, b"second")
+    assert writing.create_exclusively(path, b"first")
+    assert not writing.create_exclusively(path, b"second")
     assert path.read_bytes() == b"first"
     assert names(tmp_path) == ["a"]
 
@@ -119,7 +121,7 @@ def test_one_who_comes_between_look_and_create_wins(tmp_path: Path, way: str, mo
     path = tmp_path / "a"
     path.write_bytes(b"theirs")
     monkeypatch.setattr(files.os.path, "lexists", lambda _: False)
-    assert not files.create_exclusively(path, b"ours")
+    assert not writing.create_exclusively(path, b"ours")
     assert path.read_bytes() == b"theirs"
     assert names(tmp_path) == ["a"]
 
@@ -128,13 +130,13 @@ def test_linux_renames_without_replacing(tmp_path: Path, monkeypatch: pytest.Mon
     if system._renameat2() is None:
         pytest.skip("no renameat2 in this libc")
     use_way(monkeypatch, "rename")
-    monkeypatch.setattr(files, "_write_new", _only_temporary(files._write_new))
-    assert files.create_exclusively(tmp_path / "a", b"x")
+    monkeypatch.setattr(writing, "_write_new", _only_temporary(writing._write_new))
+    assert writing.create_exclusively(tmp_path / "a", b"x")
 
 
 def _only_temporary(write: Callable[[Path, bytes], None]) -> Callable[[Path, bytes], None]:
     def checked(path: Path, data: bytes) -> None:
-        assert files.is_leftover(path.name), "the last resort was used"
+        assert writing.is_leftover(path.name), "the last resort was used"
         write(path, data)
 
     return checked
@@ -143,14 +145,14 @@ def _only_temporary(write: Callable[[Path, bytes], None]) -> Callable[[Path, byt
 def test_disk_full_leaves_the_name_free(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "fsync", fail_with(errno.EDQUOT))
     with pytest.raises(DiskFull, match="quota"):
-        files.create_exclusively(tmp_path / "a", b"x")
+        writing.create_exclusively(tmp_path / "a", b"x")
     assert names(tmp_path) == []
 
 
 def test_an_error_that_does_not_mean_no_links_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.os, "link", fail_with(errno.EIO))
     with pytest.raises(FileError):
-        files.create_exclusively(tmp_path / "a", b"x")
+        writing.create_exclusively(tmp_path / "a", b"x")
     assert names(tmp_path) == []
 
 
@@ -162,7 +164,7 @@ def test_a_repeated_nfs_request_is_still_ours(tmp_path: Path, monkeypatch: pytes
         raise FileExistsError(errno.EEXIST, "File exists")
 
     monkeypatch.setattr(files.os, "link", lost_reply)
-    assert files.create_exclusively(tmp_path / "a", b"x")
+    assert writing.create_exclusively(tmp_path / "a", b"x")
 
 
 def test_order_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,19 +177,19 @@ def test_order_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
         return noted
 
-    for module, name in ((files, "write_all"), (files, "fsync"), (files.os, "link"), (files, "fsync_folder")):
+    for module, name in ((writing, "write_all"), (files, "fsync"), (files.os, "link"), (files, "fsync_folder")):
         monkeypatch.setattr(module, name, note(name, getattr(module, name)))
-    files.create_exclusively(tmp_path / "a", b"x")
+    writing.create_exclusively(tmp_path / "a", b"x")
     assert steps == ["write_all", "fsync", "link", "fsync_folder", "fsync"]
     steps.clear()
-    files.create_exclusively(tmp_path / "a", b"x")
+    writing.create_exclusively(tmp_path / "a", b"x")
     assert steps == ["fsync", "fsync_folder", "fsync"], "the loser must not lose in a power cut what it relies on"
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(files.os, "write", lambda fd, data: write(fd, bytes(data[:3])))
-    files.write_atomically(tmp_path / "a", b"0123456789")
+    writing.write_atomically(tmp_path / "a", b"0123456789")
     assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
@@ -275,7 +277,7 @@ def test_another_may_make_the_folder_at_the_same_moment(tmp_path: Path) -> None:
 def test_the_same_bytes_are_brought_to_the_disk_by_whoever_relies_on_them(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"same")
     with use(FaultySystem(tmp_path)) as disk:
-        assert not files.write_atomically(tmp_path / "a", b"same")
+        assert not writing.write_atomically(tmp_path / "a", b"same")
         assert kinds_of(disk) == ["open", "fsync", "close"]
 
 
@@ -287,7 +289,7 @@ def test_a_draft_leaves_alone_what_has_the_same_bytes(tmp_path: Path, there: str
     elif there != "nothing":
         path.write_bytes(b"new" if there == "the same" else b"old")
     before = path.stat().st_ino if path.exists() else 0
-    with files.Draft(path) as draft:
+    with writing.Draft(path) as draft:
         with draft.stream() as stream:
             stream.write(b"new")
         assert draft.commit(keep_same=True) is (there != "the same")
@@ -298,11 +300,11 @@ def test_a_draft_leaves_alone_what_has_the_same_bytes(tmp_path: Path, there: str
 
 
 def test_a_draft_that_is_not_committed_leaves_nothing(tmp_path: Path) -> None:
-    with files.Draft(tmp_path / "a") as draft:
-        files.write_all(draft.fd, b"new")
+    with writing.Draft(tmp_path / "a") as draft:
+        writing.write_all(draft.fd, b"new")
 
     def interrupted() -> None:
-        with files.written_atomically(tmp_path / "a") as temporary:
+        with writing.written_atomically(tmp_path / "a") as temporary:
             temporary.write_bytes(b"new")
             raise LookupError
 
@@ -324,15 +326,15 @@ def test_leftovers_go_by_age_and_name_only(tmp_path: Path) -> None:
         path.touch()
         os.utime(path, (1000, 1000))
     os.utime(young, (1990, 1990))
-    assert files.remove_leftovers(tmp_path, older_than_s=60, now=2000) == 1
+    assert writing.remove_leftovers(tmp_path, older_than_s=60, now=2000) == 1
     assert names(below) == sorted([young.name, foreign.name])
-    assert files.remove_leftovers(tmp_path / "none", older_than_s=60, now=2000) == 0
+    assert writing.remove_leftovers(tmp_path / "none", older_than_s=60, now=2000) == 0
 
 
 def test_a_crash_leaves_a_recognisable_file_only(tmp_path: Path) -> None:
-    left = files._write_temporary(tmp_path, b"x")  # and then the power went off
-    assert files.is_leftover(left.name)
-    assert files.remove_leftovers(tmp_path, older_than_s=0, now=left.stat().st_mtime + 1) == 1
+    left = writing._write_temporary(tmp_path, b"x")  # and then the power went off
+    assert writing.is_leftover(left.name)
+    assert writing.remove_leftovers(tmp_path, older_than_s=0, now=left.stat().st_mtime + 1) == 1
 
 
 @pytest.mark.parametrize(
@@ -356,7 +358,7 @@ def test_a_crash_leaves_a_recognisable_file_only(tmp_path: Path) -> None:
 )
 def test_what_an_oserror_means(number: int, doing: Any, kind: type, failure_class: str, code: str) -> None:
     path = os.fsdecode(b"/data/t\xe9l\xc3\xa9.mp3")
-    error = files.explain(OSError(number, os.strerror(number)), path, doing)
+    error = explain(OSError(number, os.strerror(number)), path, doing)
     assert type(error) is kind
     assert (error.failure_class, error.code) == (failure_class, code)
     assert "/data/t\\xe9lé.mp3" in error.message
@@ -367,7 +369,7 @@ def _race(barrier: Barrier, folder: str, number: int, count: int, results: Any) 
     wins = []
     for each in range(count):
         barrier.wait(timeout=60)
-        if files.create_exclusively(Path(folder, f"{each:03d}"), b"%d" % number * 1000):
+        if writing.create_exclusively(Path(folder, f"{each:03d}"), b"%d" % number * 1000):
             wins.append(each)
     results.put((number, wins))
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trax_ray.core.spec import OUTPUT_FORMATS
-from trax_ray.store import files
+from trax_ray.store import files, writing
 from trax_ray.store.layout import Layout, fold, plan_names
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -191,7 +191,7 @@ def test_names_can_be_written(tmp_path: Path) -> None:
         for each in OUTPUT_FORMATS:
             for path in (layout.transcript(name, each), layout.enhanced(name, each)):
                 files.ensure_folder(path.parent)
-                files.write_atomically(path, b"")
+                writing.write_atomically(path, b"")
 
 
 # Few letters, so that they meet; of every kind that has its own way to collide.

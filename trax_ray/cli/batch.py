@@ -32,7 +32,8 @@ from trax_ray.plan.options import DEFAULT_OUTPUT_DIR, OPTIONS, make_spec
 from trax_ray.plan.plan import Plan, make_plan
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.result import BatchResult
-from trax_ray.store.files import ensure_folder, shown
+from trax_ray.store.explaining import shown
+from trax_ray.store.files import ensure_folder
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import expect_nobody
 from trax_ray.store.uris import ObjectPath, is_object_uri

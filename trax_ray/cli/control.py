@@ -20,7 +20,7 @@ from trax_ray.plan.disk import format_bytes
 from trax_ray.report.text import one_line
 from trax_ray.store.cleaning import clean, clean_everything
 from trax_ray.store.epochs import has_journal
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.looking import exists
 from trax_ray.store.uris import is_object_uri

@@ -20,7 +20,7 @@ from trax_ray.core.task import BatchTask
 from trax_ray.experience import forecast
 from trax_ray.heads.machine import usable_cores
 from trax_ray.plan.disk import format_bytes
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import Layout
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trax_ray.errors import SetupError
-from trax_ray.store import files
+from trax_ray.store import files, writing
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.uris import Place
 
@@ -54,7 +55,7 @@ def record(layout: Layout, command: Recorded) -> None:
         "options": dict(command.options),
     }
     path = _path(layout)
-    with files.written_atomically(path) as temporary:
+    with writing.written_atomically(path) as temporary:
         temporary.chmod(PRIVATE)
         # ASCII, because surrogate escapes are no UTF-8: JSON's own escapes take them there and back.
         temporary.write_text(json.dumps(content, ensure_ascii=True, indent=1) + "\n", encoding="ascii")
@@ -68,7 +69,7 @@ def read(layout: Layout) -> Recorded:
         FileError: It can't be read.
     """
     path = _path(layout)
-    where = files.shown(layout.output_dir)
+    where = shown(layout.output_dir)
     try:
         data = files.read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -76,7 +77,7 @@ def read(layout: Layout) -> Recorded:
             f"no command is recorded in {where}: give the `trax-ray batch` command again, with --output-dir {where}"
         ) from None
     except OSError as error:
-        raise files.explain(error, path, "read") from error
+        raise explain(error, path, "read") from error
     try:
         content = json.loads(data)
         if content["version"] != VERSION:
@@ -89,6 +90,6 @@ def read(layout: Layout) -> Recorded:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SetupError(
-            f"the command recorded in {files.shown(path)} can't be used ({type(error).__name__}: {error}): give the "
+            f"the command recorded in {shown(path)} can't be used ({type(error).__name__}: {error}): give the "
             f"`trax-ray batch` command again, with --output-dir {where}"
         ) from error

@@ -14,7 +14,7 @@ from trax_ray.errors import UsageError
 from trax_ray.report.export.write import FORMATS, STREAMS, export_files, export_stream
 from trax_ray.report.search import Hit, search
 from trax_ray.report.text import one_line
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 
 __all__ = ["export", "show_hits"]
 

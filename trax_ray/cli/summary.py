@@ -16,7 +16,7 @@ from trax_ray.codes import failure_code
 from trax_ray.core.progress import format_duration, format_usd
 from trax_ray.report.result import BatchResult
 from trax_ray.report.text import one_line
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.looking import exists
 

@@ -10,8 +10,8 @@ import time
 
 from trax_ray.core.progress import BatchProgress, Phase, encode_progress
 from trax_ray.errors import TraxRayError
-from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
+from trax_ray.store.writing import write_atomically
 
 __all__ = ["write_status"]
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from trax_ray.core.policy.prediction import Observation
 from trax_ray.errors import SetupError, TraxRayError
 from trax_ray.places import data_folder
-from trax_ray.store.files import ensure_folder, shown, write_atomically
+from trax_ray.store.explaining import shown
+from trax_ray.store.files import ensure_folder
+from trax_ray.store.writing import write_atomically
 
 __all__ = ["MOST", "MOST_OF_ONE", "path", "recall", "remember", "this_machine"]
 

@@ -15,7 +15,7 @@ import psutil
 
 from trax_ray.errors import SetupError
 from trax_ray.places import home
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 
 __all__ = [
     "DASHBOARD_PORT",

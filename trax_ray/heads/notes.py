@@ -20,8 +20,9 @@ import psutil
 from trax_ray.heads.machine import ray_folder
 from trax_ray.heads.processes import descendants, end, family, find, noted
 from trax_ray.places import state_folder
-from trax_ray.store.files import ensure_folder, read_regular, write_atomically
+from trax_ray.store.files import ensure_folder, read_regular
 from trax_ray.store.processes import mark_of
+from trax_ray.store.writing import write_atomically
 
 __all__ = [
     "end_own_head",

@@ -37,7 +37,8 @@ from trax_ray.heads.machine import (
 )
 from trax_ray.heads.notes import notes_folder
 from trax_ray.heads.processes import end, family, noted
-from trax_ray.store.files import ensure_folder, read_regular, write_atomically
+from trax_ray.store.files import ensure_folder, read_regular
+from trax_ray.store.writing import write_atomically
 
 __all__ = [
     "RAY_START",

@@ -22,7 +22,7 @@ from trax_ray.kinds.transcript import Transcript
 from trax_ray.media.speech import Segment
 from trax_ray.media.subtitle_reader import decoded, read_subtitles
 from trax_ray.store.artifacts import ArtifactStore, Hashed, hash_of
-from trax_ray.store.files import explain, shown
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.uris import place_of
 

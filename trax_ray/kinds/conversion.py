@@ -14,8 +14,9 @@ from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.kinds.form import AS_IT_IS, Form
 from trax_ray.store.artifacts import ArtifactStore, Hashed, changed_while_read, content_hash, unchanged
-from trax_ray.store.files import ensure_folder, written_atomically
+from trax_ray.store.files import ensure_folder
 from trax_ray.store.layout import Layout
+from trax_ray.store.writing import written_atomically
 
 if TYPE_CHECKING:
     from trax_ray.kinds.flac import Written

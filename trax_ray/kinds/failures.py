@@ -13,7 +13,7 @@ from pathlib import Path
 from trax_ray.codes import FailureCode
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass
 from trax_ray.errors import DiskFull, StoreError, TraxRayError
-from trax_ray.store.files import explain, shown
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.objects import is_denied_alone
 from trax_ray.store.uris import ObjectPath, is_object_uri
 

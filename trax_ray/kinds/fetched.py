@@ -20,7 +20,8 @@ from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.codec import from_json, to_json
 from trax_ray.kinds.conversion import private_audio
 from trax_ray.store.artifacts import ArtifactStore, Hashed, content_hash
-from trax_ray.store.files import bring_to_disk, ensure_folder, shown
+from trax_ray.store.explaining import shown
+from trax_ray.store.files import bring_to_disk, ensure_folder
 from trax_ray.store.layout import Layout
 from trax_ray.web.fetch import fetch
 from trax_ray.web.job import Item, Job, Told

@@ -25,7 +25,9 @@ from trax_ray.kinds.transcript import Transcript
 from trax_ray.media.speech import SAMPLE_RATE_HZ, Span
 from trax_ray.providers.base import Reply, ServiceProvider
 from trax_ray.providers.registry import service_of
-from trax_ray.store.files import ensure_folder, explain, write_atomically
+from trax_ray.store.explaining import explain
+from trax_ray.store.files import ensure_folder
+from trax_ray.store.writing import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

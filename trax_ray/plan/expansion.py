@@ -23,7 +23,7 @@ from trax_ray.plan.inputs import MEDIA_SUFFIXES, Found
 from trax_ray.plan.past import Past
 from trax_ray.plan.tasks import is_fetched
 from trax_ray.store.download_archive import read_archive
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.web.addresses import name_of_url
 from trax_ray.web.fetch import Listing, expand
 from trax_ray.web.job import Entry, Job, Kept

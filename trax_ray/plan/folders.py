@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 
 __all__ = ["MAGIC", "expand", "walk"]
 

@@ -17,7 +17,7 @@ from trax_ray.plan.folders import MAGIC, expand, walk
 from trax_ray.plan.manifest import Row, is_manifest, read_bytes_of, read_list, read_manifest
 from trax_ray.plan.objects import StoredFile, exact, files_below, matches, on_disk_or_stored, stats_by_uri
 from trax_ray.plan.tasks import InputFile, is_fetched
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import plan_names
 from trax_ray.store.objects import ObjectStat
 from trax_ray.store.uris import ObjectPath, is_object_uri

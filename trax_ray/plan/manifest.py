@@ -25,7 +25,7 @@ from typing import Any
 from trax_ray.errors import FileError, StoreError, UsageError
 from trax_ray.plan.tasks import MAX_PRIORITY, Scalar
 from trax_ray.providers.languages import read_language
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.objects import read_object
 from trax_ray.store.uris import ObjectPath, is_object_uri
 

@@ -13,8 +13,10 @@ from trax_ray.errors import SetupError, UsageError
 from trax_ray.providers.base import SpeechProvider
 from trax_ray.providers.keys import Secret, find_key, scrub
 from trax_ray.providers.registry import provider_of, providers
-from trax_ray.store.files import ensure_folder, explain, read_regular, shown, write_atomically
+from trax_ray.store.explaining import explain, shown
+from trax_ray.store.files import ensure_folder, read_regular
 from trax_ray.store.layout import Layout
+from trax_ray.store.writing import write_atomically
 
 __all__ = ["find_keys", "pin_model", "pinned_model", "provider_for", "request_of", "resolve_model"]
 

@@ -10,7 +10,7 @@ from trax_ray.errors import UsageError
 from trax_ray.media.subtitle_reader import decoded
 from trax_ray.plan.option import Option, not_empty
 from trax_ray.providers.keys import check_base_url
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 
 __all__ = ["ENHANCE"]
 

@@ -8,7 +8,7 @@ import re
 from trax_ray.core.spec import TASKS
 from trax_ray.errors import UsageError
 from trax_ray.plan.option import Option, a_priority, folder, not_empty, refused
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 
 __all__ = ["INPUTS"]
 

@@ -12,7 +12,7 @@ from trax_ray.errors import UsageError
 from trax_ray.plan.option import Option, folder, not_empty
 from trax_ray.providers.keys import check_base_url
 from trax_ray.providers.languages import read_language
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.uris import ObjectPath, is_object_uri
 
 __all__ = ["DEFAULT_OUTPUT_DIR", "SPEECH"]

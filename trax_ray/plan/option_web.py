@@ -8,7 +8,7 @@ from pathlib import Path
 from trax_ray.core.spec import CAPTIONS
 from trax_ray.errors import UsageError
 from trax_ray.plan.option import Option, not_empty, refused
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 
 __all__ = ["WEB"]
 

@@ -17,7 +17,8 @@ from trax_ray.errors import TraxRayError, UsageError
 from trax_ray.store.artifacts import content_hash
 from trax_ray.store.batch_journal import read_state
 from trax_ray.store.epochs import written
-from trax_ray.store.files import explain, names_in, read_regular, shown
+from trax_ray.store.explaining import explain, shown
+from trax_ray.store.files import names_in, read_regular
 from trax_ray.store.layout import TABLES, Layout
 
 __all__ = ["Past", "PastInput", "outputs_of", "read_past"]

@@ -40,7 +40,7 @@ from trax_ray.plan.transcripts import transcripts_of
 from trax_ray.providers.choice import notice
 from trax_ray.providers.languages import read_language
 from trax_ray.providers.registry import is_service
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import plan_names
 from trax_ray.store.objects import stats_of
 from trax_ray.store.uris import ObjectPath, is_object_uri

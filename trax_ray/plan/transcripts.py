@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from trax_ray.errors import UsageError
 from trax_ray.media.transcript_reader import TRANSCRIPT_SUFFIXES
 from trax_ray.plan.inputs import Found, Scan
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.uris import is_object_uri
 from trax_ray.web.addresses import is_url
 

@@ -34,7 +34,7 @@ from trax_ray.core.task import Failure, TaskState
 from trax_ray.errors import FileError
 from trax_ray.store.batch_journal import events_of
 from trax_ray.store.epochs import openings, read_chain
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import Layout
 
 __all__ = ["Attempt", "History", "Run", "read_history"]

@@ -18,8 +18,9 @@ from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
 from trax_ray.report.schemas import schema
 from trax_ray.report.text import clean_all
-from trax_ray.store import files
+from trax_ray.store import writing
 from trax_ray.store.epochs import has_journal
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.looking import opened
 from trax_ray.store.uris import Place
@@ -49,18 +50,18 @@ class TableFile:
         self._schema = schema(table, extra)
         self._rows: list[Mapping[str, Any]] = []
         self._characters = 0
-        self._draft: files.Draft
+        self._draft: writing.Draft
         self._stream: BinaryIO
         self._writer: pq.ParquetWriter
 
     def __enter__(self) -> TableFile:
         try:
-            self._draft = files.Draft(self.path)
+            self._draft = writing.Draft(self.path)
             self._stream = self._draft.stream()
             self._writer = pq.ParquetWriter(self._stream, self._schema, compression="zstd")
         except OSError as error:
             self._discard()
-            raise files.explain(error, self.path, "write") from error
+            raise explain(error, self.path, "write") from error
         return self
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -77,7 +78,7 @@ class TableFile:
             try:
                 self._write_group()
             except OSError as error:
-                raise files.explain(error, self.path, "write") from error
+                raise explain(error, self.path, "write") from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -86,7 +87,7 @@ class TableFile:
             if kind is None:
                 self._commit()
         except OSError as failure:
-            raise files.explain(failure, self.path, "write") from failure
+            raise explain(failure, self.path, "write") from failure
         finally:
             self._discard()
 
@@ -124,7 +125,7 @@ def read_columns(path: Place, columns: Iterable[str] | None = None) -> pa.Table:
         FileError: It isn't there, or is no Parquet file; names `trax-ray report OUT` as the way out where that helps.
     """
     out = path.parent.parent
-    way_out = f"`trax-ray report {files.shown(out)}` builds it from the journal"
+    way_out = f"`trax-ray report {shown(out)}` builds it from the journal"
     try:
         # Opened here: Arrow takes no names that aren't UTF-8.
         with opened(path) as stream:
@@ -132,13 +133,13 @@ def read_columns(path: Place, columns: Iterable[str] | None = None) -> pa.Table:
     except FileNotFoundError as error:
         if not has_journal(Layout.of(out).journal):
             raise FileError(
-                f"there is neither a report nor a batch in {files.shown(out)}: give the output folder of a batch",
+                f"there is neither a report nor a batch in {shown(out)}: give the output folder of a batch",
                 code=FailureCode.NOT_FOUND,
             ) from error
-        raise FileError(f"there is no table {files.shown(path)}: {way_out}", code=FailureCode.NOT_FOUND) from error
+        raise FileError(f"there is no table {shown(path)}: {way_out}", code=FailureCode.NOT_FOUND) from error
     except pa.ArrowInvalid as error:
-        raise FileError(f"{files.shown(path)} is no Parquet file: {way_out}", code=FailureCode.UNREADABLE) from error
+        raise FileError(f"{shown(path)} is no Parquet file: {way_out}", code=FailureCode.UNREADABLE) from error
     except OSError as error:
         if error.errno is None:  # Arrow's own: the file is damaged
-            raise FileError(f"{files.shown(path)} is damaged: {way_out}", code=FailureCode.UNREADABLE) from error
-        raise files.explain(error, path, "read") from error
+            raise FileError(f"{shown(path)} is damaged: {way_out}", code=FailureCode.UNREADABLE) from error
+        raise explain(error, path, "read") from error

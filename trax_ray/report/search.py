@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from trax_ray.core.writing import is_unspaced
 from trax_ray.errors import DiskFull, FileError, UsageError
 from trax_ray.report.parquet import read_columns
-from trax_ray.store import files
+from trax_ray.store import files, writing
+from trax_ray.store.explaining import explain
 from trax_ray.store.layout import Layout
 from trax_ray.store.looking import exists, opened, stamp_of
 
@@ -243,7 +244,7 @@ def _opened(layout: Layout) -> sqlite3.Connection:
         return found
     try:
         files.ensure_folder(path.parent, lasting=False)
-        with files.written_atomically(path) as temporary:
+        with writing.written_atomically(path) as temporary:
             _build(temporary, layout, stamp)
     except DiskFull:
         raise
@@ -278,7 +279,7 @@ def _stamp(layout: Layout) -> str:
             parts.append(f"no {name}")
             continue
         except OSError as error:
-            raise files.explain(error, path, "read") from error
+            raise explain(error, path, "read") from error
         parts.append(f"{name} {stamp}")
     return ", ".join(parts)
 

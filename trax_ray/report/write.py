@@ -30,8 +30,10 @@ from trax_ray.report.tables import (
 from trax_ray.report.text import clean_all, explained, iso_utc, one_line, reason
 from trax_ray.report.transcripts import EarlierTexts, ahead, original_of, read_payload, text_of, uncovered_of
 from trax_ray.store.artifacts import ArtifactStore
-from trax_ray.store.files import ensure_folder, shown, write_atomically
+from trax_ray.store.explaining import shown
+from trax_ray.store.files import ensure_folder
 from trax_ray.store.layout import Layout
+from trax_ray.store.writing import write_atomically
 
 __all__ = ["write_history", "write_report"]
 

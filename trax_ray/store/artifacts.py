@@ -20,8 +20,9 @@ from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, TraxRayError
-from trax_ray.store import files, system
+from trax_ray.store import files, system, writing
 from trax_ray.store.creating import create_object, delete_object
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.objects import stats_of
 from trax_ray.store.ranged import StoredRecording
 from trax_ray.store.uris import ObjectPath, Place
@@ -110,7 +111,7 @@ class ArtifactStore:
         try:
             return path.is_file()
         except OSError as error:
-            raise files.explain(error, path, "read") from error
+            raise explain(error, path, "read") from error
 
     def get(self, key: str, *, relied_on: bool = True) -> dict[str, Any] | None:
         """The payload of an artifact; None when there is none.
@@ -156,7 +157,7 @@ class ArtifactStore:
         path = self.path(key)
         data = _encode(key, payload)
         files.ensure_folder(path.parent, lasting=False)
-        files.write_atomically(path, data, lasting=False)
+        writing.write_atomically(path, data, lasting=False)
         noted: dict[str, Any] = json.loads(data)["payload"]
         return noted
 
@@ -181,14 +182,14 @@ class ArtifactStore:
         data = _encode(key, payload)
         for _ in range(_PUT_ATTEMPTS):
             files.ensure_folder(path.parent)
-            if files.create_exclusively(path, data):
+            if writing.create_exclusively(path, data):
                 return True, json.loads(data)["payload"]
             stored = self.get(key)
             if stored is not None:
                 return False, stored
             # What was there was damaged and has been set aside; the name is free again.
         raise FileError(
-            f"artifact {files.shown(path)} can neither be written nor read: delete it", code=FailureCode.NOT_WRITABLE
+            f"artifact {shown(path)} can neither be written nor read: delete it", code=FailureCode.NOT_WRITABLE
         )
 
     def _set_aside(self, key: str, path: Path) -> dict[str, Any] | None:
@@ -199,20 +200,20 @@ class ArtifactStore:
         except FileNotFoundError:
             return None  # another process was faster
         except OSError as error:
-            raise files.explain(error, path, "write") from error
+            raise explain(error, path, "write") from error
         # Between our reading and our renaming another process may have set the damaged file aside and put
         # a good one in its place. Then it is the good one that we hold now: give it back.
         data = files.read_bytes(aside)
         payload = _decode(key, data)
         if payload is not None:
-            files.create_exclusively(path, data)
+            writing.create_exclusively(path, data)
             with contextlib.suppress(OSError):  # a leftover does no harm
                 system.current().unlink(aside)
             return payload
         _log.warning(
             "artifact %s was damaged; it is kept as %s and the work is done again",
-            files.shown(path),
-            files.shown(aside.name),
+            shown(path),
+            shown(aside.name),
         )
         return None
 
@@ -269,7 +270,7 @@ def _look_again(hashed: Hashed, memo: Path | None) -> None:
     try:
         found = _identity(path.stat())
     except OSError as error:
-        raise files.explain(error, path, "read") from error
+        raise explain(error, path, "read") from error
     if found == hashed.identity:
         return
     # Some network file systems give a file another inode number now and then.
@@ -321,12 +322,12 @@ def hash_of(path: Place | StoredRecording, memo: Path | None = None, *, now: flo
         finally:
             os.close(fd)
     except OSError as error:
-        raise files.explain(error, path, "read") from error
+        raise explain(error, path, "read") from error
     if note is not None and started_at - before.st_mtime >= _SETTLED_AFTER_S:
         files.ensure_folder(note.parent, lasting=False)
         # Atomic, but not exclusive: there is one right hash, and a damaged note has to be replaced. Nor is it waited
         # for: a note that a power cut takes or damages costs one more reading of the file.
-        files.write_atomically(note, _note(digest), lasting=False)
+        writing.write_atomically(note, _note(digest), lasting=False)
     return Hashed(path, digest, _identity(before))
 
 
@@ -339,7 +340,7 @@ def _identified(recording: StoredRecording) -> Hashed:
 def changed_while_read(path: Path) -> FileError:
     """The error of a file that isn't any more what it was when it was hashed."""
     return FileError(
-        f"{files.shown(path)} changed while it was read: is it still being copied? Try again later",
+        f"{shown(path)} changed while it was read: is it still being copied? Try again later",
         failure_class="transient",
         code=FailureCode.CHANGED_WHILE_READ,
     )
@@ -399,7 +400,7 @@ def _read_if_there(path: Place) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise files.explain(error, files.shown(path), "read") from error
+        raise explain(error, shown(path), "read") from error
 
 
 def _keep_name(path: Path) -> None:
@@ -407,14 +408,14 @@ def _keep_name(path: Path) -> None:
     try:
         files.fsync_folder(path.parent)
     except OSError as error:
-        raise files.explain(error, path, "write") from error
+        raise explain(error, path, "write") from error
 
 
 def _expect_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(f"{files.shown(path)} is a folder, not a file", code=FailureCode.IS_A_DIRECTORY)
+        raise FileError(f"{shown(path)} is a folder, not a file", code=FailureCode.IS_A_DIRECTORY)
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(f"{files.shown(path)} is a pipe or a device, not a file", code=FailureCode.NOT_A_FILE)
+        raise FileError(f"{shown(path)} is a pipe or a device, not a file", code=FailureCode.NOT_A_FILE)
 
 
 def _identity(status: os.stat_result) -> _Identity:

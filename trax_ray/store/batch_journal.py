@@ -13,7 +13,7 @@ from trax_ray.core.task import BatchTask, TaskState
 from trax_ray.errors import JournalError
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.epochs import OpenedJournal, open_journal, read_chain
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
 from trax_ray.store.looking import Presence

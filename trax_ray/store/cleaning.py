@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trax_ray.store import files, system
+from trax_ray.store import files, system, writing
 from trax_ray.store.creating import PREFLIGHT, delete_objects
+from trax_ray.store.explaining import explain
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease, expect_nobody
 from trax_ray.store.objects import ObjectStat, list_below
@@ -107,7 +108,7 @@ def forget_stand_ins(layout: Layout, now: float) -> None:
     files.ensure_folder(layout.here, lasting=False)
     note = layout.here / _USED
     note.unlink(missing_ok=True)  # its time is what counts
-    files.write_atomically(note, f"{layout.output_dir}\n".encode(), lasting=False)
+    writing.write_atomically(note, f"{layout.output_dir}\n".encode(), lasting=False)
     for other in layout.here.parent.iterdir():
         with contextlib.suppress(OSError):
             if now - max(path.stat().st_mtime for path in (other, other / _USED) if path.exists()) > STAND_IN_AGE_S:
@@ -130,7 +131,7 @@ def _clean(layout: Layout, now: float) -> Cleaned:
     else:
         cleaned = _remove(
             layout.here,
-            lambda path: files.is_leftover(path.name) and now - path.lstat().st_mtime > LEFTOVER_AGE_S,
+            lambda path: writing.is_leftover(path.name) and now - path.lstat().st_mtime > LEFTOVER_AGE_S,
         )
         cleaned += _remove(layout.work / "artifacts", lambda path: _DAMAGED.fullmatch(path.name) is not None)
     for folder in (layout.work / "audio", layout.work / "uploads", layout.hashes, layout.work / "claims"):
@@ -152,7 +153,7 @@ def _held(layout: Layout) -> Iterator[None]:
 
 def _is_rubbish(name: str) -> bool:
     """Whether a private object is of no use to anybody: damaged, or left by trying whether a store can be used."""
-    return files.is_leftover(name) or _DAMAGED.fullmatch(name) is not None or name.startswith(PREFLIGHT)
+    return writing.is_leftover(name) or _DAMAGED.fullmatch(name) is not None or name.startswith(PREFLIGHT)
 
 
 def _is_lock(path: Place, layout: Layout) -> bool:
@@ -181,7 +182,7 @@ def _remove(folder: Path, wanted: Callable[[Path], bool]) -> Cleaned:
             except FileNotFoundError:
                 continue  # its owner removed it first
             except OSError as error:
-                raise files.explain(error, path, "write") from error
+                raise explain(error, path, "write") from error
     return Cleaned(count, size)
 
 

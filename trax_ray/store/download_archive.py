@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from trax_ray.store.files import explain
+from trax_ray.store.explaining import explain
 
 __all__ = ["add_to_archive", "read_archive"]
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from trax_ray.errors import FencedError, JournalError
 from trax_ray.store import files
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.journal import Group, JournalWriter, iter_segment
 from trax_ray.store.object_journal import ObjectJournalWriter, iter_object_segment
 from trax_ray.store.objects import list_below
@@ -201,7 +202,7 @@ def check(folder: Place, epoch: int) -> None:
     taken = epochs_in(folder)
     if taken and taken[-1] > epoch:
         raise FencedError(
-            f"epoch {taken[-1]} was taken in {files.shown(folder)}: the coordinator of epoch {epoch} must stop; "
+            f"epoch {taken[-1]} was taken in {shown(folder)}: the coordinator of epoch {epoch} must stop; "
             "its work goes on there"
         )
     if epoch not in taken:
@@ -284,7 +285,7 @@ def epochs_in(folder: Place) -> list[int]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise files.explain(error, folder, "read") from error
+        raise explain(error, folder, "read") from error
     return sorted(int(match[1]) for match in map(_SEGMENT.fullmatch, names) if match)
 
 
@@ -302,7 +303,7 @@ def _chain(folder: Place, below: int | None = None) -> list[Opening]:
         opening = _read_opening(folder, chain[-1].previous)
         if opening is None:
             raise JournalError(
-                f"journal segment {files.shown(segment_path(folder, chain[-1].previous))} lacks its opening group, "
+                f"journal segment {shown(segment_path(folder, chain[-1].previous))} lacks its opening group, "
                 f"but epoch {chain[-1].epoch} has read it: restore the file from a backup"
             )
         chain.append(opening)
@@ -338,17 +339,17 @@ def _read_opening(folder: Place, epoch: int) -> Opening | None:
     record = first.records()[0]
     if record.get("format") != FORMAT:
         raise JournalError(
-            f"journal segment {files.shown(path)} has format {record.get('format')!r}, this version knows {FORMAT}: "
+            f"journal segment {shown(path)} has format {record.get('format')!r}, this version knows {FORMAT}: "
             "use the version of trax_ray that wrote it, or another --output-dir"
         )
     try:
         opening = Opening(**{name: record[name] for name in Opening.__dataclass_fields__})
     except KeyError as error:
-        raise JournalError(f"journal segment {files.shown(path)}: its opening group lacks {error}") from error
+        raise JournalError(f"journal segment {shown(path)}: its opening group lacks {error}") from error
     if opening.epoch != epoch or not 0 <= opening.previous < epoch:
         # Also what keeps a chain from running in a circle.
         raise JournalError(
-            f"journal segment {files.shown(path)} says that it is epoch {opening.epoch} after {opening.previous}: "
+            f"journal segment {shown(path)} says that it is epoch {opening.epoch} after {opening.previous}: "
             "was it renamed or copied? Give it back its name"
         )
     return opening
@@ -373,11 +374,11 @@ def _bring_to_disk(path: Place) -> None:
     try:
         files.bring_to_disk(path)
     except OSError as error:
-        raise files.explain(error, path, "write") from error
+        raise explain(error, path, "write") from error
 
 
 def _removed(path: Place) -> FencedError:
     return FencedError(
-        f"journal segment {files.shown(path)} was removed while its coordinator was running, which must stop: "
+        f"journal segment {shown(path)} was removed while its coordinator was running, which must stop: "
         "run the same command again"
     )

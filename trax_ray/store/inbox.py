@@ -19,7 +19,8 @@ import time
 from dataclasses import dataclass
 
 from trax_ray.errors import TraxRayError, UsageError
-from trax_ray.store import files
+from trax_ray.store import files, writing
+from trax_ray.store.explaining import explain
 from trax_ray.store.uris import ObjectPath, Place
 
 __all__ = ["COMMANDS", "Request", "put", "remove", "waiting"]
@@ -64,7 +65,7 @@ def put(folder: Place, command: str) -> str:
     files.ensure_folder(folder)
     name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
     content = {"command": command, "by": _who()}
-    files.create_exclusively(folder / name, json.dumps(content).encode("ascii"))
+    writing.create_exclusively(folder / name, json.dumps(content).encode("ascii"))
     return name
 
 
@@ -83,7 +84,7 @@ def waiting(folder: Place) -> list[Request]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise files.explain(error, folder, "read") from error
+        raise explain(error, folder, "read") from error
     return [request for name in names if (request := _read(folder / name)) is not None]
 
 

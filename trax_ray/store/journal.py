@@ -29,7 +29,8 @@ from typing import Any, BinaryIO
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError, JournalError, TraxRayError
-from trax_ray.store import files, system
+from trax_ray.store import files, system, writing
+from trax_ray.store.explaining import explain, shown
 
 __all__ = [
     "Group",
@@ -150,14 +151,14 @@ def iter_segment(path: Path, limit: int | None = None) -> Iterator[Group]:
             # its finished successor would make it look damaged.
             size = os.fstat(stream.fileno()).st_size
             end = 0
-            for group in _iter_groups(stream, size if limit is None else min(size, limit), files.shown(path)):
+            for group in _iter_groups(stream, size if limit is None else min(size, limit), shown(path)):
                 end = group.end
                 yield group
     except OSError as error:
-        raise files.explain(error, path, "read") from error
+        raise explain(error, path, "read") from error
     if limit is not None and end != limit:
         raise JournalError(
-            f"journal segment {files.shown(path)} has good groups up to byte {end} only, "
+            f"journal segment {shown(path)} has good groups up to byte {end} only, "
             f"but {limit} bytes of it were read once: {_WAY_OUT}"
         )
 
@@ -190,7 +191,7 @@ class JournalWriter:
             raise
         except OSError as error:
             self.close()
-            raise files.explain(error, path, "write") from error
+            raise explain(error, path, "write") from error
 
     @property
     def size(self) -> int:
@@ -224,22 +225,22 @@ class JournalWriter:
         if self._failure is not None:
             kind = type(self._failure)
             raise kind(
-                f"journal segment {files.shown(self.path)} takes no more groups after: {self._failure}",
+                f"journal segment {shown(self.path)} takes no more groups after: {self._failure}",
                 failure_class=self._failure.failure_class,
                 code=self._failure.code,
             )
         if self._fd < 0:
-            raise FileError(f"journal segment {files.shown(self.path)} is closed", code=FailureCode.CLOSED)
+            raise FileError(f"journal segment {shown(self.path)} is closed", code=FailureCode.CLOSED)
         if not records:
             return self._size
         data = encode_group(records, self._size)
         try:
-            files.write_all(self._fd, data)
+            writing.write_all(self._fd, data)
             files.fsync(self._fd)
         except BaseException as error:
             # Also an interrupt between two writes leaves a torn group.
             cause = error if isinstance(error, OSError) else OSError(f"interrupted by {type(error).__name__}")
-            self._failure = files.explain(cause, self.path, "write")
+            self._failure = explain(cause, self.path, "write")
             self.close()
             if isinstance(error, OSError):
                 raise self._failure from error

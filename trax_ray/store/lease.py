@@ -29,7 +29,8 @@ from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
-from trax_ray.store import files, system
+from trax_ray.store import files, system, writing
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.processes import machine, started_ticks
 from trax_ray.store.uris import ObjectPath, Place
 
@@ -139,7 +140,7 @@ class Lease:
         except _NoLocks as error:
             if not self._heartbeat:
                 raise FileError(
-                    f"there are no file locks where {files.shown(self.path)} lies: put --output-dir on a local disk",
+                    f"there are no file locks where {shown(self.path)} lies: put --output-dir on a local disk",
                     code=FailureCode.NO_LOCKS,
                 ) from error
             self._heart = self._take_over(note)
@@ -156,7 +157,7 @@ class Lease:
         """
         if self._heart is not None and not self._heart.beat(self._monotonic()):
             raise FencedError(
-                f"{files.shown(self.path)} was taken over by another batch after {TAKE_OVER_S:.0f} s without a sign of "
+                f"{shown(self.path)} was taken over by another batch after {TAKE_OVER_S:.0f} s without a sign of "
                 "life from this one (was the machine asleep, or cut off?): its work goes on there"
             )
 
@@ -183,12 +184,12 @@ class Lease:
             while fd < 0:
                 fd = self._lock(path)
             system.current().truncate(fd, 0)
-            files.write_all(fd, json.dumps(note).encode("ascii"))
+            writing.write_all(fd, json.dumps(note).encode("ascii"))
         except OSError as error:
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     system.current().close(fd)
-            raise files.explain(error, path, "write") from error
+            raise explain(error, path, "write") from error
         return fd
 
     def _lock(self, path: Path) -> int:
@@ -217,7 +218,7 @@ class Lease:
 
     def _busy(self, holder: Holder) -> BusyError:
         return BusyError(
-            f"{files.shown(self.path)} is held by another batch ({holder}): "
+            f"{shown(self.path)} is held by another batch ({holder}): "
             "wait for it, stop it, or give another --output-dir"
         )
 
@@ -234,7 +235,7 @@ class Lease:
                 self._wait_for(_beat_path(self.path, latest))
             heart = _Heart(self.path, latest + 1, note, self._monotonic())
             # A number may also be free because its holder had a successor, who took its file away.
-            if files.create_exclusively(heart.file, heart.content()) and heart.is_highest():
+            if writing.create_exclusively(heart.file, heart.content()) and heart.is_highest():
                 break
             # Other processes were faster: the last of them is the one to watch now.
         for number in numbers:
@@ -281,14 +282,14 @@ def holder_of(path: Place) -> Holder | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise files.explain(error, path, "read") from error
+        raise explain(error, path, "read") from error
     try:
         # Shared, so that others can look too; who wants to hold it knows the difference (see `_lock`).
         return None if _flock(fd, fcntl.LOCK_SH) else _holder(_noted(os.pread(fd, _MAX_NOTE_BYTES, 0)))
     except _NoLocks:
         return _beating(path)
     except OSError as error:
-        raise files.explain(error, path, "read") from error
+        raise explain(error, path, "read") from error
     finally:
         os.close(fd)
 
@@ -414,13 +415,13 @@ class _Heart:
 
     def _write(self, data: bytes) -> None:
         if isinstance(self.file, ObjectPath):
-            files.write_atomically(self.file, data)
+            writing.write_atomically(self.file, data)
             return
         # In place, not by a new file under the name: network file systems look again when a file is opened, but
         # may remember for a minute which file a name means. It needn't be synced: a power cut ends the holder too.
         fd = system.current().open(self.file, os.O_WRONLY)
         try:
-            files.write_all(fd, data)
+            writing.write_all(fd, data)
         finally:
             system.current().close(fd)
 
@@ -447,7 +448,7 @@ def _content(file: Place) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise files.explain(error, files.shown(file), "read") from error
+        raise explain(error, shown(file), "read") from error
 
 
 def _beating(path: Place) -> Holder | None:

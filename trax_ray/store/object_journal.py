@@ -26,7 +26,7 @@ from typing import Any
 from trax_ray.codes import FailureCode
 from trax_ray.core.ids import digest
 from trax_ray.errors import FencedError, FileError, JournalError, TraxRayError
-from trax_ray.store import files
+from trax_ray.store import files, writing
 from trax_ray.store.creating import create_object
 from trax_ray.store.journal import Group, encode_group, is_group, read_group
 from trax_ray.store.layout import Layout
@@ -183,7 +183,7 @@ class _Kept:
                 return data
         data = read_object(path)[0]
         with suppress(TraxRayError):
-            files.write_atomically(place, data, lasting=False)
+            writing.write_atomically(place, data, lasting=False)
         return data
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import FileError
-from trax_ray.store import files
+from trax_ray.store import files, writing
+from trax_ray.store.explaining import shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.stored_outputs import StoredOutputs
 from trax_ray.store.uris import ObjectPath
@@ -97,9 +98,9 @@ class Outputs:
             path = self._folder / name
             files.ensure_folder(path.parent)
             if os.path.lexists(path):
-                files.write_atomically(path, data)
+                writing.write_atomically(path, data)
                 return name
-            if files.create_exclusively(path, data):
+            if writing.create_exclusively(path, data):
                 return name
             name = self._place_of(wanted, data)  # somebody was faster
             self.remember({name: data})
@@ -136,14 +137,14 @@ class Outputs:
                 changed = True
         if changed:
             files.ensure_folder(self._note.parent)
-            files.write_atomically(self._note, json.dumps(self._written, separators=(",", ":")).encode())
+            writing.write_atomically(self._note, json.dumps(self._written, separators=(",", ":")).encode())
 
     def _is_ours(self, name: str, path: Path) -> bool:
         known = self._written.get(name)
         return known is not None and _hash_if_regular(path) in known
 
     def _no_place(self, wanted: str) -> FileError:
-        path = files.shown(self._folder / wanted)
+        path = shown(self._folder / wanted)
         return FileError(
             f"can't write {path}: what stands there, and beside it, isn't ours: move it, or give another --output-dir",
             code=FailureCode.NOT_WRITABLE,

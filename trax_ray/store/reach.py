@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from trax_ray.errors import TraxRayError
-from trax_ray.store import files
+from trax_ray.store import files, writing
 from trax_ray.store.cleaning import forget_stand_ins
 from trax_ray.store.creating import expect_creation
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.layout import Layout
 from trax_ray.store.objects import read_range, stat_of
 from trax_ray.store.uris import ObjectPath, is_object_uri, place_of
@@ -43,7 +44,7 @@ def sign(layout: Layout) -> Iterator[tuple[str, str]]:
     token = secrets.token_hex(16)
     path = layout.private / _name()
     files.ensure_folder(path.parent)
-    files.write_atomically(path, token.encode(), lasting=False)
+    writing.write_atomically(path, token.encode(), lasting=False)
     try:
         yield str(path), token
     finally:
@@ -67,18 +68,18 @@ def out_of_reach(inputs: Sequence[str], sign_path: str, token: str) -> str:
     folder = path.parent.parent
     try:
         if files.read_regular(path).decode("ascii", "replace") != token:
-            return f"another output folder {files.shown(folder)} is there"
+            return f"another output folder {shown(folder)} is there"
         if isinstance(path, ObjectPath):
             expect_creation(path.parent)
             forget_stand_ins(Layout(path.parent.parent), time.time())
             return ""
         own = path.with_name(_name())
-        files.write_atomically(own, token.encode(), lasting=False)
+        writing.write_atomically(own, token.encode(), lasting=False)
         files.remove(own)
     except FileNotFoundError:
-        return f"the output folder {files.shown(folder)} isn't there, or is another one"
+        return f"the output folder {shown(folder)} isn't there, or is another one"
     except OSError as error:
-        return files.explain(error, folder, "write").message
+        return explain(error, folder, "write").message
     except TraxRayError as error:
         return error.message
     return ""
@@ -100,7 +101,7 @@ def _unreadable(path: str) -> str:
             with files.open_regular(place) as stream:
                 os.read(stream.fileno(), 1)
     except OSError as error:
-        return files.explain(error, path, "read").message
+        return explain(error, path, "read").message
     except TraxRayError as error:
         return error.message
     return ""

@@ -1,6 +1,6 @@
 """The one door through which trax_ray changes a disk: a method per system call, and nothing else in them.
 
-Everything in `store`, and the tables and transcripts that go through `store.files`, opens files for writing, writes,
+Everything in `store`, and the tables and transcripts that go through `store.writing`, opens files for writing, writes,
 syncs, names and removes here. A test puts another implementation in its place (`tests.support.fault_layer`) and sees,
 stops or spoils every step. Reading doesn't go through it, nor do locks: neither changes what a power cut leaves.
 """

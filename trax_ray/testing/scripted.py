@@ -40,8 +40,8 @@ from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.task import BatchTask, Category, Failure, FailureClass, Outcome
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.store.artifacts import ArtifactStore
-from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
+from trax_ray.store.writing import write_atomically
 
 __all__ = ["SCRIPTED", "SCRIPTED_CALL", "Logged", "artifact_key", "attempts_in", "call", "logged", "run"]
 

@@ -12,7 +12,7 @@ from trax_ray.heads.machine import DASHBOARD_PORT
 from trax_ray.heads.notes import orphans
 from trax_ray.heads.standing import answers, live_head, noted_heads
 from trax_ray.places import home
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 
 __all__ = [
     "check_address",

@@ -18,7 +18,7 @@ from trax_ray.core.task import ResourceRequest
 from trax_ray.errors import TraxRayError
 from trax_ray.heads.machine import ray_folder, too_full_for_ray
 from trax_ray.store.creating import expect_creation
-from trax_ray.store.files import shown
+from trax_ray.store.explaining import shown
 from trax_ray.store.uris import ObjectPath
 
 __all__ = ["check_cores", "check_folder", "check_memory", "examine_folder", "examine_store", "memory_mb"]

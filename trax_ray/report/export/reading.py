@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trax_ray.report.parquet import read_columns
-from trax_ray.store.files import explain
+from trax_ray.store.explaining import explain
 from trax_ray.store.layout import Layout
 from trax_ray.store.looking import exists, opened
 

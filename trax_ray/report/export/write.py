@@ -13,7 +13,8 @@ from trax_ray.report.export.documents import document
 from trax_ray.report.export.lines import csv_lines, json_lines, manifest_lines
 from trax_ray.report.export.reading import Row, files_with_segments
 from trax_ray.report.export.textgrids import textgrid
-from trax_ray.store import files
+from trax_ray.store import files, writing
+from trax_ray.store.explaining import explain
 from trax_ray.store.layout import TABLES, Layout
 from trax_ray.store.outputs import write_files
 
@@ -73,12 +74,12 @@ def export_stream(output_dir: str | Path, fmt: str, destination: Path | None, *,
     else:
         files.ensure_folder(destination.parent)
         try:
-            with files.Draft(destination) as draft:
+            with writing.Draft(destination) as draft:
                 with draft.stream() as stream:
                     exported.count = _copy(lines, stream)
                 draft.commit()
         except OSError as error:
-            raise files.explain(error, destination, "write") from error
+            raise explain(error, destination, "write") from error
     exported.count -= fmt == "csv"
     return exported
 

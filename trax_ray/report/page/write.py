@@ -24,7 +24,8 @@ from trax_ray.report.page.rows import COLUMNS, file_values, transcript_values
 from trax_ray.report.page.times import run_view
 from trax_ray.report.tables import Entry
 from trax_ray.report.text import clean, one_line
-from trax_ray.store import files
+from trax_ray.store import writing
+from trax_ray.store.explaining import explain, shown
 from trax_ray.store.layout import Layout
 
 __all__ = ["MOST_TEXT_BYTES", "Page"]
@@ -94,7 +95,7 @@ class Page:
                     self._ranking.add(number, spot)
             self._texts.add(transcript_values(segments, uncovered, row.get("text")))
         except OSError as error:
-            raise files.explain(error, self._layout.index_html, "write") from error
+            raise explain(error, self._layout.index_html, "write") from error
 
     def write(self, history: History, facts: Mapping[str, Any]) -> None:
         """Write the page.
@@ -109,13 +110,13 @@ class Page:
         """
         path = self._layout.index_html
         try:
-            with files.Draft(path) as draft:
+            with writing.Draft(path) as draft:
                 with draft.stream() as stream:
                     for part in self._parts(history, facts):
                         stream.write(part)
                 draft.commit(keep_same=True)
         except OSError as error:
-            raise files.explain(error, path, "write") from error
+            raise explain(error, path, "write") from error
 
     def _parts(self, history: History, facts: Mapping[str, Any]) -> Iterator[bytes]:
         rows, texts = list(self._rows.elements()), self._texts.elements()
@@ -158,7 +159,7 @@ class Page:
             "provenance": _provenance(facts),
             "parameters": _parameters(facts),
             "final": self._final,
-            "out": shlex.quote(one_line(files.shown(self._layout.output_dir))),
+            "out": shlex.quote(one_line(shown(self._layout.output_dir))),
             "as_of": _moment(facts["as_of"]),
             "store": hashlib.sha256(f"{facts['name']} {facts['started_at']}".encode()).hexdigest()[:16],
         }
