@@ -30,8 +30,9 @@ from trax_ray.store import inbox
 from trax_ray.store.batch_journal import read_state
 from trax_ray.store.explaining import shown
 from trax_ray.store.files import read_regular
+from trax_ray.store.heartbeat import Holder
 from trax_ray.store.layout import Layout
-from trax_ray.store.lease import Holder, holder_of
+from trax_ray.store.lease import holder_of
 from trax_ray.store.uris import ObjectPath
 
 __all__ = ["Answer", "BatchControl", "BatchStatus", "Outcome", "Phase", "no_batch"]

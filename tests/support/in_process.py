@@ -21,7 +21,8 @@ from trax_ray.core.state.machine import BatchState
 from trax_ray.core.task import BatchTask, Outcome, TaskState
 from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.run import make_attempt
-from trax_ray.plan.plan import Plan, make_plan
+from trax_ray.plan.plan import Plan
+from trax_ray.plan.planner import make_plan
 from trax_ray.store.batch_journal import BatchJournal, missing_results
 from trax_ray.store.layout import Layout
 

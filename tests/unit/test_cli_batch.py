@@ -20,7 +20,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from trax_ray.cli import batch as command
-from trax_ray.cli import recorded
+from trax_ray.cli import notices, recorded
 from trax_ray.cli.app import app
 from trax_ray.core.progress import BatchProgress, Phase
 from trax_ray.core.spec import BatchSpec, Limits, RetryPolicy
@@ -520,9 +520,9 @@ def test_the_first_line_says_that_the_model_nobody_named_is_english_only(
 class TestWhyNothingStarts:
     def test_what_a_service_says_counts_where_nothing_runs(self) -> None:
         waits = BatchProgress(queued_tasks=3, services={"openai": "waits 50 s", "deepseek": "waits 9 s"})
-        assert command._why_nothing_starts(waits, "out") == "openai: waits 50 s; deepseek: waits 9 s"
-        assert command._why_nothing_starts(replace(waits, active_workers=1), "out") == ""
-        assert command._why_nothing_starts(replace(waits, queued_tasks=0), "out") == ""
+        assert notices._why_nothing_starts(waits, "out") == "openai: waits 50 s; deepseek: waits 9 s"
+        assert notices._why_nothing_starts(replace(waits, active_workers=1), "out") == ""
+        assert notices._why_nothing_starts(replace(waits, queued_tasks=0), "out") == ""
 
     def test_it_is_said_once_whatever_is_left_of_the_wait(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Processor:
@@ -580,33 +580,33 @@ def test_who_stops_a_batch_is_told_the_whole_command_that_continues(
 
 class TestNotices:
     def test_which_limit_holds_is_said_once_and_why_nothing_starts_whenever_it_changes(self) -> None:
-        notices = command.Notices("out")
+        told = notices.Notices("out")
         memory = "--memory-limit 2048 has room for 3 of 512 MB each; --memory-limit 4096 lets 7 run"
         running = BatchProgress(phase=Phase.RUNNING, slots=3, limits_reason=memory)
-        assert notices.of(running) == [f"at most 3 at once: {memory}"]
-        assert notices.of(running) == []
-        assert command.Notices("out", memory).of(running) == [], "it was said before the start"
+        assert told.of(running) == [f"at most 3 at once: {memory}"]
+        assert told.of(running) == []
+        assert notices.Notices("out", memory).of(running) == [], "it was said before the start"
         others = replace(running, slots=1, limits_reason="other programs take 50 % of node 1b96b549")
-        assert notices.of(others) == ["at most 1 at once: other programs take 50 % of node 1b96b549"]
+        assert told.of(others) == ["at most 1 at once: other programs take 50 % of node 1b96b549"]
         assert (
-            notices.of(running)
-            == notices.of(replace(others, limits_reason="other programs take 70 % of node 1b96b549"))
+            told.of(running)
+            == told.of(replace(others, limits_reason="other programs take 70 % of node 1b96b549"))
             == []
         )
-        assert notices.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
-        assert notices.of(replace(running, phase=Phase.PAUSED)) == notices.of(running) == []
-        assert notices.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
+        assert told.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
+        assert told.of(replace(running, phase=Phase.PAUSED)) == told.of(running) == []
+        assert told.of(replace(running, phase=Phase.PAUSED)) == ["paused: trax-ray resume out goes on"]
 
     def test_that_a_batch_gives_way_is_said_each_time(self) -> None:
-        notices = command.Notices("out")
+        told = notices.Notices("out")
         why = "gives way to the batch talks (--batch-priority 0)"
         running = BatchProgress(phase=Phase.RUNNING, slots=8)
         waits = replace(running, slots=0, limits_reason=why)
         for _ in range(2):
-            assert notices.of(waits) == [f"the batch {why}: nothing that takes a core starts"]
-            assert notices.of(waits) == []
-            assert notices.of(running) == []
-        assert notices.of(replace(waits, slots=2)) == [f"at most 2 at once: {why}"]
+            assert told.of(waits) == [f"the batch {why}: nothing that takes a core starts"]
+            assert told.of(waits) == []
+            assert told.of(running) == []
+        assert told.of(replace(waits, slots=2)) == [f"at most 2 at once: {why}"]
 
 
 def test_a_batch_that_is_parked_as_a_whole_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,8 @@ from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.transcribe import transcribe
 from trax_ray.media import vad
 from trax_ray.media.speech import Segment, Span
-from trax_ray.plan.plan import Plan, make_plan
+from trax_ray.plan.plan import Plan
+from trax_ray.plan.planner import make_plan
 from trax_ray.plan.tasks import InputFile, plan_file
 from trax_ray.report.result import BatchResult
 from trax_ray.report.schemas import TABLES

@@ -21,7 +21,7 @@ from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Started
 from trax_ray.core.task import Outcome
 from trax_ray.experience import kept as experience
 from trax_ray.plan.look import look_at, with_lengths
-from trax_ray.plan.plan import make_plan
+from trax_ray.plan.planner import make_plan
 from trax_ray.store.batch_journal import BatchJournal
 from trax_ray.store.layout import Layout
 

@@ -15,7 +15,8 @@ from trax_ray.core.task import TaskType
 from trax_ray.plan.expansion import Lists, expanded
 from trax_ray.plan.inputs import scan
 from trax_ray.plan.past import Past
-from trax_ray.plan.plan import Plan, make_plan
+from trax_ray.plan.plan import Plan
+from trax_ray.plan.planner import make_plan
 from trax_ray.web.fetch import Listing
 from trax_ray.web.job import Entry
 

@@ -17,7 +17,8 @@ from trax_ray.kinds.assignment import Assignment
 from trax_ray.kinds.run import make_attempt
 from trax_ray.plan.inputs import Scan, scan
 from trax_ray.plan.look import look_at
-from trax_ray.plan.plan import Plan, Planner, make_plan
+from trax_ray.plan.plan import Plan
+from trax_ray.plan.planner import Planner, make_plan
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 FILES = {

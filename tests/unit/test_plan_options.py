@@ -22,7 +22,8 @@ from trax_ray.cli import batch as command_line
 from trax_ray.core.spec import OUTPUT_FORMATS, BatchSpec
 from trax_ray.errors import UsageError
 from trax_ray.plan.options import OPTIONS, ROOMS, Option, make_spec, option
-from trax_ray.plan.plan import Plan, with_model
+from trax_ray.plan.plan import Plan
+from trax_ray.plan.planner import with_model
 from trax_ray.report.result import BatchResult
 from trax_ray.watching import Watch
 

@@ -21,7 +21,8 @@ from trax_ray.core.state.events import AttemptEnded, CoordinatorStarted, Revived
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import QueueFull, SetupError, UsageError
 from trax_ray.plan.models import pin_model, pinned_model, provider_for, resolve_model
-from trax_ray.plan.plan import Plan, Planner
+from trax_ray.plan.plan import Plan
+from trax_ray.plan.planner import Planner
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.result import BatchResult
 from trax_ray.store import epochs

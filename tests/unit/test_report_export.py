@@ -21,7 +21,7 @@ from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import InputsClosed, TasksAdded
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import FileError, UsageError
-from trax_ray.plan.plan import make_plan
+from trax_ray.plan.planner import make_plan
 from trax_ray.report.export.documents import paragraphs_of
 from trax_ray.report.export.lines import unarmed
 from trax_ray.report.export.textgrids import textgrid

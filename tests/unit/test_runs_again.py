@@ -25,7 +25,7 @@ from trax_ray.kinds import chunk as chunking
 from trax_ray.kinds.failures import failure_of_task
 from trax_ray.media import decode
 from trax_ray.media.speech import Segment, Span
-from trax_ray.plan.plan import make_plan
+from trax_ray.plan.planner import make_plan
 from trax_ray.report.fold import read_history
 from trax_ray.report.write import run_facts, write_report
 from trax_ray.store.cleaning import clean_everything

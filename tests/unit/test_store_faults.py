@@ -33,10 +33,11 @@ from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.batch_journal import BatchJournal, read_state
 from trax_ray.store.epochs import open_journal, read_chain
 from trax_ray.store.explaining import explain
+from trax_ray.store.heartbeat import BEAT_PERIOD_S
 from trax_ray.store.inbox import waiting
 from trax_ray.store.journal import JournalWriter, iter_segment
 from trax_ray.store.layout import Layout
-from trax_ray.store.lease import BEAT_PERIOD_S, Lease, holder_of
+from trax_ray.store.lease import Lease, holder_of
 from trax_ray.store.outputs import Outputs
 from trax_ray.store.system import use
 from trax_ray.testing.clock import FakeClock

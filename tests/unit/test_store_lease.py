@@ -20,7 +20,8 @@ import pytest
 from trax_ray.errors import BusyError, FencedError, FileError
 from trax_ray.heads.processes import find, lives
 from trax_ray.store import lease as lease_module
-from trax_ray.store.lease import BEAT_PERIOD_S, TAKE_OVER_S, Holder, Lease, holder_of
+from trax_ray.store.heartbeat import BEAT_PERIOD_S, Holder
+from trax_ray.store.lease import TAKE_OVER_S, Lease, holder_of
 from trax_ray.store.processes import mark_of
 from trax_ray.testing.clock import FakeClock
 
@@ -406,7 +407,7 @@ def test_of_two_who_watch_one_succeeds(path: Path, clock: FakeClock) -> None:
 def test_a_number_that_is_free_because_of_higher_ones_is_not_taken(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers, calls = lease_module._numbers, []
+    numbers, calls = lease_module.numbers_of, []
 
     def late(lock: Path) -> list[int]:
         calls.append(lock)
@@ -414,7 +415,7 @@ def test_a_number_that_is_free_because_of_higher_ones_is_not_taken(
 
     path.parent.mkdir()
     path.with_name("lock.000002").write_bytes(b"{}")
-    monkeypatch.setattr(lease_module, "_numbers", late)
+    monkeypatch.setattr(lease_module, "numbers_of", late)
     lease = beating(path, clock)
     lease.acquire("batch one")
     assert beats(path) == ["lock.000003"]

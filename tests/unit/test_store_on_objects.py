@@ -15,8 +15,9 @@ from trax_ray.store import epochs
 from trax_ray.store.artifacts import ArtifactStore
 from trax_ray.store.creating import create_object, delete_object, replace_object
 from trax_ray.store.epochs import OpenedJournal, open_journal, openings, read_chain
+from trax_ray.store.heartbeat import BEAT_PERIOD_S
 from trax_ray.store.layout import Layout
-from trax_ray.store.lease import BEAT_PERIOD_S, TAKE_OVER_S, Lease, holder_of
+from trax_ray.store.lease import TAKE_OVER_S, Lease, holder_of
 from trax_ray.store.looking import Presence
 from trax_ray.store.objects import list_below, read_object
 from trax_ray.store.uris import ObjectPath

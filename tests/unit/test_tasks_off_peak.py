@@ -11,7 +11,7 @@ import pytest
 from tests.support.chat import punctuating
 from tests.support.in_process import run_batch
 from tests.support.speech_server import KEY, SpeechServer, constant
-from trax_ray.cli.batch import Notices
+from trax_ray.cli.notices import Notices
 from trax_ray.core.spec import BatchSpec, Enhancement
 from trax_ray.core.standing import fold
 from trax_ray.core.state.events import Dispatch

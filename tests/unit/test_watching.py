@@ -13,7 +13,7 @@ import pytest
 from trax_ray.core.spec import BatchSpec
 from trax_ray.errors import UsageError
 from trax_ray.plan.inputs import Scan
-from trax_ray.plan.plan import Planner
+from trax_ray.plan.planner import Planner
 from trax_ray.watching import Watch, Watcher, keep_looking
 
 

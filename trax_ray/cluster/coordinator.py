@@ -7,7 +7,6 @@ read the last snapshot, which is replaced and never changed.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import queue
@@ -25,19 +24,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trax_ray.cluster import failures, metrics, remote
 from trax_ray.cluster.attempts import Attempts
-from trax_ray.cluster.demand import Asking, scales
 from trax_ray.cluster.foresight import Foresight
 from trax_ray.cluster.metrics import Metrics
-from trax_ray.cluster.neighbours import Neighbours
 from trax_ray.cluster.reporting import Reporting
-from trax_ray.cluster.sampling import Measurement, Sampler
 from trax_ray.cluster.status import write_status
+from trax_ray.cluster.surroundings import Surroundings
 from trax_ray.core.groups import Shut
 from trax_ray.core.policy import admission, ending, prefetch
-from trax_ray.core.policy.fitting import spreads
 from trax_ray.core.policy.prediction import Observation
 from trax_ray.core.policy.schedule import parse_hours, waits_until
-from trax_ray.core.policy.sharing import Amount, narrowed
 from trax_ray.core.progress import BatchProgress
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.standing import Expected, fold
@@ -84,7 +79,6 @@ logger = logging.getLogger(__name__)
 WAIT_S = 0.05
 IDLE_WAIT_S = 0.25
 SAMPLE_PERIOD_S = 1.0
-NODES_PERIOD_S = 5.0
 INBOX_PERIOD_S = 0.2
 STORED_PERIOD_S = 5.0
 """How often the inbox is looked at, and the status written, in an object store, where each time costs a request."""
@@ -208,7 +202,7 @@ class Coordinator:
         except TraxRayError as error:
             return error
         finally:
-            self._neighbours.leave()
+            self._around.leave()
             self._attempts.close()
             self._book.close()
 
@@ -223,30 +217,18 @@ class Coordinator:
         self._state = self._book.state
         # The wall clock may have been set back since: the batch's own time never is.
         self._clock_origin = max(time.time(), self._state.now) - time.monotonic()
-        node_id = ray.get_runtime_context().get_node_id()
-        self._sampler = Sampler(node_id, [driver_pid, os.getpid()])
-        self._neighbours = Neighbours(self._spec, node_id, [driver_pid, os.getpid()])
-        self._governor = admission.Governor(self._spec.limits)
+        self._around = Surroundings(self._spec, self._attempts, [driver_pid, os.getpid()], run)
         self._metrics = Metrics(self._spec.name, self._spec.limits.memory_limit_mb)
         self._request = request_of(self._spec)
-        self._nodes: dict[str, dict[str, float]] = {}
-        self._nodes_at = self._sampled_at = self._status_at = self._asked_at = -1e9
-        self._told_at = -1e9
+        self._status_at = self._asked_at = self._told_at = -1e9
         self._inbox_period_s = STORED_PERIOD_S if self._layout.stored else INBOX_PERIOD_S
         self._status_period_s = STORED_PERIOD_S if self._layout.stored else SAMPLE_PERIOD_S
         self._presence = Presence(self._layout.output_dir)
-        self._memory_peak_mb = self._cpu_peak_percent = 0.0
         self._drained_at: float | None = None
         self._waits_until: float | None = None
-        self._asking = Asking(f"{self._spec.name} {run}") if scales() else None
-        self._look_at_nodes()
-        self._measure()
-        largest_mb = max((node.get("memory", 0.0) for node in self._nodes.values()), default=0.0) / 2**20
-        if self._asking is not None:
-            largest_mb = float("inf")  # what will come isn't known
         if self._state.run is not None and run != self._state.run:
             self._forget_stops()
-        self._most_mb = most_mb = int(min(largest_mb, self._spec.limits.memory_limit_mb))
+        self._most_mb = most_mb = int(min(self._around.largest_mb, self._spec.limits.memory_limit_mb))
         self._request = self._foresight.request(self._request, most_mb)
         self._bound_the_disk()
         self._commit([CoordinatorStarted(self._book.epoch, self._spec.to_dict(), most_mb, run)])
@@ -280,10 +262,11 @@ class Coordinator:
         requests = self._requests()
         events = self._drain(answers)
         events += [_REQUESTS[request.command](request.name) for request in requests]
-        alive = set(self._nodes)
+        alive = set(self._around.nodes)
         events += [self._end(*ended) for ended in self._attempts.ended(alive)]
-        if time.monotonic() - self._sampled_at >= SAMPLE_PERIOD_S:
-            self._measure()
+        if self._around.is_time:
+            self._around.measure()
+            self._book.lease.beat()
             events += [self._end(*ended) for ended in self._attempts.overdue()]
             self._meet_neighbours()
             events += self._give_back()
@@ -362,7 +345,7 @@ class Coordinator:
     def _following(self, now: float) -> list[Event]:
         """What follows from how things stand: how many attempts may run, where that changed, and those that start."""
         following: list[Event] = []
-        found = admission.capacity(self._spec.limits, self._allowance, self._request)
+        found = admission.capacity(self._spec.limits, self._around.allowance, self._request)
         scaled = Scaled(found.slots, found.reason)
         known = self._state.scaled
         # Not each time that a reason has other figures.
@@ -377,11 +360,9 @@ class Coordinator:
         self._waits_until = self._wait_for_hours()
         if self._waits_until is not None:
             return None
-        # Looked for one by one: while nothing may start, as on most turns, that is the first of thousands.
         shut = Shut()
-        waiting = self._state.upcoming(now, self._attempts.coming(), shut)
-        running = self._attempts.tasks()
-        admitted = admission.admit(self._spec.limits, self._allowance, running, waiting, shut)
+        running, waiting = self._attempts.tasks(), self._waiting(now, shut)
+        admitted = admission.admit(self._spec.limits, self._around.allowance, running, waiting, shut)
         if not admitted:
             return None
         return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in admitted))
@@ -399,7 +380,7 @@ class Coordinator:
         if isinstance(command, Dispatch):
             told = {"task": command.task.id, "attempt": command.attempt}
             logger.debug("attempt %d of %s starts", command.attempt, command.task.id, extra=told)
-            self._attempts.start(command, spread=self._spreads)
+            self._attempts.start(command, spread=self._around.spreads)
         elif isinstance(command, Cancel):
             self._attempts.cancel(command.task_id, command.attempt)
         elif isinstance(command, LetGo):
@@ -420,7 +401,8 @@ class Coordinator:
 
     def _give_back(self) -> Iterator[Event]:
         """Where the batch is far over its memory limit: the end of an attempt."""
-        chosen = admission.to_give_back(self._allowance, self._attempts.uses(self._measured.workers))
+        uses = self._attempts.uses(self._around.measured.workers)
+        chosen = admission.to_give_back(self._around.allowance, uses)
         if chosen is None:
             return
         use, to_blame = chosen
@@ -430,13 +412,13 @@ class Coordinator:
             failure = failures.greedy(use.memory_mb, use.requested_mb, self._spec.limits.memory_limit_mb)
             yield self._end(*self._attempts.end(running, failure))
         else:
-            yield Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, self._allowance.reason)
+            yield Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, self._around.allowance.reason)
 
     def _give_way(self) -> Iterator[Event]:
         """Where a batch of higher priority has waited long enough: the end of attempts, for it to have their room."""
-        for held in self._neighbours.to_give_way(self._attempts.tasks(), self._attempts.movable()):
+        for held in self._around.to_give_way():
             dispatch = self._attempts.of(held.task_id).dispatch
-            yield Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, self._allowance.reason)
+            yield Preempted(dispatch.task.id, dispatch.epoch, dispatch.attempt, self._around.allowance.reason)
 
     def _drained(self) -> list[Event]:
         """After a signal: the end, when nothing runs any more or the grace period is over."""
@@ -451,47 +433,19 @@ class Coordinator:
 
     # Looking around
 
-    def _look_at_nodes(self) -> None:
-        if time.monotonic() - self._nodes_at >= NODES_PERIOD_S:
-            self._nodes_at = time.monotonic()
-            self._nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-            self._spreads = spreads([remote.amount_of(node) for node in self._nodes.values()])
-
-    def _measure(self) -> None:
-        self._sampled_at = time.monotonic()
-        self._look_at_nodes()
-        reports, beside = self._attempts.reports(), self._neighbours.pids
-        self._measured: Measurement = self._sampler.measure(self._nodes, reports, beside)
-        self._whole_allowance = self._governor.observe(self._measured.sample, self._sampled_at)
-        self._allowance = narrowed(self._whole_allowance, self._neighbours.share)
-        self._memory_peak_mb = max(self._memory_peak_mb, self._measured.memory_mb)
-        self._cpu_peak_percent = max(self._cpu_peak_percent, self._measured.cpu_percent)
-        self._book.lease.beat()
-
     def _meet_neighbours(self) -> None:
-        """Tell the other batches of the cluster what this one has and would have if it were alone, and hear them."""
-        if not self._neighbours.is_time:
-            return
-        whole, running = self._whole_allowance, self._attempts.tasks()
-        wanted: list[BatchTask] = []
-        if self._waits_until is None:
-            shut = Shut()
-            waiting = self._state.upcoming(self._now(), self._attempts.coming(), shut)
-            wanted = admission.admit(self._spec.limits, whole, running, waiting, shut)
-        memory_mb = sum(remote.amount_of(node).memory_mb for node in self._nodes.values())
-        room = Amount(whole.cores, memory_mb or float("inf"), whole.gpus)
-        self._neighbours.meet([*running, *wanted], self._attempts.at_work(), self._measured.workers, room)
-        self._allowance = narrowed(whole, self._neighbours.share)
+        shut = Shut()
+        self._around.meet(self._waiting(self._now(), shut) if self._waits_until is None else (), shut)
 
     def _ask_for_nodes(self, *, at_once: bool = False) -> None:
-        """Tell a cluster that scales what runs, and what would run if there were more of it."""
-        if self._asking is None:
-            return
-        running = self._attempts.tasks()
         goes_on = not (self._state.finished or self._state.paused or self._state.draining or self._waits_until)
-        room = max(0, self._spec.limits.max_workers - len(running)) if goes_on else 0
-        waiting = itertools.islice(self._state.upcoming(self._now(), self._attempts.coming()), room)
-        self._asking.ask([*running, *waiting], at_once=at_once)
+        waiting = self._waiting(self._now(), Shut()) if goes_on else ()
+        self._around.ask_for_nodes(waiting, at_once=at_once)
+
+    def _waiting(self, now: float, shut: Shut) -> Iterator[BatchTask]:
+        """What could start, those first that run first, but for what `shut` leaves out from then on. They are looked
+        for one by one: while nothing may start, as on most turns, that is the first of thousands."""
+        return self._state.upcoming(now, self._attempts.coming(), shut)
 
     def _wait(self) -> None:
         """Until something may have happened, and not for long: the inboxes are looked at on every turn."""
@@ -529,18 +483,18 @@ class Coordinator:
         )
         return replace(
             self._foresight.tell(folded, self._state, self._attempts, self._expected),
-            memory_usage_mb=self._measured.memory_mb,
-            cpu_usage_percent=self._measured.cpu_percent,
-            memory_peak_mb=self._memory_peak_mb,
-            cpu_peak_percent=self._cpu_peak_percent,
+            memory_usage_mb=self._around.measured.memory_mb,
+            cpu_usage_percent=self._around.measured.cpu_percent,
+            memory_peak_mb=self._around.memory_peak_mb,
+            cpu_peak_percent=self._around.cpu_peak_percent,
         )
 
     def _finish(self) -> None:
         """The batch has ended: write the whole report, then say how it went."""
-        self._neighbours.leave()
+        self._around.leave()
         self._ask_for_nodes(at_once=True)
         self._reporting.write_the_last()
-        self._measure()
+        self._around.measure()
         self._result = result_of(self._state, self._progress(), self._spec.output_dir, self._reporting.error)
 
 

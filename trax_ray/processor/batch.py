@@ -21,7 +21,8 @@ from trax_ray.heads.notes import reap_orphans
 from trax_ray.plan.enhancing import with_text_model
 from trax_ray.plan.inputs import Scan, read_stdin
 from trax_ray.plan.options import option
-from trax_ray.plan.plan import Plan, Planner, with_model
+from trax_ray.plan.plan import Plan
+from trax_ray.plan.planner import Planner, with_model
 from trax_ray.processor.folder import settled, starting
 from trax_ray.processor.intake import Intake
 from trax_ray.processor.run import Listener, ProgressCallback, Run

@@ -15,7 +15,7 @@ from trax_ray.core.state.additions import additions
 from trax_ray.core.state.events import CoordinatorStarted, InputsClosed, Known
 from trax_ray.core.task import BatchTask
 from trax_ray.errors import FileError
-from trax_ray.plan.plan import Planner
+from trax_ray.plan.planner import Planner
 from trax_ray.report.result import BatchResult, result_of
 from trax_ray.store.batch_journal import missing_results
 from trax_ray.store.cleaning import forget_stand_ins

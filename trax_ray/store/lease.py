@@ -17,13 +17,10 @@ import errno
 import fcntl
 import json
 import os
-import re
 import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +28,20 @@ from trax_ray.codes import FailureCode
 from trax_ray.errors import BusyError, FencedError, FileError, TraxRayError
 from trax_ray.store import files, system, writing
 from trax_ray.store.explaining import explain, shown
+from trax_ray.store.heartbeat import (
+    Heart,
+    Holder,
+    beat_path,
+    content_of,
+    holder_in,
+    is_released,
+    noted,
+    numbers_of,
+)
 from trax_ray.store.processes import machine, started_ticks
 from trax_ray.store.uris import ObjectPath, Place
 
-__all__ = ["BEAT_PERIOD_S", "TAKE_OVER_S", "Holder", "Lease", "expect_nobody", "holder_of"]
-
-BEAT_PERIOD_S = 5.0
-"""How often a holder counts, seconds. Half of the time that others allow for, because its loop may be late."""
+__all__ = ["TAKE_OVER_S", "Lease", "expect_nobody", "holder_of"]
 
 TAKE_OVER_S = 60.0
 """How long a count must stand still, by the watcher's clock, before another process may take over, seconds."""
@@ -53,33 +57,6 @@ _LOOKED_AT_S = 1.0
 
 _DYING_S = 5.0
 """How long a holder that was killed may need to be gone: its lock goes with the last of its threads, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a lock.
-
-    Args:
-        holder: What it said it is; empty where it hasn't yet.
-        pid: Its process; 0 where it hasn't said.
-        host: The machine that it runs on.
-        since: When it took the lock, by its clock, seconds since the epoch.
-    """
-
-    holder: str
-    pid: int
-    host: str
-    since: float
-
-    def __str__(self) -> str:
-        """For people: `batch talks, process 4711 on anton, since 2026-01-31 08:15:00 UTC`."""
-        if not self.pid:
-            return "a process that hasn't said its name yet"  # it has the lock and is about to write
-        since = datetime.fromtimestamp(self.since, tz=timezone.utc)
-        return f"{self.holder}, process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
-
-
-_NAMELESS = Holder("", 0, "", 0.0)
 
 
 class Lease:
@@ -109,7 +86,7 @@ class Lease:
         self._monotonic = monotonic
         self._sleep = sleep
         self._fd = -1
-        self._heart: _Heart | None = None
+        self._heart: Heart | None = None
 
     @property
     def held(self) -> bool:
@@ -202,7 +179,7 @@ class Lease:
                 looked_at = _flock(fd, fcntl.LOCK_SH)
                 if looked_at:
                     fcntl.flock(fd, fcntl.LOCK_UN)
-                holder = _holder(_noted(os.pread(fd, _MAX_NOTE_BYTES, 0)))
+                holder = holder_in(noted(os.pread(fd, _MAX_NOTE_BYTES, 0)))
                 patience_s = _LOOKED_AT_S if looked_at else _DYING_S if _is_dying(holder) else 0.0
                 if tries * _TRY_PERIOD_S >= patience_s:
                     raise self._busy(holder)
@@ -224,42 +201,42 @@ class Lease:
 
     # Without
 
-    def _take_over(self, note: dict[str, Any]) -> _Heart:
+    def _take_over(self, note: dict[str, Any]) -> Heart:
         """Become the next holder, when there is none, or none that is alive."""
         started = started_ticks(os.getpid())
         note |= {"machine": machine(), "started": started, "token": secrets.token_hex(8)}
         while True:
-            numbers = _numbers(self.path)
+            numbers = numbers_of(self.path)
             latest = numbers[-1] if numbers else 0
             if latest:
-                self._wait_for(_beat_path(self.path, latest))
-            heart = _Heart(self.path, latest + 1, note, self._monotonic())
+                self._wait_for(beat_path(self.path, latest))
+            heart = Heart(self.path, latest + 1, note, self._monotonic())
             # A number may also be free because its holder had a successor, who took its file away.
             if writing.create_exclusively(heart.file, heart.content()) and heart.is_highest():
                 break
             # Other processes were faster: the last of them is the one to watch now.
         for number in numbers:
             with contextlib.suppress(OSError, TraxRayError):  # they count for nothing any more
-                files.remove(_beat_path(self.path, number))
+                files.remove(beat_path(self.path, number))
         return heart
 
     def _wait_for(self, file: Place) -> None:
         """Return when the holder that counts in a file is gone; raise when it is alive."""
-        first = _content(file)
-        if first is None or _is_released(first):
+        first = content_of(file)
+        if first is None or is_released(first):
             return
-        note = _noted(first)
+        note = noted(first)
         alive = _is_alive(note)
         if alive:
-            raise self._busy(_holder(note))
+            raise self._busy(holder_in(note))
         begun = self._monotonic()
         while alive is None and self._monotonic() - begun < TAKE_OVER_S:
             self._sleep(_LOOK_PERIOD_S)
-            now = _content(file)
-            if now is None or _is_released(now):
+            now = content_of(file)
+            if now is None or is_released(now):
                 return
             if now != first:
-                raise self._busy(_holder(_noted(now)))
+                raise self._busy(holder_in(noted(now)))
 
 
 def holder_of(path: Place) -> Holder | None:
@@ -285,7 +262,7 @@ def holder_of(path: Place) -> Holder | None:
         raise explain(error, path, "read") from error
     try:
         # Shared, so that others can look too; who wants to hold it knows the difference (see `_lock`).
-        return None if _flock(fd, fcntl.LOCK_SH) else _holder(_noted(os.pread(fd, _MAX_NOTE_BYTES, 0)))
+        return None if _flock(fd, fcntl.LOCK_SH) else holder_in(noted(os.pread(fd, _MAX_NOTE_BYTES, 0)))
     except _NoLocks:
         return _beating(path)
     except OSError as error:
@@ -332,24 +309,6 @@ def _flock(fd: int, how: int) -> bool:
     return True
 
 
-def _noted(data: bytes) -> dict[str, Any]:
-    """What a holder wrote; empty where it can't be read."""
-    try:
-        note = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
-def _holder(note: Mapping[str, Any]) -> Holder:
-    try:
-        holder = Holder(str(note["holder"]), int(note["pid"]), str(note["host"]), float(note["since"]))
-        str(holder)  # a time that is none shows here
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        return _NAMELESS
-    return holder
-
-
 def _is_dying(holder: Holder) -> bool:
     """Whether the process that took a lock on this machine was killed, and is about to disappear."""
     if holder.pid <= 0 or holder.host != socket.gethostname():
@@ -363,101 +322,13 @@ def _is_dying(holder: Holder) -> bool:
     return started_ticks(holder.pid) == ""
 
 
-# The heartbeat
-
-
-@dataclass(slots=True)
-class _Heart:
-    """The file in which a holder counts.
-
-    Args:
-        lock: The lock file.
-        number: Which holder it is, counted from 1.
-        note: What it says about itself.
-        beaten_at: When it counted last, by the monotonic clock.
-        count: How often.
-    """
-
-    lock: Place
-    number: int
-    note: dict[str, Any]
-    beaten_at: float
-    count: int = 0
-
-    @property
-    def file(self) -> Place:
-        """Where it counts."""
-        return _beat_path(self.lock, self.number)
-
-    def content(self) -> bytes:
-        """What is in the file; it never gets shorter, so that it can be written over."""
-        return json.dumps({**self.note, "count": f"{self.count:012d}"}).encode("ascii") + b"\n"
-
-    def beat(self, now: float) -> bool:
-        """Count, where a beat is due. False where another process has taken over."""
-        if now - self.beaten_at < BEAT_PERIOD_S:
-            return True
-        with contextlib.suppress(OSError, TraxRayError):
-            if not self.is_highest():
-                return False
-            self.count += 1
-            self._write(self.content())
-            self.beaten_at = now
-        return True
-
-    def stop(self) -> None:
-        """Note that the lock is free."""
-        self._write(b"{}".ljust(len(self.content()) - 1) + b"\n")
-
-    def is_highest(self) -> bool:
-        """Whether no later holder exists."""
-        return _numbers(self.lock)[-1:] == [self.number]
-
-    def _write(self, data: bytes) -> None:
-        if isinstance(self.file, ObjectPath):
-            writing.write_atomically(self.file, data)
-            return
-        # In place, not by a new file under the name: network file systems look again when a file is opened, but
-        # may remember for a minute which file a name means. It needn't be synced: a power cut ends the holder too.
-        fd = system.current().open(self.file, os.O_WRONLY)
-        try:
-            writing.write_all(fd, data)
-        finally:
-            system.current().close(fd)
-
-
-def _beat_path(lock: Place, number: int) -> Place:
-    return lock.parent / (f"{lock.name}.{number:06d}")
-
-
-def _numbers(lock: Place) -> list[int]:
-    """Numbers of the holders whose files are there, lowest first."""
-    pattern = re.compile(re.escape(lock.name) + r"\.([0-9]{6,})")
-    names = files.names_in(lock.parent)
-    return sorted(int(match[1]) for match in map(pattern.fullmatch, names) if match)
-
-
-def _is_released(content: bytes) -> bool:
-    return content.strip() == b"{}"
-
-
-def _content(file: Place) -> bytes | None:
-    """The bytes of a holder's file; None where it is gone: its successor took it away."""
-    try:
-        return files.read_regular(file)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise explain(error, shown(file), "read") from error
-
-
 def _beating(path: Place) -> Holder | None:
     """Who holds a lock by heartbeat."""
-    numbers = _numbers(path)
-    content = _content(_beat_path(path, numbers[-1])) if numbers else None
-    if content is None or _is_released(content) or _is_alive(_noted(content)) is False:
+    numbers = numbers_of(path)
+    content = content_of(beat_path(path, numbers[-1])) if numbers else None
+    if content is None or is_released(content) or _is_alive(noted(content)) is False:
         return None
-    return _holder(_noted(content))
+    return holder_in(noted(content))
 
 
 def _is_alive(note: Mapping[str, Any]) -> bool | None:
