@@ -1,4 +1,4 @@
-"""A batch that watches a folder into which files come in every way there is: each is transcribed once, whole."""
+"""A batch that watches: files come in every way there is, a feed grows; each is transcribed once, whole."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from batch_program import Command
+from feedgen.feed import FeedGenerator
 
 from tests.chaos.test_fetching import tone
+from tests.support.media_server import Answer, MediaServer
 from trax_ray.report.fold import read_history
 
 pytestmark = pytest.mark.timeout(1500)
@@ -96,3 +98,54 @@ def test_what_comes_in_every_way_is_transcribed_once_and_whole(
         assert set(times.values()) == {1}
     found = f"{len(stays)} that stayed were transcribed once, whole; {FILES - len(stays)} moved away half-written never"
     record(what="a watched folder, with kill -9 in the middle", runs=FILES, seeds=str(SEED), found=found)
+
+
+def feed_of(url: str, episodes: Iterable[int]) -> Answer:
+    """A feed as another program makes it, the newest episode first."""
+    made = FeedGenerator()
+    made.title("Talks")
+    made.link(href=url)
+    made.description("All talks")
+    for number in episodes:
+        item = made.add_entry(order="prepend")
+        item.id(f"{url}/talks/{number}")
+        item.title(f"Talk {number}")
+        item.enclosure(f"{url}/{number}.wav", "0", "audio/wav")
+    return Answer(made.rss_str(), "application/rss+xml")
+
+
+def test_episodes_of_a_watched_feed_are_fetched_and_transcribed_once(
+    samples: Path, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    dead = 4
+    with MediaServer() as web:
+        for number in {*range(8)} - {dead}:
+            body = tone(tmp_path / f"{number}.wav", 2 + number)
+            web.answers[f"/{number}.wav"] = Answer(body, "audio/wav")
+        web.answers["/feed"] = feed_of(web.url, range(3))
+        more = ("--watch", "--poll", "10s", "--allow-private-network", "--max-retries", "0", "-f", "txt")
+        with Command(samples, tmp_path, [f"{web.url}/feed"], more) as command:
+
+            def expect(episodes: Iterable[int]) -> None:
+                wanted = {f"Talk {number}" for number in episodes}
+                command.until(lambda: {path.stem for path in command.out.rglob("*.txt")} == wanted, 120, what="them")
+
+            expect(range(3))
+            web.answers["/feed"] = feed_of(web.url, range(6))
+            expect({*range(6)} - {dead})
+            command.killed()
+            web.answers["/feed"] = feed_of(web.url, range(8))
+            command.start()
+            expect({*range(8)} - {dead})
+            command.signalled(signal.SIGTERM)
+            command.process.communicate(timeout=10)
+            assert command.process.returncode == 130
+            history = read_history(command.out)
+            failed = {each.task_id for each in history.attempts if each.outcome == "failed"}
+            assert len(failed) == 1
+            times = Counter(each.task_id for each in history.attempts if each.outcome == "succeeded")
+            assert set(times.values()) == {1}
+        for number in {*range(8)} - {dead}:
+            assert web.bytes_sent(f"/{number}.wav") < 2 * len(web.answers[f"/{number}.wav"].body)
+    found = "7 episodes of a feed that grew were fetched and transcribed once, one was dead, through a kill -9"
+    record(what="a watched feed, with kill -9 in the middle", runs=8, seeds="", found=found)

@@ -87,6 +87,18 @@ def written(spec: BatchSpec) -> dict[str, str]:
     return {name: (Path(spec.output_dir) / name).read_text() for name in files_of(spec)}
 
 
+def test_a_run_without_references_says_whose_accuracy_was_measured(talks: Path, spec: BatchSpec) -> None:
+    references = talks.parent / "references"
+    references.mkdir()
+    (references / "a.txt").write_text("24000 samples\n")
+    measured = run_batch([talks], replace(spec, reference_dir=str(references)))
+    note = "1 measured against a reference transcript before, and without one now: their accuracy will be an estimate"
+    assert measured.plan is not None
+    assert note not in measured.plan.notes
+    assert note in make_plan([str(talks)], spec).notes
+    assert note not in make_plan([str(talks)], measured.plan.spec).notes
+
+
 # The recordings change
 
 

@@ -42,6 +42,7 @@ class PastInput:
         mtime_ns: Time of its last change; 0 in journals that don't know.
         content: SHA-256 of its bytes; empty where it wasn't transcribed, or the journal doesn't know.
         transcribed: Whether its transcript is made.
+        measured: Whether its accuracy was measured against a reference transcript.
         ended: Fingerprint of the work that has come to its end, well or for good; empty where it hasn't.
     """
 
@@ -52,6 +53,7 @@ class PastInput:
     mtime_ns: int = 0
     content: str = ""
     transcribed: bool = False
+    measured: bool = False
     ended: str = ""
 
     @classmethod
@@ -66,6 +68,7 @@ class PastInput:
             mtime_ns=int(data.get("mtime_ns") or 0),
             content=str(record.metrics.get("content") or ""),
             transcribed=record.state is TaskState.SUCCEEDED,
+            measured=bool(record.metrics.get("wer_words")),
             ended=record.task.fingerprint if _has_ended(record) else "",
         )
 
@@ -118,6 +121,10 @@ class Past:
     def is_transcribed(self, file_id: str) -> bool:
         """Whether the transcript of an input is made."""
         return file_id in self.inputs and self.inputs[file_id].transcribed
+
+    def is_measured(self, file_id: str) -> bool:
+        """Whether the accuracy of an input's transcript was measured against a reference transcript."""
+        return file_id in self.inputs and self.inputs[file_id].measured
 
     def has_ended(self, task: BatchTask) -> bool:
         """Whether the transcription of an input came to its end in an earlier run, as the same work."""

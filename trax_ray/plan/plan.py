@@ -56,6 +56,12 @@ class Plan:
         measured = sum(bool(each.reference) for each in self.recordings)
         if self.spec.reference_dir and measured < len(self.recordings):
             notes.append(f"{measured} of them with a reference transcript")
+        unmeasured = sum(self.past.is_measured(each.file_id) for each in self.recordings if not each.reference)
+        if unmeasured:
+            notes.append(
+                f"{unmeasured} measured against a reference transcript before, and without one now: "
+                "their accuracy will be an estimate"
+            )
         if self.ignored:
             notes.append(ignored_files(self.ignored, self.ignored_suffixes))
         if self.archived:
