@@ -18,10 +18,12 @@ from ray.cluster_utils import Cluster
 
 import trax_ray.cluster  # noqa: F401 - Ray's settings, before Ray is used
 from tests.support.store_servers import StoreServer, environment, moto
+from trax_ray import create_batch_processor
 from trax_ray.core.spec import Limits
 from trax_ray.core.task import ResourceRequest, TaskType
 from trax_ray.errors import SetupError
 from trax_ray.heads.machine import make_token_private
+from trax_ray.kinds.accuracy import count_errors
 from trax_ray.media.decode import read
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
@@ -116,8 +118,9 @@ async def test_what_fits_no_node_is_refused_before_anything_starts(cluster: Any,
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreServer]:
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StoreServer]:
     """An object store with a recording, and its address in the environment."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with moto() as server:
         for name, value in environment(server.url).items():
             monkeypatch.setenv(name, value)
@@ -138,6 +141,49 @@ async def test_a_node_that_cant_reach_the_inputs_is_named_before_anything_starts
     with pytest.raises(SetupError, match=r"node .*: can't read s3://talks/a.mp3 just now"):
         await batch.start()
     assert attempts_in(tmp_path / "log") == []
+
+
+async def test_a_node_that_cant_write_to_the_store_is_named_before_anything_starts(
+    store: StoreServer, cluster: Any, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=1, memory=2**30, env_vars={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    batch = BatchProcessor(make_spec("s3://talks/out"), address=cluster.address)
+    batch.feed([make_task("t", log=str(tmp_path / "log"))])
+    with pytest.raises(SetupError, match=r"node .*: can't read s3://talks/out/.trax/.* just now"):
+        await batch.start()
+    assert attempts_in(tmp_path / "log") == []
+    assert store.keys("talks", "out") == []
+
+
+async def test_nodes_that_share_nothing_but_a_store_work_on_one_recording(
+    store: StoreServer, cluster: Any, samples: Path, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    cluster.add_node(num_cpus=1, memory=2 * 2**30, env_vars={"XDG_CACHE_HOME": str(tmp_path / "others-cache")})
+    store.put("talks", "in/river.ogg", (samples / "stories" / "the_river.ogg").read_bytes())
+    batch = create_batch_processor(
+        output_dir="s3://talks/out",
+        address=cluster.address,
+        model="pocketsphinx",
+        chunk_size=20,
+        preprocess=True,
+        memory_limit_mb=2048,
+    )
+    await batch.add("s3://talks/in")
+    result = await batch.start()
+    assert (result.success_count, result.failure_count) == (1, 0)
+    text = store.get("talks", "out/river.txt").decode()
+    counted = count_errors((samples / "stories" / "the_river.txt").read_text(), text)
+    assert counted is not None
+    assert counted.errors < counted.words / 2
+    parts = sum(each.task.parent != "" for each in read_history("s3://talks/out").state.records.values())
+    # Both had a part of it, and each converted it for itself.
+    assert all(any((tmp_path / name).rglob("claims")) for name in ("cache", "others-cache"))
+    record(
+        what="two nodes that share a store alone, one recording in parts",
+        runs=1,
+        seeds="",
+        found=f"all of {parts} parts transcribed, each node with its own converted audio",
+    )
 
 
 async def test_a_lost_node_costs_no_task(cluster: Any, tmp_path: Path, record: Callable[..., None]) -> None:
