@@ -19,6 +19,7 @@ PACKAGE = Path(trax_ray.__file__).parent
 ORDER = (
     "codes",
     "errors",
+    "arrow",
     "logs",
     "core",
     "media",

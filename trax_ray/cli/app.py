@@ -198,6 +198,9 @@ def report(
     Exit codes: 0 written, 3 there is no batch in the folder, or the report can't be written.
     """
     with reporting_errors():
+        from trax_ray.arrow import spare_pandas
+
+        spare_pandas()
         from trax_ray.report.write import write_report
 
         written = write_report(output_dir, final=True)

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from trax_ray.arrow import spare_pandas
 from trax_ray.cli import display, outlook, parent, recorded, summary
 from trax_ray.cli.exits import EXIT_FAILED, EXIT_SETUP, EXIT_STOPPED, say_error, write_report_anyway
 from trax_ray.cli.notices import Notices, standing_of_idle
@@ -224,6 +225,7 @@ async def drive(
         limit: Why fewer attempts run than were asked for, as far as that was said already.
     """
     loop = asyncio.get_running_loop()
+    loop.run_in_executor(None, spare_pandas)
     stopped_at = 0.0
     screen = display.NoDisplay() if quiet else display.make_display()
     ended = False

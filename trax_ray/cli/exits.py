@@ -36,6 +36,9 @@ def say_error(error: TraxRayError) -> None:
 
 def write_report_anyway(output_dir: str) -> None:
     """Write the report of a batch that has come to a bad end, from its journal, which holds all that had happened."""
+    from trax_ray.arrow import spare_pandas
+
+    spare_pandas()
     from trax_ray.errors import TraxRayError
     from trax_ray.report.write import write_report
     from trax_ray.store.epochs import has_journal

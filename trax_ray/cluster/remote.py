@@ -19,6 +19,7 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trax_ray.arrow import spare_pandas
 from trax_ray.core.policy.sharing import Amount
 from trax_ray.core.spec import BatchSpec
 from trax_ray.core.state.events import Dispatch, decode_outcome, decode_task, encode
@@ -208,6 +209,7 @@ def kill_process(node_id: str, pid: int, mark: str) -> None:
 @ray.remote(max_retries=0, num_cpus=0)
 def report(output_dir: str, final: bool) -> dict[str, Any]:
     """Write the report's tables from the journal and the artifacts."""
+    spare_pandas()
     from trax_ray.report.write import write_report
 
     return write_report(output_dir, final=final)
@@ -216,10 +218,8 @@ def report(output_dir: str, final: bool) -> dict[str, Any]:
 @ray.remote(max_retries=0, num_cpus=0)
 def load_report() -> None:
     """Load what writing the report needs. Ray gives what comes next to the process that became idle last: this one."""
-    import pyarrow
-
+    spare_pandas()
     importlib.import_module("trax_ray.report.write")
-    pyarrow.array([0])  # the first array loads pandas
 
 
 def submit_report(output_dir: str, *, final: bool) -> Any:
