@@ -46,22 +46,23 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
             enhance=Enhancement(level="format", base_url=server.url, model="deepseek-flash"),
         )
         run_batch([recordings], spec)
-    as_it_is = write.segment_rows
+    as_it_is = write.segment_columns
 
-    def with_speakers(file_id: str, payload: Any, other: Any = None) -> Iterator[dict[str, Any]]:
+    def with_speakers(file_id: str, payload: Any, other: Any = None) -> dict[str, list[Any]]:
         """A stand-in for an engine that tells two speakers apart, and for one confidence that is low."""
-        for row in as_it_is(file_id, payload, other):
-            if "interview" in str(payload["source"]):
-                row["speaker"] = ("Anna", "Ben")[row["segment"] % 2]
-            if row["text"].startswith("The machines"):
-                row |= {"confidence": 0.3, "warnings": "low_confidence"}
-            yield row
+        columns = as_it_is(file_id, payload, other)
+        if "interview" in str(payload.get("source")):
+            columns["speaker"] = [("Anna", "Ben")[number % 2] for number in columns["segment"]]
+        for number, text in enumerate(columns["text"]):
+            if text.startswith("The machines"):
+                columns["confidence"][number], columns["warnings"][number] = 0.3, "low_confidence"
+        return columns
 
-    write.segment_rows = with_speakers
+    write.segment_columns = with_speakers
     try:
         write.write_report(folder / "out", final=True)
     finally:
-        write.segment_rows = as_it_is
+        write.segment_columns = as_it_is
     return folder / "out"
 
 

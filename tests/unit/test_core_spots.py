@@ -9,8 +9,10 @@ import pytest
 from trax_ray.core.policy.spots import Spot, doubtful_words, rank_spots, spots_of, spread
 
 
-def segment(start_s: float, end_s: float, text: str, warnings: str = "low_confidence", **more: Any) -> dict[str, Any]:
-    return {"start_s": start_s, "end_s": end_s, "text": text, "warnings": warnings, "confidence": 0.4, **more}
+def segment(
+    start_s: float, end_s: float, text: str, warnings: str = "low_confidence", confidence: float = 0.4
+) -> tuple[Any, ...]:
+    return start_s, end_s, text, confidence, warnings
 
 
 def test_segments_without_a_warning_are_no_spots() -> None:

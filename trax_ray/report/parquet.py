@@ -7,7 +7,7 @@ rows are compressed group by group into a temporary file, and memory holds one g
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -33,7 +33,7 @@ GROUP_CHARACTERS = 16 * 1024 * 1024
 
 
 class TableFile:
-    """A table in the making: a context manager that takes rows.
+    """A table in the making: a context manager that takes rows, or many at once by column.
 
     The file gets its name when the block ends well: readers see the old table or the new one, never a part.
     After an exception the old one stays. A file that has the same bytes already is left alone.
@@ -48,8 +48,8 @@ class TableFile:
         self.path = path
         self.count = 0
         self._schema = schema(table, extra)
-        self._rows: list[Mapping[str, Any]] = []
-        self._characters = 0
+        self._waiting: dict[str, list[Any]] = {name: [] for name in self._schema.names}
+        self._rows = self._characters = 0
         self._draft: writing.Draft
         self._stream: BinaryIO
         self._writer: pq.ParquetWriter
@@ -71,10 +71,22 @@ class TableFile:
             DiskFull: No space, no quota.
             FileError: It can't be written.
         """
-        self._rows.append(row)
-        self._characters += len(row.get("text") or "")
-        self.count += 1
-        if len(self._rows) >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+        for name, values in self._waiting.items():
+            values.append(row.get(name))
+        self._added(1, len(row.get("text") or ""))
+
+    def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Append rows, given by column, all of the same length; columns that are lacking are null. Raises as `add`."""
+        count = len(next(iter(columns.values())))
+        for name, values in self._waiting.items():
+            values.extend(columns[name] if name in columns else [None] * count)
+        self._added(count, sum(len(text or "") for text in columns.get("text", ())))
+
+    def _added(self, rows: int, characters: int) -> None:
+        self.count += rows
+        self._rows += rows
+        self._characters += characters
+        if self._rows >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
             try:
                 self._write_group()
             except OSError as error:
@@ -92,15 +104,14 @@ class TableFile:
             self._discard()
 
     def _write_group(self) -> None:
-        rows, self._rows, self._characters = self._rows, [], 0
+        waiting, rows = self._waiting, self._rows
+        self._waiting = {name: [] for name in self._schema.names}
+        self._rows = self._characters = 0
         if not rows:
             return
-        try:
-            batch = pa.RecordBatch.from_pylist(rows, schema=self._schema)
-        except UnicodeEncodeError:
-            # Rare, so it isn't looked for in every cell: names that aren't UTF-8, half characters of a provider.
-            batch = pa.RecordBatch.from_pylist(clean_all(rows), schema=self._schema)
-        self._writer.write_batch(batch, row_group_size=GROUP_ROWS)
+        arrays = [_array(waiting.pop(column.name), column.type) for column in self._schema]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        self._writer.write_batch(batch, row_group_size=rows)
 
     def _commit(self) -> None:
         self._write_group()
@@ -116,6 +127,14 @@ class TableFile:
             self._stream.close()
         if hasattr(self, "_draft"):
             self._draft.discard()
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        # Rare, so it isn't looked for in every cell: names that aren't UTF-8, half characters of a provider.
+        return pa.array(clean_all(values), kind)
 
 
 def read_columns(path: Place, columns: Iterable[str] | None = None) -> pa.Table:

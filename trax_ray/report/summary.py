@@ -165,10 +165,10 @@ def _spots(layout: Layout, rows: Sequence[Mapping[str, Any]]) -> Iterator[Spot]:
     store = ArtifactStore(layout.artifacts)
     uncovered = {row["file_id"]: uncovered_of(read_payload(store, row["artifact_key"] or "")) for row in bare}
     columns = ("file_id", "start_s", "end_s", "text", "confidence", "warnings")
-    by_file: dict[str, list[dict[str, Any]]] = {name: [] for name in uncovered}
+    by_file: dict[str, list[tuple[Any, ...]]] = {name: [] for name in uncovered}
     segments = read_columns(layout.table("segments"), columns)
     for row in segments.filter(compute.not_equal(segments["warnings"], "")).to_pylist():
         if row["file_id"] in wanted:
-            by_file.setdefault(row["file_id"], []).append(row)
+            by_file.setdefault(row["file_id"], []).append(tuple(row[name] for name in columns[1:]))
     for file_id, doubted in by_file.items():
         yield from spots_of(file_id, doubted, uncovered.get(file_id, ()))

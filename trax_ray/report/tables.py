@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ __all__ = [
     "extra_columns",
     "file_row",
     "owners",
-    "segment_rows",
+    "segment_columns",
     "task_rows",
     "total_cost",
 ]
@@ -225,44 +225,48 @@ def attempt_rows(history: History) -> Iterator[dict[str, Any]]:
         } | _failure_columns(attempt.failure)
 
 
-def segment_rows(
+def segment_columns(
     file_id: str, payload: Mapping[str, Any], enhanced: Mapping[str, Any] | None = None
-) -> Iterator[dict[str, Any]]:
-    """The rows of segments of one transcript, in its order.
+) -> dict[str, list[Any]]:
+    """The segments of one transcript, in its order, by column: a batch has millions of them.
 
     Args:
         file_id: Of the input.
         payload: The transcript's artifact. Of a segment only start_s, end_s and text need be there.
         enhanced: The artifact of the same enhanced; None where it isn't.
     """
-    lines = [str(line.get("text") or "") for line in (enhanced or {}).get("lines") or ()]
-    for number, segment in enumerate(payload.get("segments") or ()):
-        text = str(segment.get("text") or "")
-        confidence, ratio = _number(segment.get("confidence")), _number(segment.get("compression_ratio"))
-        judged = ratio
-        if judged is None:
-            # As for whole transcripts: zlib's overhead outweighs short texts.
-            judged = compression_ratio(clean(text)) if len(text) >= REPETITION_MIN_CHARACTERS else 0.0
-        warnings = set()
-        if confidence is not None and confidence < LOW_CONFIDENCE:
-            warnings.add(WarningCode.LOW_CONFIDENCE)
-        if judged > REPETITION_RATIO:
-            warnings.add(WarningCode.REPETITION)
-        yield {
-            "file_id": file_id,
-            "segment": number,
-            "start_s": _number(segment.get("start_s")),
-            "end_s": _number(segment.get("end_s")),
-            "text": text,
-            "speaker": _text(segment.get("speaker")),
-            "confidence": confidence,
-            "avg_logprob": _number(segment.get("avg_logprob")),
-            "no_speech_prob": _number(segment.get("no_speech_prob")),
-            "compression_ratio": ratio,
-            "warnings": join_warnings(warnings),
-            "language": _text(segment.get("language")),
-            "enhanced_text": lines[number] if number < len(lines) else None,
-        }
+    segments: Sequence[Mapping[str, Any]] = payload.get("segments") or ()
+    count = len(segments)
+    texts = [str(each.get("text") or "") for each in segments]
+    confidences = [_number(each.get("confidence")) for each in segments]
+    ratios = [_number(each.get("compression_ratio")) for each in segments]
+    lines = [str(line.get("text") or "") for line in ((enhanced or {}).get("lines") or ())[:count]]
+    return {
+        "file_id": [file_id] * count,
+        "segment": list(range(count)),
+        "start_s": [_number(each.get("start_s")) for each in segments],
+        "end_s": [_number(each.get("end_s")) for each in segments],
+        "text": texts,
+        "speaker": [_text(each.get("speaker")) for each in segments],
+        "confidence": confidences,
+        "avg_logprob": [_number(each.get("avg_logprob")) for each in segments],
+        "no_speech_prob": [_number(each.get("no_speech_prob")) for each in segments],
+        "compression_ratio": ratios,
+        "warnings": list(map(_warnings_of_segment, texts, confidences, ratios)),
+        "language": [_text(each.get("language")) for each in segments],
+        "enhanced_text": [*lines, *[None] * (count - len(lines))],
+    }
+
+
+def _warnings_of_segment(text: str, confidence: float | None, ratio: float | None) -> str:
+    if ratio is None:
+        # As for whole transcripts: zlib's overhead outweighs short texts.
+        ratio = compression_ratio(clean(text)) if len(text) >= REPETITION_MIN_CHARACTERS else 0.0
+    is_low, is_repetition = confidence is not None and confidence < LOW_CONFIDENCE, ratio > REPETITION_RATIO
+    if not is_low and not is_repetition:
+        return ""
+    codes = [WarningCode.LOW_CONFIDENCE] * is_low + [WarningCode.REPETITION] * is_repetition
+    return join_warnings(codes)
 
 
 def _site_columns(entry: Entry) -> dict[str, Any]:

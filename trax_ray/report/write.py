@@ -23,7 +23,7 @@ from trax_ray.report.tables import (
     extra_columns,
     file_row,
     owners,
-    segment_rows,
+    segment_columns,
     task_rows,
     total_cost,
 )
@@ -180,11 +180,9 @@ def _write_files(layout: Layout, history: History, inputs: list[Entry], page: Pa
             entry = asked.entry
             row = file_row(entry, ledger, text_of(payload) if asked.text is None else asked.text, extra)
             files.add(row)
-            said: list[dict[str, Any]] = []
-            if segments is not None and payload is not None:
-                said = list(segment_rows(entry.file_id, payload, enhanced))
-                for each in said:
-                    segments.add(each)
+            said = segment_columns(entry.file_id, payload or {}, enhanced)
+            if segments is not None:
+                segments.add_columns(said)
             page.add(entry, row, said, uncovered_of(payload))
     return None if segments is None else segments.count
 

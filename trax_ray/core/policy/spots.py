@@ -8,7 +8,7 @@ that time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,13 +52,13 @@ class Spot:
 
 
 def spots_of(
-    file_id: str, segments: Iterable[Mapping[str, Any]], uncovered: Iterable[tuple[float, float]] = ()
+    file_id: str, segments: Iterable[Sequence[Any]], uncovered: Iterable[tuple[float, float]] = ()
 ) -> list[Spot]:
     """The spots of one recording, in the order of time; those close to each other are one.
 
     Args:
         file_id: The recording's.
-        segments: Its rows of `segments`: start_s, end_s, text, confidence and warnings (codes joined by commas).
+        segments: Of each: start_s, end_s, text, confidence and warnings (codes joined by commas), as in the table.
         uncovered: Stretches of speech without words, (start, end) in seconds.
     """
     found = sorted(
@@ -111,18 +111,17 @@ def doubtful_words(row: Mapping[str, Any]) -> float:
     return words * doubt + WORDS_PER_S * float(row.get("uncovered_s") or 0.0)
 
 
-def _doubted(file_id: str, segments: Iterable[Mapping[str, Any]]) -> Iterator[Spot]:
+def _doubted(file_id: str, segments: Iterable[Sequence[Any]]) -> Iterator[Spot]:
     """Segments with a warning of their own."""
-    for row in segments:
-        reasons = tuple(code for code in str(row.get("warnings") or "").split(",") if code)
-        if not reasons:
+    for start, end, said, confidence, warnings in segments:
+        if not warnings:
             continue
-        text, start_s = str(row.get("text") or ""), float(row.get("start_s") or 0.0)
-        confidence = row.get("confidence")
+        reasons = tuple(code for code in warnings.split(",") if code)
+        text, start_s = said or "", start or 0.0
         share = 1.0 - float(confidence) if confidence is not None else 0.0
         if WarningCode.REPETITION.value in reasons:
             share = max(share, REPEATED)
-        yield Spot(file_id, start_s, float(row.get("end_s") or start_s), text, reasons, len(units(text)) * share)
+        yield Spot(file_id, start_s, end or start_s, text, reasons, len(units(text)) * share)
 
 
 def _bare(file_id: str, uncovered: Iterable[tuple[float, float]]) -> Iterator[Spot]:

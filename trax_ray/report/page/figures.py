@@ -137,11 +137,11 @@ class Figures:
         if row.get("speech_s") and row.get("words"):
             self.pace.add(row["words"] / row["speech_s"] * 60)
 
-    def add_segments(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Count segments, by their rows."""
-        for row in rows:
-            confidence = row["confidence"]
-            self.confidence.add(None if confidence is None else 100 * confidence)
+    def add_confidence(self, values: Iterable[float | None]) -> None:
+        """Count segments, by their confidence, 0-1."""
+        for value in values:
+            if value is not None:
+                self.confidence.add(100 * value)
 
     def _add_failure(self, number: int, name: str, row: Mapping[str, Any]) -> None:
         code = row.get("code") or "error"

@@ -91,12 +91,12 @@ def file_values(entry: Entry, row: Mapping[str, Any], output_dir: Place) -> list
 
 
 def transcript_values(
-    rows: Sequence[Mapping[str, Any]], uncovered: Iterable[tuple[float, float]], text: str | None
+    segments: Mapping[str, Sequence[Any]], uncovered: Iterable[tuple[float, float]], text: str | None
 ) -> dict[str, Any] | None:
     """A transcript by columns, which takes less room than by segments; None where there is none.
 
     Args:
-        rows: Of the table segments.
+        segments: Columns of the table segments.
         uncovered: Stretches of speech without words, seconds.
         text: All of it, for one without segments.
 
@@ -104,26 +104,27 @@ def transcript_values(
         `s` and `e`, start and end in milliseconds; `t`, texts; and where there are any, `k`, speakers; `c`, confidence
         in percent; `w`, warnings by number of the segment; `x`, enhanced texts likewise; `u`, pairs of milliseconds.
     """
-    if not rows and not text:
+    texts = segments["text"]
+    if not texts and not text:
         return None
-    if not rows:
+    if not texts:
         return {"s": [0], "e": [0], "t": [text]}
     values: dict[str, Any] = {
-        "s": [_ms(row["start_s"]) for row in rows],
-        "e": [_ms(row["end_s"]) for row in rows],
-        "t": [row["text"] for row in rows],
+        "s": [_ms(each) for each in segments["start_s"]],
+        "e": [_ms(each) for each in segments["end_s"]],
+        "t": texts,
     }
-    if any(row["speaker"] for row in rows):
-        values["k"] = [_line(row["speaker"]) for row in rows]
-    if any(row["confidence"] is not None for row in rows):
-        values["c"] = [None if row["confidence"] is None else round(100 * row["confidence"]) for row in rows]
-    warned = {number: row["warnings"].split(",") for number, row in enumerate(rows) if row["warnings"]}
+    if any(segments["speaker"]):
+        values["k"] = [_line(each) for each in segments["speaker"]]
+    if any(each is not None for each in segments["confidence"]):
+        values["c"] = [None if each is None else round(100 * each) for each in segments["confidence"]]
+    warned = {number: codes.split(",") for number, codes in enumerate(segments["warnings"]) if codes}
     if warned:
         values["w"] = warned
     other = {
-        number: row["enhanced_text"]
-        for number, row in enumerate(rows)
-        if row.get("enhanced_text") is not None and row["enhanced_text"] != row["text"]
+        number: enhanced
+        for number, (enhanced, said) in enumerate(zip(segments["enhanced_text"], texts, strict=True))
+        if enhanced is not None and enhanced != said
     }
     if other:
         values["x"] = other

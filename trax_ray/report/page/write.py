@@ -69,7 +69,7 @@ class Page:
         self,
         entry: Entry,
         row: Mapping[str, Any],
-        segments: Sequence[Mapping[str, Any]] = (),
+        segments: Mapping[str, Sequence[Any]],
         uncovered: Sequence[tuple[float, float]] = (),
     ) -> None:
         """Take an input.
@@ -77,7 +77,7 @@ class Page:
         Args:
             entry: The input.
             row: Its row of the table files.
-            segments: Rows of the table segments.
+            segments: Columns of the table segments.
             uncovered: Stretches of speech without words, seconds.
 
         Raises:
@@ -89,9 +89,10 @@ class Page:
             self._rows.add(file_values(entry, row, self._layout.output_dir))
             if not self._final:
                 return
-            self._figures.add_segments(segments)
+            self._figures.add_confidence(segments["confidence"])
             if not row.get("duplicate_of"):  # one of two copies is enough
-                for spot in spots_of(entry.file_id, segments, uncovered):
+                columns = [segments[name] for name in ("start_s", "end_s", "text", "confidence", "warnings")]
+                for spot in spots_of(entry.file_id, zip(*columns, strict=True), uncovered):
                     self._ranking.add(number, spot)
             self._texts.add(transcript_values(segments, uncovered, row.get("text")))
         except OSError as error:
