@@ -28,7 +28,7 @@ from trax_ray.store.uris import Place
 __all__ = ["TableFile", "read_columns"]
 
 GROUP_ROWS = 20_000
-GROUP_CHARACTERS = 16 * 1024 * 1024
+GROUP_CHARACTERS = 4 * 1024 * 1024
 """A row group ends with the first of these: bounded memory, and groups large enough to compress and to skip."""
 
 

@@ -20,7 +20,7 @@ __all__ = ["CHUNK_FILES", "Pack", "packed"]
 CHUNK_FILES = 100
 """Inputs in a chunk: what has to be unpacked to show one of them."""
 
-_IN_MEMORY_BYTES = 8 * 1024 * 1024
+_IN_MEMORY_BYTES = 1024 * 1024
 _LEVEL = 6
 
 
