@@ -33,6 +33,8 @@ SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 SIZE_BYTES = 5_000_000
 RATE_HZ = 16_000
 AT_ONCE = 8
+MEMORY_MB = 4096
+"""Room for as many downloads as are asked for, and for the transcriptions beside them."""
 
 
 def recordings(count: int) -> list[bytes]:
@@ -54,6 +56,7 @@ async def ran(inputs: Sequence[str], out: Path, **options: Any) -> float:
         output_dir=out,
         formats="txt",
         lean=True,
+        memory_limit_mb=MEMORY_MB,
         allow_private_network=True,
         host_requests=AT_ONCE,
         **options,

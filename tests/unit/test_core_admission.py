@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trax_ray.core.groups import Shut
 from trax_ray.core.policy.admission import (
     CLOSES_AFTER_S,
     SETTLE_S,
@@ -475,6 +476,23 @@ def test_priority_is_strict_none_is_passed_over_for_a_smaller_one() -> None:
     assert admitted(ROOMY, idle(4), [ONE], [big, CALL]) == 0
     gpu = task(1.0, num_gpus=1.0)
     assert admitted(ROOMY, idle(8), [ONE], [gpu, ONE, ONE]) == 0
+
+
+def test_what_comes_with_the_core_that_a_task_waits_for_is_not_kept_from_those_that_need_none() -> None:
+    limits, fetch = Limits(max_workers=99, memory_limit_mb=2048), task(0.0, 256)
+
+    def fetched(running: Sequence[BatchTask], *waiting: BatchTask, cores: float = 1) -> int:
+        found = admit_tasks(limits, first_look(limits, idle(cores)), running, [*waiting, *[fetch] * 9], Shut())
+        return found.count(fetch)
+
+    alike, smaller, larger = task(1.0, 512), task(1.0, 300), task(1.0, 1024)
+    assert fetched([alike]) == 6
+    assert fetched([alike], alike) == 6, "it has the other's memory with its core"
+    assert fetched([alike], smaller) == 6
+    assert fetched([alike], larger) == 4, "with 512 MB besides"
+    assert fetched([alike, smaller], larger, cores=2) == 2, "whichever ends first: 300 MB come with the core"
+    assert fetched([alike, *[fetch] * 5], alike) == 1, "nor where it has no room now"
+    assert fetched([alike, *[fetch] * 5], larger) == 0, "what it lacks comes first"
 
 
 def test_gpus() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -179,11 +180,14 @@ def test_the_next_come_while_transcriptions_take_all_cores() -> None:
     assert batch.start() == ["d-10"], "t-2 waits for a core, and that is no reason not to fetch"
 
 
-def test_memory_that_a_transcription_waits_for_is_not_given_away() -> None:
+def test_a_transcription_that_waits_for_a_core_gets_its_memory_with_it_and_downloads_go_on() -> None:
     tasks = [transcription("a"), transcription("b"), *(download(str(n)) for n in range(4))]
     tight = Allowance(cores=1.0, memory_mb=1024.0 + 300.0)
     found = admit(Limits(max_workers=8), tight, [], tasks, Shut())
-    assert [task.id for task in found] == ["t-a", "d-0"], "512 are kept for t-b, and 256 of the rest are enough for one"
+    assert [task.id for task in found] == ["t-a", "d-0", "d-1", "d-2"], "812 are left, and t-b will have t-a's 512"
+    large = replace(tasks[1], resources=ResourceRequest(1.0, 1024))
+    found = admit(Limits(max_workers=8), tight, [], [tasks[0], large, *tasks[2:]], Shut())
+    assert [task.id for task in found] == ["t-a", "d-0"], "512 are kept for it besides"
 
 
 def test_what_waits_for_a_parked_service_ends_the_batch_though_downloads_are_left() -> None:

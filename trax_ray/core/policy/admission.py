@@ -340,11 +340,20 @@ def admit(
             cores -= request.num_cpus
             memory_mb -= request.memory_mb
             gpus -= request.num_gpus
-            fits_beside_memory = (cores >= -1e-9 or not request.num_cpus) and (gpus >= -1e-9 or not request.num_gpus)
+            lacks_core = bool(request.num_cpus) and cores < -1e-9
+            lacks_gpu = bool(request.num_gpus) and gpus < -1e-9
+            fits_beside_memory = not (lacks_core or lacks_gpu)
+            if not fits_beside_memory:
+                # Whatever ends and leaves it that leaves its memory too: no more is kept for it than that has less.
+                held = [*alone, *(each.resources for each in admitted if not each.shared)]
+                ending = [
+                    each.memory_mb for each in held if (lacks_core and each.num_cpus) or (lacks_gpu and each.num_gpus)
+                ]
+                memory_mb += min(request.memory_mb, min(ending, default=0))
             fits = fits and memory_mb >= 0
         first = not running and not admitted and (fits_beside_memory or not allowance.yields)
         if fits and not fits_beside_memory and not first and shut is not None:
-            one_waits = shut.cores = True  # with its memory, which stays reserved for it
+            one_waits = shut.cores = True
         elif (fits and fits_beside_memory) or first:
             admitted.append(task)
             if len(running) + len(admitted) == limits.max_workers:
