@@ -174,5 +174,5 @@ bench-chain: $(DEV_STAMP) ## Measure: 50 slow downloads with their transcription
 	$(BIN)/python benchmarks/chain.py
 
 .PHONY: bench-nodes
-bench-nodes: $(DEV_STAMP) ## Measure: one batch on 1, 2 and 4 nodes, and what its coordinator pays for a task on 64
+bench-nodes: $(DEV_STAMP) ## Measure: one batch on 1, 2 and 4 nodes, and what its coordinator pays for a task on 24
 	$(BIN)/python benchmarks/nodes.py

@@ -9,7 +9,7 @@ limit: what is measured is whether the coordinator keeps all slots busy. It runs
    half a second. From it follows how many tasks a second one coordinator can start, on however many nodes.
 3. The same with 512 calls in flight, which eight lanes carry.
 
-    .venv/bin/python benchmarks/nodes.py [--nodes 1 2 4] [--many 64] [--calls 512]
+    .venv/bin/python benchmarks/nodes.py [--nodes 1 2 4] [--many 24] [--calls 512]
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="*", default=[1, 2, 4])
-    parser.add_argument("--many", type=int, nargs="*", default=[4, 64])
+    parser.add_argument("--many", type=int, nargs="*", default=[4, 24])
     parser.add_argument("--calls", type=int, nargs="*", default=[64, 512])
     given = parser.parse_args()
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
