@@ -117,7 +117,9 @@ def write_report(out: Path) -> dict[str, Any]:
     """Write the report in a process of its own."""
     code = (
         "import json, resource, sys, time\n"
+        "from trax_ray.arrow import spare_pandas\n"
         "from trax_ray.report.write import write_report\n"
+        "spare_pandas()\n"  # as `trax-ray report` does
         "began = time.monotonic()\n"
         "told = write_report(sys.argv[1], final=True)\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
