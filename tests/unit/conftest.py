@@ -64,9 +64,9 @@ AT_WORK = """
 import json, os, platform, sys, time
 from pathlib import Path
 from trax_ray.store import inbox
-from trax_ray.store.files import write_atomically
 from trax_ray.store.layout import Layout
 from trax_ray.store.lease import Lease
+from trax_ray.store.writing import write_atomically
 
 layout, how, status = Layout(Path(sys.argv[1])), sys.argv[2], json.loads(sys.argv[3])
 lease = Lease(layout.lock)
