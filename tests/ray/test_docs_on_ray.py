@@ -163,7 +163,7 @@ def test_debug_mode_shows_what_workers_say(head: Connection, here: Path) -> None
         env={**os.environ, "RAY_ADDRESS": head.address},
     )
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("DEBUG:trax_ray.workers:")]
+    told = [line for line in done.stderr.splitlines() if line.startswith("DEBUG:trax_ray.kinds.run:")]
     assert any("attempt 1 of 'quiet_room.flac' begins" in line for line in told), done.stderr
     assert "raylet" not in done.stdout
 
