@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from trax_ray.arrow import _NoPandas
 
 ARRAY = "import pyarrow as pa, sys; pa.array([1]); print('pandas' in sys.modules)"
 SPARED = "from trax_ray.arrow import spare_pandas; spare_pandas(); "
@@ -20,6 +23,14 @@ def said(program: str) -> str:
 def test_an_array_loads_no_pandas_where_it_is_spared() -> None:
     assert said(ARRAY) == "True", "what this is for"
     assert said(SPARED + ARRAY) == "False"
+
+
+def test_another_thread_may_load_it_meanwhile() -> None:
+    finder = _NoPandas()
+    with pytest.raises(ModuleNotFoundError, match="pandas"):
+        finder.find_spec("pandas")
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(finder.find_spec, "pandas").result() is None
 
 
 @pytest.mark.parametrize("before", ["", "import pandas; "], ids=["not loaded", "loaded"])

@@ -78,7 +78,7 @@ logger = logging.getLogger(__name__)
 
 WAIT_S = 0.05
 IDLE_WAIT_S = 0.25
-SAMPLE_PERIOD_S = 1.0
+STATUS_PERIOD_S = 1.0
 INBOX_PERIOD_S = 0.2
 STORED_PERIOD_S = 5.0
 """How often the inbox is looked at, and the status written, in an object store, where each time costs a request."""
@@ -222,7 +222,7 @@ class Coordinator:
         self._request = request_of(self._spec)
         self._status_at = self._asked_at = self._told_at = -1e9
         self._inbox_period_s = STORED_PERIOD_S if self._layout.stored else INBOX_PERIOD_S
-        self._status_period_s = STORED_PERIOD_S if self._layout.stored else SAMPLE_PERIOD_S
+        self._status_period_s = STORED_PERIOD_S if self._layout.stored else STATUS_PERIOD_S
         self._presence = Presence(self._layout.output_dir)
         self._drained_at: float | None = None
         self._waits_until: float | None = None

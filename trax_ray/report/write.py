@@ -180,7 +180,8 @@ def _write_files(layout: Layout, history: History, inputs: list[Entry], page: Pa
             entry = asked.entry
             row = file_row(entry, ledger, text_of(payload) if asked.text is None else asked.text, extra)
             files.add(row)
-            said = segment_columns(entry.file_id, payload or {}, enhanced)
+            # Where none are written, as while the batch runs, nobody looks at them.
+            said = segment_columns(entry.file_id, (segments is not None and payload) or {}, enhanced)
             if segments is not None:
                 segments.add_columns(said)
             page.add(entry, row, said, uncovered_of(payload))
