@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -142,12 +143,14 @@ class MediaServer(InThread):
     @staticmethod
     async def _send(response: web.StreamResponse, asked: Asked, body: bytes, bytes_per_s: float | None) -> None:
         step = len(body) or 1 if bytes_per_s is None else max(1, int(bytes_per_s / 10))
+        began_s = time.monotonic()
         for at in range(0, len(body), min(step, 65_536)):
             piece = body[at : at + min(step, 65_536)]
             await response.write(piece)
             asked.sent += len(piece)
             if bytes_per_s is not None:
-                await asyncio.sleep(len(piece) / bytes_per_s)
+                # By what was due since the beginning, as nginx has it: on a busy machine each sleep is too long.
+                await asyncio.sleep(max(0.0, began_s + (at + len(piece)) / bytes_per_s - time.monotonic()))
 
 
 def _start_of(header: str) -> int | None:

@@ -205,7 +205,7 @@ def test_addresses_that_are_not_public(web: MediaServer, tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_a_feed_that_never_ends(web: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trax_ray.web.fetch.SILENCE_S", 6.0)
+    monkeypatch.setattr("trax_ray.web.process.SILENCE_S", 6.0)
     web.answers |= {
         "/slow": Answer(rss(*map(item, range(99))).body, RSS, bytes_per_s=100),
         "/feed": rss(item(1)),

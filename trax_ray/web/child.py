@@ -1,7 +1,10 @@
-"""The process that fetches: yt-dlp as a library, under the guard, for one URL.
+"""The process that fetches: yt-dlp as a library, and for each job a process of its own, under the guard.
 
-It reads one line of JSON, a `Job`, and writes lines of JSON: progress, then a result or an error. It ends when its
-standard input does: whoever started it is gone then.
+It reads lines of JSON, each a `Job`, and answers each with lines of JSON: progress, then a result or an error, then how
+the job's process ended. It ends when its standard input does: whoever started it is gone then.
+
+Where forking is safe (Linux) a job's process is a copy of this one, in which yt-dlp is loaded, and which has never
+talked to anybody. Elsewhere this process does one job itself, and ends.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ import io
 import json
 import os
 import resource
+import select
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
-from trax_ray.web.guard import Guard
+from trax_ray.web.guard import Guard, close_ways_out
 from trax_ray.web.javascript import runtime_for
 from trax_ray.web.job import ANY_SITE, MEDIA, Item, Job, Told
 
@@ -27,6 +32,8 @@ PROGRESS_EVERY_S = 0.5
 SOCKET_TIMEOUT_S = 20.0
 FRAGMENT_RETRIES = 2
 """Of one fragment among hundreds, within one attempt: an attempt for each would use up those of the whole."""
+
+_LINE_BYTES = 1 << 16
 
 _MEMORY_BYTES = 2 << 30
 _NO_SUCH_PROGRAM = "/nonexistent/ffmpeg"
@@ -68,10 +75,51 @@ _NOT_FOR_FETCHING = (
 
 
 def main() -> None:
-    """Do the job that standard input names."""
+    """Do the jobs that standard input names, one after the other."""
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print isn't what we say
-    job = Job.read(sys.stdin.readline())
+    close_ways_out()  # before they are loaded
+    line = _line()
+    _load(Job.read(line).url if line else "")
+    while line:
+        _tell(told, ended=_done(line, told) if line.strip() else 0)
+        line = _line()
+
+
+def _done(line: str, told: TextIO) -> int:
+    """Have a job done; how its process has ended."""
+    if sys.platform != "linux":
+        _work(Job.read(line), told)
+    process = os.fork()
+    if process == 0:
+        _work(Job.read(line), told)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def _line() -> str:
+    """The next line of standard input, and no byte beyond it; empty at its end."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = os.read(0, _LINE_BYTES)
+        if not part:
+            return ""
+        line += part
+    return line.decode()
+
+
+def _load(url: str) -> None:
+    """What most jobs need. That an extractor looks whether a URL is its own compiles a pattern, of each of 1,700."""
+    os.environ["YTDLP_NO_PLUGINS"] = "1"
+    import yt_dlp.extractor.generic
+
+    for site in yt_dlp.YoutubeDL({"quiet": True, "cachedir": False, "logger": _Quiet()})._ies.values():
+        site.suitable(url)
+
+
+def _work(job: Job, told: TextIO) -> NoReturn:
+    """Do one job in this process, which ends."""
+    os.environ |= {"HOME": job.folder, "TMPDIR": job.folder}
+    tempfile.tempdir = job.folder
     threading.Thread(target=_end_with_parent, daemon=True).start()
     runtime = runtime_for(job.url)
     guard = Guard(
@@ -94,7 +142,10 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
+    # Nothing is read: what comes next is for the next job.
+    watched = select.poll()
+    watched.register(0, 0)
+    watched.poll()
     os._exit(1)
 
 
@@ -208,7 +259,6 @@ def _single(ydl: Any, info: Any) -> Any:
 
 def _yt_dlp(job: Job, told: TextIO) -> Any:
     """yt-dlp with what we allow, and nothing else."""
-    os.environ["YTDLP_NO_PLUGINS"] = "1"
     import yt_dlp
 
     last_s = 0.0

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import DiskFull, NetworkError, ProcessingError, ResourceError, TraxRayError
 from trax_ray.web.addresses import checked_url
 from trax_ray.web.job import Captions, Entry, Item, Job, Kept, Told
+from trax_ray.web.process import fetcher
 
 __all__ = ["Listing", "expand", "fetch", "fetch_captions", "look"]
-
-SILENCE_S = 120.0
-"""How long nothing may come from the process that fetches. yt-dlp gives up on a silent host after 20 s."""
-
-SIGN_OF_LIFE_S = 0.5
-"""How often the attempt hears something while it waits."""
-
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trax_ray.web.child import main; main()"
-
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "SYSTEMROOT")
-"""The environment of the process that fetches: no keys, no proxies, no settings of libraries."""
 
 
 def look(job: Job, cookies: str = "") -> Generator[Told, None, Item]:
@@ -156,91 +138,36 @@ class _Listings:
 def _messages(
     job: Job, cookies: str, take: Callable[[dict[str, Any]], None] = lambda line: None
 ) -> Generator[Told, None, dict[str, Any]]:
-    """Run the process, and pass on what it tells; `take` gets what is neither progress nor the end."""
+    """Have a job done, and pass on what is told; `take` gets what is neither progress nor the end."""
     checked_url(job.url)
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
     # By the pipe: yt-dlp writes cookies back, and a copy on the disk would outlive whoever is killed.
     own = Path(cookies).read_text(errors="surrogateescape") if cookies else ""
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, json.dumps([part for part in sys.path if part])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-            | {"HOME": str(folder.absolute()), "TMPDIR": str(folder.absolute())},
-            start_new_session=True,
-        )
-        try:
-            assert process.stdin is not None
-            process.stdin.write(replace(job, folder=str(folder.absolute()), cookies=own).line().encode())
-            process.stdin.flush()
-            told = Told(0)
-            for line in _lines(process):
-                if line is None:
-                    yield told
-                elif "progress" in line:
-                    new = Told(**line["progress"])
-                    told = replace(new, site=new.site or told.site)
-                    yield told
-                elif "error" in line:
-                    raise _error(line["error"])
-                elif "result" in line:
-                    result: dict[str, Any] = line["result"]
-                    return result
-                else:
-                    take(line)
-                    yield told
-            process.wait()
-            complaints.seek(0)
-            raise _ended(process.returncode, complaints.read().decode(errors="replace"))
-        finally:
-            _end(process)
-
-
-def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
-    """What the process writes; None where nothing came for a while.
-
-    Raises:
-        NetworkError: Nothing came for too long.
-    """
-    said: Queue[bytes | None] = Queue()
-
-    def listen() -> None:
-        assert process.stdout is not None
-        # A pipe that is closed under a thread that reads is an error of either kind.
-        with suppress(OSError, ValueError):
-            for line in process.stdout:
-                said.put(line)
-        said.put(None)
-
-    threading.Thread(target=listen, daemon=True).start()
-    silent_s = 0.0
-    while True:
-        try:
-            line = said.get(timeout=SIGN_OF_LIFE_S)
-        except Empty:
-            silent_s += SIGN_OF_LIFE_S
-            if silent_s >= SILENCE_S:
-                raise NetworkError(
-                    f"nothing came for {SILENCE_S:g} s, and the attempt was ended", code=FailureCode.TIMEOUT
-                ) from None
-            yield None
-            continue
-        if line is None:
-            return
-        silent_s = 0.0
-        yield json.loads(line)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
+    told = Told(0, loading=True)
+    end: dict[str, Any] = {}
+    # Lists are read by who plans, and then by nobody.
+    with fetcher(keep=job.task != "expand") as process:
+        for line in process.lines(replace(job, folder=str(folder.absolute()), cookies=own)):
+            if line is None:
+                yield told
+            elif "progress" in line:
+                new = Told(**line["progress"])
+                told = replace(new, site=new.site or told.site)
+                yield told
+            elif "error" in line or "result" in line:
+                end = line
+                break
+            else:
+                take(line)
+                told = replace(told, loading=False)
+                yield told
+        if not end:
+            raise _ended(*process.last_words())
+    if "error" in end:
+        raise _error(end["error"])
+    result: dict[str, Any] = end["result"]
+    return result
 
 
 def _error(data: dict[str, Any]) -> TraxRayError:

@@ -17,7 +17,7 @@ from typing import Any
 
 from trax_ray.web.addresses import wrong_with
 
-__all__ = ["Guard", "Refused"]
+__all__ = ["Guard", "Refused", "close_ways_out"]
 
 _STARTS = frozenset(
     ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.fork", "os.forkpty", "pty.spawn")
@@ -39,6 +39,16 @@ _CHANGES = frozenset(
     )
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def close_ways_out() -> None:
+    """Let nothing be imported any more by which others could get past the guard.
+
+    What brings network code of its own can't be seen, and `multiprocessing` starts programs by the C code below
+    `subprocess`, which tells nobody.
+    """
+    for name in ("curl_cffi", "pycurl", "_posixsubprocess"):
+        sys.modules[name] = None  # type: ignore[assignment] # it says that the module can't be imported
 
 
 class Refused(OSError):
@@ -64,12 +74,9 @@ class Guard:
 
     def install(self) -> None:
         """Watch over this process until it ends."""
+        close_ways_out()
         sys.dont_write_bytecode = True
         self.folder = Path(os.path.realpath(self.folder))
-        # What brings network code of its own can't be seen, and `multiprocessing` starts programs by the C code below
-        # `subprocess`, which tells nobody.
-        for name in ("curl_cffi", "pycurl", "_posixsubprocess"):
-            sys.modules[name] = None  # type: ignore[assignment] # it says that the module can't be imported
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:

@@ -119,11 +119,13 @@ class Told:
         bytes: What has come.
         total_bytes: Of how many; 0 where the server doesn't say.
         site: What yt-dlp calls the site that it knows the address of; empty for any other: files, pages and feeds.
+        loading: Whether nobody was asked yet: the process that fetches is being loaded.
     """
 
     bytes: int
     total_bytes: int = 0
     site: str = ""
+    loading: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
