@@ -13,14 +13,14 @@ import ray
 from batches import run, until
 
 from trax_ray.core.spec import Limits
-from trax_ray.core.task import TaskState, TaskType
+from trax_ray.core.task import ResourceRequest, TaskState, TaskType
 from trax_ray.errors import BusyError, FencedError, UsageError
 from trax_ray.processor import BatchProcessor
 from trax_ray.report.fold import read_history
 from trax_ray.store.epochs import open_journal
 from trax_ray.store.layout import Layout
 from trax_ray.testing.factories import make_task
-from trax_ray.testing.scripted import attempts_in
+from trax_ray.testing.scripted import attempts_in, logged
 
 Start = Callable[..., BatchProcessor]
 
@@ -73,6 +73,18 @@ async def test_priorities_decide_and_ties_go_to_the_oldest(batch: Start, log: Pa
     assert [task_id for task_id, _, _ in attempts_in(log)] == ["high", "a", "b", "c", "low"]
 
 
+async def test_what_needs_no_core_is_loaded_by_as_many_processes_at_a_time_as_there_are_cores(
+    batch: Start, log: Path
+) -> None:
+    free = ResourceRequest(num_cpus=0.0, memory_mb=256)
+    cores = int(ray.cluster_resources()["CPU"])
+    tasks = [make_task(f"{number}", resources=free, load_s=0.5, sleep_s=2.0, log=str(log)) for number in range(4)]
+    await run(batch(tasks, limits=Limits(max_workers=6, memory_limit_mb=9000, cpu_limit_percent=100)))
+    began = [each.at for each in logged(log)]
+    assert all(later - earlier >= 0.5 for earlier, later in zip(began, began[cores:], strict=False))
+    assert began[-1] - began[0] < 4 * 2.0, "they work beside one another"
+
+
 async def test_chunks_run_before_their_recording_is_assembled(batch: Start, log: Path) -> None:
     tasks = [
         make_task("whole", script=["expand:3"], log=str(log)),
@@ -102,7 +114,7 @@ async def test_dependents_wait_and_fail_with_what_they_need(batch: Start, log: P
 
 
 async def test_pause_lets_nothing_start_and_resume_goes_on(batch: Start, log: Path) -> None:
-    tasks = [make_task(f"t{number}", sleep_s=0.2, log=str(log)) for number in range(6)]
+    tasks = [make_task(f"t{number}", sleep_s=0.2, log=str(log)) for number in range(4)]
     processor = batch(tasks, limits=Limits(max_workers=1))
     running = asyncio.create_task(run(processor))
     await until(processor, lambda progress: progress.completed_tasks >= 1)

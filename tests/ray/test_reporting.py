@@ -1,4 +1,4 @@
-"""The report's own tasks."""
+"""Who writes the report: a task of its own, and at a stop the coordinator."""
 
 from __future__ import annotations
 
@@ -9,25 +9,47 @@ from older_folders import restored
 
 from trax_ray.cluster import remote
 from trax_ray.cluster.connect import Connection
-from trax_ray.cluster.reporting import Reporting
+from trax_ray.cluster.reporting import MOST_HERE, Reporting
 
 
-def test_to_hurry_loads_what_the_last_report_needs_and_writes_none_before_it(
-    head: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[bool] = []
+@pytest.fixture
+def submitted(head: Connection, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each report that was given to a task was the last one."""
+    given: list[bool] = []
     submit = remote.submit_report
 
     def counted(output_dir: str, *, final: bool) -> Any:
-        written.append(final)
+        given.append(final)
         return submit(output_dir, final=final)
 
     monkeypatch.setattr(remote, "submit_report", counted)
+    return given
+
+
+@pytest.mark.parametrize(("hurries", "tasks", "given"), [(False, 1, 1), (True, MOST_HERE, 0), (True, MOST_HERE + 1, 1)])
+def test_at_a_stop_the_last_report_is_written_without_another_process(
+    submitted: list[bool], hurries: bool, tasks: int, given: int
+) -> None:
     with restored("half_finished") as folder:
         reporting = Reporting(str(folder.out), period_s=3600.0)
         for _ in range(2):
-            reporting.hurry()
+            if hurries:
+                reporting.hurry()
             reporting.write_if_due()
-        reporting.write_the_last()
-        assert (written, reporting.error) == ([True], "")
+        assert submitted == []
+        reporting.write_the_last(tasks)
+        assert (submitted, reporting.error) == ([True] * given, "")
         assert (folder.out / "report" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("hurries", [False, True])
+def test_a_report_that_can_not_be_written_is_told_and_ends_nothing(submitted: list[bool], hurries: bool) -> None:
+    with restored("half_finished") as folder:
+        reporting = Reporting(str(folder.out), period_s=3600.0)
+        if hurries:
+            reporting.hurry()
+        place = folder.out / "report"
+        assert not place.exists()
+        place.write_text("in the way")
+        reporting.write_the_last(1)
+        assert str(place) in reporting.error

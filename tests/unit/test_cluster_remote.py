@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psutil
 import pytest
 
 from trax_ray.cluster import remote, sampling
 from trax_ray.cluster.sampling import Sampler
-from trax_ray.core.task import Outcome
-from trax_ray.kinds.assignment import Progress
+from trax_ray.core.task import BatchTask, Outcome, ResourceRequest
+from trax_ray.kinds.assignment import Assignment, Progress
+from trax_ray.testing.factories import make_spec, make_task
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +44,19 @@ def careful_looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[None]]:
     remote._this_process.cache_clear()
 
 
-def play(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[dict[str, object]]:
-    """What the coordinator hears of an attempt that tells of itself once, after so long."""
-    monkeypatch.setattr(remote, "assignment_of", lambda packed: packed)
-    monkeypatch.setattr(remote, "make_attempt", lambda _: iter([Progress(0.5), Outcome(artifact_key="k")]))
+COMPUTES = make_task()
+FETCHES = make_task(resources=ResourceRequest(num_cpus=0.0), asks=True)
+
+
+def play(
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    task: BatchTask = COMPUTES,
+    told: Sequence[Progress] = (Progress(0.5),),
+) -> list[dict[str, object]]:
+    """What the coordinator hears of an attempt that tells of itself so, after so long each."""
+    monkeypatch.setattr(remote, "assignment_of", lambda _: Assignment(make_spec("/out"), task))
+    monkeypatch.setattr(remote, "make_attempt", lambda _: iter([*told, Outcome(artifact_key="k")]))
     monkeypatch.setattr(remote, "PROGRESS_PERIOD_S", seconds)
     return list(remote._stream({}, {}))
 
@@ -78,6 +88,27 @@ def test_a_process_that_computes_lets_others_go_first_and_is_told_once(
     remote.be_nice.cache_clear()
     play(monkeypatch, 3600.0)
     assert nicer == [remote.NICENESS] * 2
+
+
+def test_one_that_waits_for_a_host_is_there_when_it_answers_and_lets_others_go_first_once_it_computes(
+    nicer: list[int], careful_looks: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, 3600.0, FETCHES)
+    assert nicer == []
+    play(monkeypatch, 3600.0, COMPUTES)
+    assert nicer == [remote.NICENESS]
+
+
+def test_that_the_work_of_one_that_needs_no_core_begins_is_told_at_once(
+    careful_looks: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, works = Progress(loading=True), Progress(0.5)
+    *told, _ = play(monkeypatch, 3600.0, FETCHES, [loads, loads, works, works])
+    assert [(each["loading"], each["fraction"]) for each in told] == [(True, 0.0), (False, 0.5)]
+    *told, _ = play(monkeypatch, 0.0, FETCHES, [loads, works])
+    assert [each["loading"] for each in told] == [True, True, False]
+    *told, _ = play(monkeypatch, 3600.0, COMPUTES, [works])
+    assert [each["loading"] for each in told] == [False], "it has a core for that"
 
 
 @pytest.fixture

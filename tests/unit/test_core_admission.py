@@ -482,8 +482,11 @@ def test_what_comes_with_the_core_that_a_task_waits_for_is_not_kept_from_those_t
     limits, fetch = Limits(max_workers=99, memory_limit_mb=2048), task(0.0, 256)
 
     def fetched(running: Sequence[BatchTask], *waiting: BatchTask, cores: float = 1) -> int:
-        found = admit_tasks(limits, first_look(limits, idle(cores)), running, [*waiting, *[fetch] * 9], Shut())
-        return found.count(fetch)
+        allowance, fetching = first_look(limits, idle(cores)), list(running)
+        while new := admit_tasks(limits, allowance, fetching, [*waiting, fetch], Shut()):
+            assert new == [fetch]
+            fetching += new
+        return len(fetching) - len(running)
 
     alike, smaller, larger = task(1.0, 512), task(1.0, 300), task(1.0, 1024)
     assert fetched([alike]) == 6
@@ -493,6 +496,30 @@ def test_what_comes_with_the_core_that_a_task_waits_for_is_not_kept_from_those_t
     assert fetched([alike, smaller], larger, cores=2) == 2, "whichever ends first: 300 MB come with the core"
     assert fetched([alike, *[fetch] * 5], alike) == 1, "nor where it has no room now"
     assert fetched([alike, *[fetch] * 5], larger) == 0, "what it lacks comes first"
+
+
+def test_processes_of_those_that_need_no_core_start_as_many_at_a_time_as_there_are_cores() -> None:
+    fetch, waiting = task(0.0, 256), [task(0.0, 256)] * 9
+
+    def started(running: Sequence[BatchTask], *others: BatchTask, cores: float = 2, starting: int = 0) -> int:
+        shut = Shut()
+        found = admit_tasks(
+            ROOMY, first_look(ROOMY, idle(cores)), running, [*waiting, *others], shut, starting=starting
+        )
+        assert found[found.count(fetch) :] == list(others), "the others don't wait for that"
+        assert shut.starts
+        return found.count(fetch)
+
+    assert started([]) == 2
+    assert started([fetch] * 2, starting=2) == 0
+    assert started([fetch] * 5, starting=1) == 1
+    assert started([fetch] * 5, ONE, CALL, TINY) == 2
+    assert started([ONE] * 2, CALL) == 2, "they compute for a moment only"
+    assert started([], cores=0.5) == 1
+    assert started([], cores=0) == 1
+    tight = Limits(max_workers=99, memory_limit_mb=1024)
+    found = admit_tasks(tight, first_look(tight, idle(2)), [fetch], [fetch, task(1.0, 600)], Shut(), starting=2)
+    assert found == [], "its memory is kept for the one whose turn comes next"
 
 
 def test_gpus() -> None:

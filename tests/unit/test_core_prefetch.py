@@ -87,13 +87,20 @@ class Batch:
         return commands
 
     def start(self) -> list[str]:
+        """What starts until no more does, each process at once."""
+        started: list[str] = []
+        while more := self.turn():
+            started += more
+        return started
+
+    def turn(self) -> list[str]:
         tasks = [dispatch.task for dispatch in self.running.values()]
         shut = Shut()
         waiting = self.state.upcoming(self.now, self.coming, shut)
         admitted = admit(self.limits, CORES, tasks, waiting, shut)
         if admitted:
-            started = Started(tuple((task.id, self.state.next_attempt(task.id)) for task in admitted))
-            for command in self.do(started):
+            starts = Started(tuple((task.id, self.state.next_attempt(task.id)) for task in admitted))
+            for command in self.do(starts):
                 assert isinstance(command, Dispatch)
                 self.running[command.task.id] = command
         return [task.id for task in admitted]
@@ -183,11 +190,17 @@ def test_the_next_come_while_transcriptions_take_all_cores() -> None:
 def test_a_transcription_that_waits_for_a_core_gets_its_memory_with_it_and_downloads_go_on() -> None:
     tasks = [transcription("a"), transcription("b"), *(download(str(n)) for n in range(4))]
     tight = Allowance(cores=1.0, memory_mb=1024.0 + 300.0)
-    found = admit(Limits(max_workers=8), tight, [], tasks, Shut())
-    assert [task.id for task in found] == ["t-a", "d-0", "d-1", "d-2"], "812 are left, and t-b will have t-a's 512"
+
+    def started(waiting: Sequence[BatchTask]) -> list[str]:
+        running: list[BatchTask] = []
+        while found := admit(Limits(max_workers=8), tight, running, waiting, Shut()):
+            running += found
+            waiting = [task for task in waiting if task not in found]
+        return [task.id for task in running]
+
+    assert started(tasks) == ["t-a", "d-0", "d-1", "d-2"], "812 are left, and t-b will have t-a's 512"
     large = replace(tasks[1], resources=ResourceRequest(1.0, 1024))
-    found = admit(Limits(max_workers=8), tight, [], [tasks[0], large, *tasks[2:]], Shut())
-    assert [task.id for task in found] == ["t-a", "d-0"], "512 are kept for it besides"
+    assert started([tasks[0], large, *tasks[2:]]) == ["t-a", "d-0"], "512 are kept for it besides"
 
 
 def test_what_waits_for_a_parked_service_ends_the_batch_though_downloads_are_left() -> None:

@@ -250,6 +250,7 @@ class QueueModel(RuleBasedStateMachine):
             shut.providers |= data.draw(st.sets(st.sampled_from(["", "a", "b"]), max_size=1))
             shut.prefetch |= data.draw(st.booleans())
             shut.cores |= data.draw(st.booleans())
+            shut.starts |= data.draw(st.booleans())
         groups = [self.model[each].group for each in left]
         assert all(group in shut or seen[group] == most for group in groups)
 

@@ -23,7 +23,7 @@ from trax_ray.core.state.events import Dispatch
 from trax_ray.core.task import BatchTask, Failure, Outcome
 from trax_ray.heads.processes import lives
 from trax_ray.kinds.failures import failure_of
-from trax_ray.kinds.run import timed_out
+from trax_ray.kinds.run import prepares_calls, timed_out
 
 __all__ = ["Attempts", "Running"]
 
@@ -38,6 +38,10 @@ SETTLED_S = 0.5
 """How old an attempt is, unless it has been heard of, before it is cancelled. Ray may give one that it is just about to
 start up as cancelled and run it all the same; when its answer comes it aborts the coordinator's process ("Tried to
 complete task that was not pending")."""
+
+
+LOADING_S = 60.0
+"""How long the others wait for one that needs no core to begin; it may wait for a node, or say nothing."""
 
 
 LANE_IDLE_S = 60.0
@@ -58,6 +62,7 @@ class Running:
         worker: What it last said of its process.
         fraction: Share of its work that is done, 0-1.
         coming: What has come of what it fetches; None where it fetches nothing.
+        loading: Whether its work hasn't begun yet, though its process may have.
     """
 
     dispatch: Dispatch
@@ -68,6 +73,7 @@ class Running:
     worker: WorkerReport | None = None
     fraction: float = 0.0
     coming: Coming | None = None
+    loading: bool = True
 
     @property
     def key(self) -> tuple[str, int]:
@@ -145,6 +151,13 @@ class Attempts:
     def at_work(self) -> list[BatchTask]:
         """Those of them whose processes have begun; the others wait in Ray for a node's room."""
         return [running.dispatch.task for running in self._running.values() if running.at_work_at is not None]
+
+    @property
+    def starting(self) -> int:
+        """How many that need no core haven't begun with their work, those apart that take too long over it."""
+        since = time.monotonic() - LOADING_S
+        loading = [each for each in self._running.values() if each.dispatch.alone and each.loading]
+        return sum(not each.dispatch.task.resources.num_cpus for each in loading if each.began_at > since)
 
     def movable(self) -> list[Held]:
         """Those that may go back to the queue: of those on a lane, or of one that asks a provider, somebody is paid."""
@@ -302,10 +315,17 @@ class Attempts:
             running.at_work_at = running.at_work_at or running.heard_at
             running.fraction = packed["fraction"]
             running.coming = Coming(*packed["coming"]) if packed["coming"] else None
+            if running.loading and not packed["loading"]:
+                self._has_begun(running)
             running.worker = _report(packed)
         elif not running.dispatch.alone:
             self._lanes.ended(handle, died=False)
         return outcome
+
+    def _has_begun(self, running: Running) -> None:
+        running.loading = False
+        if not running.dispatch.children and prepares_calls(running.dispatch.task, self._spec):
+            self._lanes.expect()
 
     def _failure(self, running: Running, error: ray.exceptions.RayError, alive: set[str]) -> Failure:
         failure = failures.failure_of_ray(error)

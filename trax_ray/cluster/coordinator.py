@@ -362,7 +362,8 @@ class Coordinator:
             return None
         shut = Shut()
         running, waiting = self._attempts.tasks(), self._waiting(now, shut)
-        admitted = admission.admit(self._spec.limits, self._around.allowance, running, waiting, shut)
+        limits, allowance = self._spec.limits, self._around.allowance
+        admitted = admission.admit(limits, allowance, running, waiting, shut, self._attempts.starting)
         if not admitted:
             return None
         return Started(tuple((task.id, self._state.next_attempt(task.id)) for task in admitted))
@@ -493,7 +494,7 @@ class Coordinator:
         """The batch has ended: write the whole report, then say how it went."""
         self._around.leave()
         self._ask_for_nodes(at_once=True)
-        self._reporting.write_the_last()
+        self._reporting.write_the_last(len(self._state.records))
         self._around.measure()
         self._result = result_of(self._state, self._progress(), self._spec.output_dir, self._reporting.error)
 

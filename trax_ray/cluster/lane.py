@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Mapping
@@ -36,12 +37,17 @@ SWITCH_S = 0.0005
 """How long a thread of a lane may keep Python's lock from others, seconds. A call goes to a thread some times, for a
 moment each; with Python's own 5 ms it waits longer for the lock than the thread needs for its work."""
 
+_NEEDED = ("trax_ray.kinds.table", "openai", "httpx2")
+"""What nearly all attempts on a lane load."""
+
 
 class Lane:
     """The body of the actor."""
 
     def __init__(self) -> None:
         sys.setswitchinterval(SWITCH_S)
+        for name in _NEEDED:  # now, and not in the first attempt's time
+            importlib.import_module(name)
 
     async def about(self) -> dict[str, Any]:
         """Who this is: a sign of life, as the streaming kinds give it."""
@@ -86,6 +92,11 @@ class Lanes:
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     _open: list[_Open] = field(default_factory=list)
     _carrier: dict[Any, _Open] = field(default_factory=dict)
+
+    def expect(self) -> None:
+        """Have a lane there soon: attempts are being prepared, and it takes as long to start as that does."""
+        if not self._open:
+            self._another()
 
     def submit(self, kind: str, packed: Mapping[str, Any]) -> Any:
         """Start an attempt on the first lane that has room.

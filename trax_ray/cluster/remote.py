@@ -8,10 +8,9 @@ a streaming generator that gives at most one sign of life a second, then the out
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -36,10 +35,10 @@ __all__ = [
     "assignment_of",
     "configure_logging",
     "kill_process",
+    "load_report",
     "pack",
     "process_memory_mb",
     "submit",
-    "submit_load_report",
     "submit_report",
     "unpack",
 ]
@@ -99,18 +98,22 @@ def _this_process() -> tuple[psutil.Process, dict[str, Any]]:
     return process, {"pid": process.pid, "mark": mark_of(process.pid), "node_id": node_id}
 
 
-def alive(fraction: float, coming: tuple[int, int] = (0, 0), *, at_once: bool = False) -> dict[str, Any]:
+def alive(
+    fraction: float, coming: tuple[int, int] = (0, 0), *, loading: bool = False, at_once: bool = False
+) -> dict[str, Any]:
     """A sign of life: who works where, how far it is, and what its process takes.
 
     Args:
         fraction: Share of the work that is done, 0-1.
         coming: Bytes that have come of what is fetched, and of how many.
+        loading: Whether the work hasn't begun yet.
         at_once: Take the process's resident memory for its own, which is more than that by what it shares with
             others: finding out the share takes milliseconds, and many tasks don't last longer.
     """
     process, who = _this_process()
     memory_mb = process.memory_info().rss / 2**20 if at_once else process_memory_mb(process)
-    return {"fraction": fraction, "coming": coming if any(coming) else None, **who, "memory_mb": memory_mb}
+    came = coming if any(coming) else None
+    return {"fraction": fraction, "coming": came, "loading": loading, **who, "memory_mb": memory_mb}
 
 
 def process_memory_mb(process: psutil.Process) -> float:
@@ -126,16 +129,19 @@ def be_nice() -> None:
 
 
 def _stream(packed: dict[str, Any], keys: dict[str, str]) -> Iterator[dict[str, Any]]:
-    be_nice()
+    assignment = assignment_of(packed)
+    if not assignment.task.asks_provider:  # who waits for a host computes little, and is to be there when it answers
+        be_nice()
     hand_over(keys)
-    yield alive(0.0, at_once=True)
+    loading = not assignment.task.resources.num_cpus
+    yield alive(0.0, loading=loading, at_once=True)
     said_at = time.monotonic()
-    for item in make_attempt(assignment_of(packed)):
+    for item in make_attempt(assignment):
         if isinstance(item, Outcome):
             yield {"outcome": encode(item)}
-        elif time.monotonic() - said_at >= PROGRESS_PERIOD_S:
-            said_at = time.monotonic()
-            yield alive(item.fraction, (item.came_bytes, item.total_bytes))
+        elif time.monotonic() - said_at >= PROGRESS_PERIOD_S or (loading and not item.loading):
+            said_at, at_once, loading = time.monotonic(), loading, item.loading
+            yield alive(item.fraction, (item.came_bytes, item.total_bytes), loading=loading, at_once=at_once)
 
 
 @cache
@@ -209,24 +215,17 @@ def kill_process(node_id: str, pid: int, mark: str) -> None:
 @ray.remote(max_retries=0, num_cpus=0)
 def report(output_dir: str, final: bool) -> dict[str, Any]:
     """Write the report's tables from the journal and the artifacts."""
+    return load_report()(output_dir, final=final)
+
+
+def load_report() -> Callable[..., dict[str, Any]]:
+    """Load what writes the report into this process, and return that."""
     spare_pandas()
     from trax_ray.report.write import write_report
 
-    return write_report(output_dir, final=final)
-
-
-@ray.remote(max_retries=0, num_cpus=0)
-def load_report() -> None:
-    """Load what writing the report needs. Ray gives what comes next to the process that became idle last: this one."""
-    spare_pandas()
-    importlib.import_module("trax_ray.report.write")
+    return write_report
 
 
 def submit_report(output_dir: str, *, final: bool) -> Any:
     """Start writing the report, as a task of the batch's own job; returns a reference to its summary."""
     return report.options(memory=REPORT_MEMORY_MB * 2**20).remote(output_dir, final)
-
-
-def submit_load_report() -> Any:
-    """Have a process ready for the report, without writing one; returns a reference to None."""
-    return load_report.options(memory=REPORT_MEMORY_MB * 2**20).remote()

@@ -1,4 +1,8 @@
-"""The report of a batch that runs: rewritten now and then, in tasks of the batch's own job, and whole at its end."""
+"""The report of a batch that runs: rewritten now and then, in tasks of the batch's own job, and whole at its end.
+
+The last one of a batch that is stopped is written here. A process for it takes two seconds to start, which are all that
+whoever stops it may have.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,13 @@ from typing import Any
 import ray
 
 from trax_ray.cluster import failures, remote
+from trax_ray.kinds.failures import failure_of
 
 __all__ = ["Reporting"]
+
+MOST_HERE = 10_000
+"""Tasks of which the report is written in the coordinator's process. That of more takes longer than a process's start,
+and memory that is better asked for."""
 
 
 class Reporting:
@@ -29,7 +38,7 @@ class Reporting:
         self._period_s = period_s
         self._began_at = time.monotonic()
         self._task: Any = None
-        self._loading: Any = None
+        self._hurries = False
 
     def write_if_due(self) -> None:
         """Begin the next one where it is time, and take the last one where it is there."""
@@ -41,19 +50,30 @@ class Reporting:
             self._task = remote.submit_report(self._output_dir, final=False)
 
     def hurry(self) -> None:
-        """The end is near: have the process that writes the last one started, and loaded with what it needs, while what
-        is in flight ends."""
-        if self._task is None and self._loading is None:
-            self._loading = remote.submit_load_report()
+        """The end is near: load what writes the last one, while what is in flight ends."""
+        self._hurries = True
+        remote.load_report()
 
-    def write_the_last(self) -> None:
-        """Write the whole report, and wait for it."""
+    def write_the_last(self, tasks: int) -> None:
+        """Write the whole report, and wait for it.
+
+        Args:
+            tasks: How many the batch has.
+        """
         if self._task is not None:
             self._take()
-        if self._loading is not None:
-            ray.wait([self._loading])
-        self._task = remote.submit_report(self._output_dir, final=True)
-        self._take()
+        if self._hurries and tasks <= MOST_HERE:
+            self._write_here()
+        else:
+            self._task = remote.submit_report(self._output_dir, final=True)
+            self._take()
+
+    def _write_here(self) -> None:
+        try:
+            remote.load_report()(self._output_dir, final=True)
+            self.error = ""
+        except Exception as error:  # noqa: BLE001 - as in a task, whatever it is: the report is made from the journal
+            self.error = failure_of(error).message
 
     def _take(self) -> None:
         self._began_at = time.monotonic()

@@ -28,16 +28,19 @@ class Shut:
         providers: Those that aren't asked now; the empty one stands for the tasks that ask nobody.
         prefetch: Whether the disk has no room for more media.
         cores: Whether no core is left, and no place in a process that many share.
+        starts: Whether as many processes start as may at a time, of those that need no core later.
     """
 
     def __init__(self) -> None:
         self.providers: set[str] = set()
         self.prefetch = False
         self.cores = False
+        self.starts = False
 
     def __contains__(self, group: Group) -> bool:
         return (
             group.provider in self.providers
             or (self.prefetch and group.prefetch)
             or (self.cores and not group.coreless)
+            or (self.starts and group.coreless)
         )

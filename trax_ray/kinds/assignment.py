@@ -19,11 +19,13 @@ class Progress:
         fraction: Share of the attempt's work that is done, 0-1.
         came_bytes: What has come of what it fetches.
         total_bytes: Of how many; 0 where nobody knows.
+        loading: Whether the work hasn't begun: what it needs is being loaded, which takes a core whatever comes then.
     """
 
     fraction: float = 0.0
     came_bytes: int = 0
     total_bytes: int = 0
+    loading: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from trax_ray.core.spec import DEFAULT_MAX_RETRIES
+from trax_ray.core.spec import DEFAULT_MAX_RETRIES, BatchSpec
 from trax_ray.core.task import BatchTask, ResourceRequest, TaskType
 from trax_ray.kinds.assignment import TaskCaller, TaskRunner
 from trax_ray.kinds.codec import from_json, to_json
@@ -34,6 +34,8 @@ class Kind(Generic[D]):
         asks: Whether it asks a provider: its rates, its breaker and the batch's money hold for it.
         resources: What an attempt in a process of its own asks of a node, where nothing else says so.
         needs: Name of the field of its data without which a task makes no sense; empty for none.
+        prepares_calls: Says of a task, in a batch, whether an attempt prepares what is asked on a lane next, as far as
+            one can know before; None where none does.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Kind(Generic[D]):
     asks: bool = False
     resources: ResourceRequest = field(default_factory=ResourceRequest)
     needs: str = ""
+    prepares_calls: Callable[[BatchTask, BatchSpec], bool] | None = None
 
     def __post_init__(self) -> None:
         if (self.runs is None) == (self.calls is None):

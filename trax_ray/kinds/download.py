@@ -17,6 +17,7 @@ from trax_ray.kinds.codec import to_json
 from trax_ray.kinds.fetched import KIND, Downloaded, download, forget_media, known_download, media_folder
 from trax_ray.kinds.hosts import Talk
 from trax_ray.kinds.known import captions_of_site, info_of, site_says
+from trax_ray.providers.registry import is_service
 from trax_ray.store.artifacts import ArtifactStore, content_hash
 from trax_ray.store.download_archive import add_to_archive
 from trax_ray.store.files import bring_to_disk, ensure_folder
@@ -58,7 +59,7 @@ def make_download(assignment: Assignment) -> Iterator[Progress | Outcome]:
         Progress, then one Outcome whose metrics are a `Downloaded`, with what the host's answer means for the
         requests after it.
     """
-    yield Progress(0.0)
+    yield Progress(0.0, loading=True)
     task, data, spec = assignment.task, DOWNLOAD.read(assignment.task), assignment.spec
     layout = Layout.of(spec.output_dir)
     store = ArtifactStore(layout.artifacts)
@@ -182,4 +183,5 @@ DOWNLOAD = Kind(
     asks=True,
     resources=ResourceRequest(num_cpus=0.0, memory_mb=256),
     needs="url",
+    prepares_calls=lambda task, spec: spec.task == "transcribe" and is_service(spec.model or "", spec.base_url),
 )

@@ -108,6 +108,7 @@ ENHANCE = Kind(
     runs=enhance,
     resources=ResourceRequest(num_cpus=0.0, memory_mb=256),  # seconds of work, that wait for no core
     needs="transcript_path",
+    prepares_calls=lambda task, spec: True,
 )
 
 

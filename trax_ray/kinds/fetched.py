@@ -159,7 +159,7 @@ def fetch_again(
 
 def progress_of(told: Told) -> Progress:
     """The same as the sign of life of an attempt."""
-    return Progress(told.fraction, told.bytes, told.total_bytes)
+    return Progress(told.fraction, told.bytes, told.total_bytes, told.loading)
 
 
 def pause_of_requests(spec: BatchSpec) -> float:

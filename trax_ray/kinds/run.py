@@ -16,13 +16,14 @@ from importlib import import_module
 from typing import Any
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.spec import BatchSpec
 from trax_ray.core.task import BatchTask, Outcome
 from trax_ray.errors import ResourceError, SetupError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
 from trax_ray.kinds.failures import failure_of_task
 
-__all__ = ["call", "kind_of", "make_attempt", "make_call", "run", "timed_out"]
+__all__ = ["call", "kind_of", "make_attempt", "make_call", "prepares_calls", "run", "timed_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +49,21 @@ def kind_of(task: BatchTask) -> Kind[Any]:
     return kind
 
 
+def prepares_calls(task: BatchTask, spec: BatchSpec) -> bool:
+    """Whether an attempt at a task prepares what is asked on a lane next, as far as one can know before."""
+    from trax_ray.kinds.table import KINDS
+
+    kind = KINDS.get(task.kind)
+    return kind is not None and kind.prepares_calls is not None and kind.prepares_calls(task, spec)
+
+
 def run(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """Make an attempt at a task of any kind, in a process that makes no other at the same time."""
     kind = kind_of(assignment.task)
     if kind.runs is not None:
         yield from kind.runs(assignment)
     else:  # its lane died under it and others, and it has this process for itself
+        yield Progress()
         yield asyncio.run(_alone(kind, assignment))
 
 

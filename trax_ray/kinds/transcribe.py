@@ -128,6 +128,7 @@ TRANSCRIBE = Kind(
     data=TranscribeData,
     runs=transcribe,
     needs="file_path",
+    prepares_calls=lambda task, spec: is_service(task.data.get("model") or spec.model or "", spec.base_url),
 )
 
 

@@ -71,7 +71,7 @@ def make_youtube(assignment: Assignment) -> Iterator[Progress | Outcome]:
     Yields:
         Progress, then one Outcome whose metrics are a `SiteSays`.
     """
-    yield Progress(0.0)
+    yield Progress(0.0, loading=True)
     task, data, spec = assignment.task, YOUTUBE.read(assignment.task), assignment.spec
     layout = Layout.of(spec.output_dir)
     store = ArtifactStore(layout.artifacts)

@@ -18,8 +18,9 @@ A step may be a list of these, done in order; the last that commits, fails or ex
 `["commit", "signal:a", "hold:b"]` stands between artifact and journal until there is a file b, and makes a file a
 when it has got there.
 
-`data["sleep_s"]` is how long an attempt takes before its step, `data["log"]` a file that gets a line per attempt,
-`data["bytes"]` the size of an artifact's text.
+`data["sleep_s"]` is how long an attempt takes before its step, `data["load_s"]` how long it says before that that its
+process is being loaded, `data["log"]` a file that gets a line per attempt, `data["bytes"]` the size of an artifact's
+text.
 
 `call` is the same as a `BatchSpec.caller`, for tasks that share a process.
 """
@@ -73,7 +74,11 @@ class Logged:
 
 def run(assignment: Assignment) -> Iterator[Progress | Outcome]:
     """Make the attempt that the script has for this number."""
+    loaded = time.monotonic() + float(assignment.task.data.get("load_s", 0.0))
     for word in _play(assignment):
+        while time.monotonic() < loaded:
+            time.sleep(TICK_S)
+            yield Progress(loading=True)
         if isinstance(word, Outcome):
             yield word
         else:

@@ -303,12 +303,15 @@ def admit(
     running: Sequence[BatchTask],
     waiting: Iterable[BatchTask],
     shut: Shut | None = None,
+    starting: int = 0,
 ) -> list[BatchTask]:
     """The waiting tasks, from the first, that may start now.
 
     Tasks that share a process count as workers only: the cores and memory of their process are measured. Those that
     need no core, such as downloads, aren't held up by one that waits for a core: nothing that it waits for is taken
-    from it, and the next recording comes while this one is transcribed.
+    from it, and the next recording comes while this one is transcribed. A process that starts computes, though,
+    whatever it does later: of such tasks no more start at a time than there are cores. Eight at once would all be late,
+    where one by one the first download is well under way before the last one begins.
 
     Args:
         limits: The batch's ceilings.
@@ -316,8 +319,9 @@ def admit(
         running: The tasks that run.
         waiting: The ready tasks, best first. Beyond that none is passed over for a smaller one behind it: priority is
             strict. It is read up to the first task that doesn't fit.
-        shut: Told where no core is left. Then it is read on for those that need none, and whoever gives `waiting`
-            should pass over the others; None reads no further.
+        shut: Told where no core is left, or as many processes start as may. Then it is read on for those that need
+            no core, or start none, and whoever gives `waiting` should pass over the others; None reads no further.
+        starting: Of the tasks that run and need no core, how many wait for their process to start.
 
     Returns:
         At least one when nothing runs and something waits, unless another batch goes first.
@@ -328,10 +332,16 @@ def admit(
     gpus = allowance.gpus - sum(request.num_gpus for request in alone)
     admitted: list[BatchTask] = []
     one_waits = False
+    starts = max(1, int(allowance.cores)) - starting
     if len(running) >= limits.max_workers:
         return []
     for task in waiting:
         if one_waits and (task.shared or task.resources.num_cpus):
+            continue
+        starts_coreless = not task.shared and not task.resources.num_cpus
+        if starts_coreless and starts <= 0 and shut is not None:
+            shut.starts = True
+            memory_mb -= task.resources.memory_mb  # its turn comes in a moment
             continue
         fits = allowance.memory is Memory.OPEN
         fits_beside_memory = True
@@ -356,6 +366,7 @@ def admit(
             one_waits = shut.cores = True
         elif (fits and fits_beside_memory) or first:
             admitted.append(task)
+            starts -= starts_coreless
             if len(running) + len(admitted) == limits.max_workers:
                 break
         else:
