@@ -53,3 +53,16 @@ def test_a_report_that_can_not_be_written_is_told_and_ends_nothing(submitted: li
         place.write_text("in the way")
         reporting.write_the_last(1)
         assert str(place) in reporting.error
+
+
+def test_what_can_not_be_loaded_in_a_hurry_is_told_at_the_end(
+    head: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(remote, "load_report", load)
+    reporting = Reporting("/nowhere", period_s=3600.0)
+    reporting.hurry()
+    reporting.write_the_last(1)
+    assert "No space left on device" in reporting.error

@@ -517,6 +517,13 @@ def test_processes_of_those_that_need_no_core_start_as_many_at_a_time_as_there_a
     assert started([ONE] * 2, CALL) == 2, "they compute for a moment only"
     assert started([], cores=0.5) == 1
     assert started([], cores=0) == 1
+    few = Limits(max_workers=2, memory_limit_mb=99_999)
+    found = admit_tasks(few, first_look(few, idle(2)), [fetch], [fetch, ONE], Shut(), starting=2)
+    assert found == [], "and its place"
+    more = replace(few, max_workers=4)
+    found = admit_tasks(more, first_look(more, idle(2)), [fetch], [fetch, *[CALL] * 9], Shut(), starting=2)
+    assert found == [CALL] * 2
+    assert len(admit_tasks(ROOMY, first_look(ROOMY, idle(2)), [], waiting, Shut())) == 9, "where nobody counts"
     tight = Limits(max_workers=99, memory_limit_mb=1024)
     found = admit_tasks(tight, first_look(tight, idle(2)), [fetch], [fetch, task(1.0, 600)], Shut(), starting=2)
     assert found == [], "its memory is kept for the one whose turn comes next"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.state.events import decode_task, encode
 from trax_ray.core.task import Category, Failure, FailureClass, Outcome, TaskType
 from trax_ray.errors import NetworkError
@@ -118,6 +119,7 @@ def test_a_wall_clock_that_is_set_ends_no_attempt(clocks: Clocks) -> None:
 def odd_figures(given: Assignment) -> Iterator[Progress | Outcome]:
     yield Outcome(
         failure=Failure(FailureClass.TRANSIENT, Category.NETWORK, "busy", "busy", retry_after_s=given.task.data["s"]),
+        signal=ProviderSignal(status=429, retry_after_s=given.task.data["s"], latency_s=0.5),
         metrics={"wer": nan, "speed": inf, "duration_s": 2.5, "words": 3, "outputs": ["a"]},
         node="elsewhere",
         pid=1,
@@ -133,6 +135,7 @@ def test_every_outcome_says_where_it_was_made_and_holds_what_json_has_a_word_for
     assert outcome.metrics == {"wer": None, "speed": None, "duration_s": 2.5, "words": 3, "outputs": ["a"]}
     assert outcome.failure is not None
     assert outcome.failure.retry_after_s == told
+    assert outcome.signal == ProviderSignal(status=429, retry_after_s=told, latency_s=0.5)
     assert (outcome.node, outcome.pid) == (platform.node(), os.getpid())
     assert outcome.memory_peak_mb > 1
 

@@ -107,7 +107,17 @@ def test_what_the_guard_refused_is_said_before_all_else() -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("-1", 0.0), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
+    [
+        ("7", 7.0),
+        ("-1", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("inf", None),
+        ("1e999", None),
+        ("1e300", None),
+        ("nan", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+    ],
 )
 def test_how_long_the_server_wants_us_to_wait(header: str, seconds: float | None) -> None:
     assert described(of_status(429, Retry_After=header), JOB, ())["retry_after_s"] == seconds

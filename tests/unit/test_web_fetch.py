@@ -15,8 +15,8 @@ import pytest
 
 from tests.support.media_server import Answer, Asked, MediaServer
 from trax_ray.errors import NetworkError, UsageError
-from trax_ray.web.fetch import fetch, look
-from trax_ray.web.job import Item, Job, Told
+from trax_ray.web.fetch import fetch, fetch_captions, look
+from trax_ray.web.job import MOST_NAMES, MOST_TEXT, Captions, Item, Job, Told
 from trax_ray.web.process import let_go
 
 TALK = "audio/ogg"
@@ -298,3 +298,40 @@ def test_the_process_has_no_keys_and_ends_with_the_one_that_started_it(
         os.kill(process.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs([loaded, working], timeout=10)
     assert alive == []
+
+
+def test_what_a_site_says_at_endless_length_is_cut() -> None:
+    info = {
+        "id": "a",
+        "title": "t" * 10**6,
+        "description": "\N{SNOWMAN}" * 10**6,
+        "tags": ["tag"] * 10**5,
+        "duration": 3.5,
+    }
+    said = Item.of({**info, "extractor_key": "Own", "_old_archive_ids": ["own b"] * 10**4}, (*info, "chapters"))
+    assert (len(said.title), len(said.info["description"])) == (MOST_TEXT, MOST_TEXT)
+    assert set(said.info) == {"id", "title", "description", "duration"}
+    assert len(said.archive) == MOST_NAMES
+
+
+def test_what_is_known_of_a_page_is_kept_within_reason(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
+    said = b"<meta property='og:description' content='%s'>" % (b"x" * 9_000_000)
+    page = b"<html><title>Storms</title>" + said + b"<audio src='/a.ogg'></audio></html>"
+    web.answers |= {"/storms": Answer(page, "text/html"), "/a.ogg": Answer(weather, TALK)}
+    working = look(job(web, "/storms", tmp_path))
+    while True:
+        try:
+            next(working)
+        except StopIteration as end:
+            item = end.value
+            break
+    assert len(item.info["description"]) == MOST_TEXT
+    assert item.whole == "", "of which it is a part: the site is asked again"
+
+
+def test_captions_alone_are_asked_for_at_once(web: MediaServer, tmp_path: Path) -> None:
+    captions = b"WEBVTT\n\n00:00.000 --> 00:02.000\nRain later.\n"
+    web.answers["/talk.vtt"] = Answer(captions, "text/vtt", bytes_per_s=30.0)
+    offered = Captions(f"{web.url}/talk.vtt", "text/vtt", "en")
+    told = list(fetch_captions(job(web, "/talk.ogg", tmp_path, languages=(), captions=(offered,))))
+    assert not told[-1].loading, "others wait for it to begin"

@@ -6,6 +6,7 @@ whoever stops it may have.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -15,6 +16,8 @@ from trax_ray.cluster import failures, remote
 from trax_ray.kinds.failures import failure_of
 
 __all__ = ["Reporting"]
+
+logger = logging.getLogger(__name__)
 
 MOST_HERE = 10_000
 """Tasks of which the report is written in the coordinator's process. That of more takes longer than a process's start,
@@ -52,7 +55,10 @@ class Reporting:
     def hurry(self) -> None:
         """The end is near: load what writes the last one, while what is in flight ends."""
         self._hurries = True
-        remote.load_report()
+        try:
+            remote.load_report()
+        except Exception as error:  # whoever writes it meets the same, and tells
+            logger.debug("what writes the report can't be loaded", exc_info=error)
 
     def write_the_last(self, tasks: int) -> None:
         """Write the whole report, and wait for it.

@@ -11,13 +11,14 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import import_module
 from typing import Any
 
 from trax_ray.codes import FailureCode
+from trax_ray.core.limits.signals import ProviderSignal
 from trax_ray.core.spec import BatchSpec
-from trax_ray.core.task import BatchTask, Outcome
+from trax_ray.core.task import BatchTask, Failure, Outcome
 from trax_ray.errors import ResourceError, SetupError
 from trax_ray.kinds.assignment import Assignment, Progress
 from trax_ray.kinds.base import Kind
@@ -164,7 +165,8 @@ def _finish(assignment: Assignment, outcome: Outcome, began: float) -> Outcome:
     logger.debug("%s: attempt %d took %.2f s", assignment.task.id, assignment.attempt, time.time() - began)
     return replace(
         outcome,
-        failure=outcome.failure and replace(outcome.failure, retry_after_s=_finite(outcome.failure.retry_after_s)),
+        failure=outcome.failure and replace(outcome.failure, **_finite_of(outcome.failure)),
+        signal=outcome.signal and replace(outcome.signal, **_finite_of(outcome.signal)),
         metrics={name: _finite(value) for name, value in outcome.metrics.items()},
         node=platform.node(),
         pid=os.getpid(),
@@ -172,6 +174,12 @@ def _finish(assignment: Assignment, outcome: Outcome, began: float) -> Outcome:
         ended_at=time.time(),
         memory_peak_mb=round(_peak_mb(), 1),
     )
+
+
+def _finite_of(said: Failure | ProviderSignal) -> dict[str, Any]:
+    """The figures of what a host or a library said."""
+    figures = {each.name: getattr(said, each.name) for each in fields(said)}
+    return {name: _finite(value) for name, value in figures.items() if isinstance(value, float)}
 
 
 def _finite(value: Any) -> Any:

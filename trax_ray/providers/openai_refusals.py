@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
 import ssl
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trax_ray.codes import FailureCode
-from trax_ray.core.limits.signals import ProviderSignal, SignalKind
+from trax_ray.core.limits.signals import ProviderSignal, SignalKind, wait_asked_s
 from trax_ray.core.task import Category, Failure, FailureClass
 from trax_ray.providers.base import Shutdown
 
@@ -180,14 +179,7 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
-    given = headers.get("retry-after")
-    seconds = _number(given)
-    if seconds is not None or not given:
-        return seconds
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(given).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
+    return wait_asked_s(headers.get("retry-after"), now)
 
 
 def duration_s(text: str | None) -> float | None:

@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import select
+import signal
 import sys
 import tempfile
 import threading
@@ -32,6 +33,9 @@ PROGRESS_EVERY_S = 0.5
 SOCKET_TIMEOUT_S = 20.0
 FRAGMENT_RETRIES = 2
 """Of one fragment among hundreds, within one attempt: an attempt for each would use up those of the whole."""
+
+MOST_WHOLE = 8 << 20
+"""Characters of what yt-dlp knows of one recording; those with hundreds of formats have half a million."""
 
 _LINE_BYTES = 1 << 16
 
@@ -82,7 +86,9 @@ def main() -> None:
     line = _line()
     _load(Job.read(line).url if line else "")
     while line:
-        _tell(told, ended=_done(line, told) if line.strip() else 0)
+        ended = _done(line, told) if line.strip() else 0
+        told.write("\n")  # one that was killed may have ended within a line
+        _tell(told, ended=ended)
         line = _line()
 
 
@@ -93,7 +99,25 @@ def _done(line: str, told: TextIO) -> int:
     process = os.fork()
     if process == 0:
         _work(Job.read(line), told)
+    _wait(process)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def _wait(process: int) -> None:
+    """Until a job's process has ended, or whoever wants the job: then it ends, with this one and all others of theirs.
+
+    The job watches for that too. But a regular expression that takes its time lets no other thread of a process run.
+    """
+    try:
+        ended = os.pidfd_open(process)
+    except OSError:  # a kernel that has none
+        return
+    watched = select.poll()
+    watched.register(ended, select.POLLIN)
+    watched.register(0, 0)  # that it is closed is told in any case
+    if any(file == 0 for file, _ in watched.poll()):
+        os.killpg(0, signal.SIGKILL)
+    os.close(ended)
 
 
 def _line() -> str:
@@ -172,6 +196,7 @@ def _do(job: Job, told: TextIO, guard: Guard) -> dict[str, Any]:
         return expand(job, lambda: _yt_dlp(job, told), lambda **line: _tell(told, **line), guard.refused)
     with _yt_dlp(job, told) as ydl:
         if job.task == "captions":
+            _tell(told, progress=Told(0).to_dict())
             return _with_captions(ydl, job, {}, guard).to_dict()
         _tell(told, progress=Told(0, site=_site_of(ydl, job.url)).to_dict())
         if job.task == "fetch" and job.info:
@@ -225,7 +250,9 @@ def _with_captions(ydl: Any, job: Job, info: dict[str, Any], guard: Guard) -> It
         form.pop("cookies", None)  # they are given by the pipe, and kept nowhere
         headers = form.get("http_headers") or {}
         form["http_headers"] = {name: value for name, value in headers.items() if name.lower() != "cookie"}
-    return replace(Item.of(info, _INFO), whole=json.dumps(whole) if info else "", taken=taken)
+    known = json.dumps(whole) if info else ""
+    # What is larger isn't worth keeping: the site is asked again.
+    return replace(Item.of(info, _INFO), whole=known if len(known) <= MOST_WHOLE else "", taken=taken)
 
 
 def _site_of(ydl: Any, url: str) -> str:

@@ -6,12 +6,12 @@ import errno
 import re
 import ssl
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
 from trax_ray.codes import FailureClass, FailureCode
+from trax_ray.core.limits.signals import wait_asked_s
 from trax_ray.web.job import Job
 
 __all__ = ["Live", "Nothing", "Several", "Unusable", "described"]
@@ -192,14 +192,6 @@ def _retry_after_s(error: BaseException) -> float | None:
     for each in _causes(error):
         headers = getattr(getattr(each, "response", None), "headers", None)
         value = headers.get("Retry-After") if headers is not None else None
-        if not value:
-            continue
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            pass
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-        except (TypeError, ValueError):
-            return None
+        if value:
+            return wait_asked_s(value, time())
     return None

@@ -199,6 +199,22 @@ class Entry:
         return asdict(self)
 
 
+MOST_TEXT = 100_000
+"""Characters of one thing that a site says of a recording, and of its JSON where it isn't a text. Descriptions end at
+5,000 on YouTube; a site that says more than this has something else in mind."""
+
+MOST_NAMES = 1_000
+"""Of languages of captions, and of names in an archive."""
+
+
+def _plain(value: Any) -> Any:
+    """What a site says, as JSON types: texts cut where they are too long, what else is too long left out (None)."""
+    if value is None or isinstance(value, str):
+        return value and value[:MOST_TEXT]
+    text = json.dumps(value, default=str)
+    return json.loads(text) if len(text) <= MOST_TEXT else None
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One recording of the web.
@@ -223,12 +239,13 @@ class Item:
     @classmethod
     def of(cls, info: Mapping[str, Any], names: Sequence[str], file: str = "") -> Item:
         """From what yt-dlp says of it."""
-        kept = {name: info[name] for name in names if info.get(name) is not None}
+        kept = {name: _plain(info.get(name)) for name in names}
         captions = info.get("subtitles") or {}
         offered = tuple(sorted(str(language) for language in captions if language != "live_chat"))
         key, own = info.get("extractor_key") or info.get("ie_key"), info.get("id")
         archive = ([f"{key.lower()} {own}"] if key and own else []) + [*(info.get("_old_archive_ids") or ())]
-        return cls(json.loads(json.dumps(kept, default=str)), offered, file, archive=tuple(map(str, archive)))
+        said = {name: value for name, value in kept.items() if value is not None}
+        return cls(said, offered[:MOST_NAMES], file, archive=tuple(map(str, archive[:MOST_NAMES])))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Item:

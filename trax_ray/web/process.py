@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
 from typing import Any
+from weakref import WeakSet
 
 from trax_ray.codes import FailureCode
 from trax_ray.errors import NetworkError
@@ -38,6 +39,11 @@ KEPT_S = 30.0
 SETTLE_S = 2.0
 """How long a job may take to end that has said its last word, seconds, before its process isn't worth keeping."""
 
+MOST_LINE_BYTES = 128 << 20
+"""Of what it says at a time. The largest are a feed or captions of 8 MB, in which each byte may take six."""
+
+_PART_BYTES = 1 << 16
+
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trax_ray.web.child import main; main()"
 
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "SYSTEMROOT")
@@ -54,13 +60,16 @@ class Fetcher:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
+            bufsize=0,
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
             start_new_session=True,
         )
         self._said: Queue[bytes | None] = Queue()
         self._idle = True
         self._code: int | None = None
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        _all.add(self)
 
     def lines(self, job: Job) -> Iterator[dict[str, Any] | None]:
         """Have a job done.
@@ -94,7 +103,11 @@ class Fetcher:
             if self._has_ended(line):
                 return
             assert line is not None
-            yield json.loads(line)
+            try:
+                said = json.loads(line, parse_constant=lambda _: None)
+            except ValueError:  # it was killed within the line, as the next one tells; or there is nothing on it
+                continue
+            yield said
 
     def last_words(self) -> tuple[int | None, str]:
         """How the last job's process ended, as `subprocess` tells it, and what it wrote to its standard error."""
@@ -123,16 +136,28 @@ class Fetcher:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
             self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._complaints):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+        self._listener.join(SETTLE_S)
+        self._close()
+
+    def forget(self) -> None:
+        """Let go of it in a fork of the process that it belongs to, which ends it."""
+        self._process.returncode = 0
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        for stream in (self._process.stdin, self._complaints):
+            with suppress(OSError):
+                stream.close()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
+        left = memoryview(line.encode())
         with suppress(OSError):  # it has ended, and that is heard next
-            self._process.stdin.write(line.encode())
-            self._process.stdin.flush()
+            while left:
+                left = left[self._process.stdin.write(left) or 0 :]
 
     def _has_ended(self, line: bytes | None) -> bool:
         if line is None:
@@ -142,11 +167,19 @@ class Fetcher:
         return self._idle
 
     def _listen(self) -> None:
+        """Take lines until the end, and close what they come by: nobody else may, for that would be under a reader."""
         assert self._process.stdout is not None
-        # A pipe that is closed under a thread that reads is an error of either kind.
-        with suppress(OSError, ValueError):
-            for line in self._process.stdout:
-                self._said.put(line)
+        rest = bytearray()
+        with self._process.stdout as said:
+            while part := os.read(said.fileno(), _PART_BYTES):
+                *whole, last = part.split(b"\n")
+                for line in whole:
+                    self._said.put(bytes(rest + line))
+                    rest.clear()
+                rest += last
+                if len(rest) > MOST_LINE_BYTES:
+                    self._process.kill()
+                    break
         self._said.put(None)
 
 
@@ -171,6 +204,7 @@ def fetcher(*, keep: bool) -> Iterator[Fetcher]:
 
 _lock = threading.Lock()
 _kept: list[tuple[Fetcher, threading.Timer]] = []
+_all: WeakSet[Fetcher] = WeakSet()
 
 
 def _take() -> Fetcher | None:
@@ -185,20 +219,49 @@ def _take() -> Fetcher | None:
 
 
 def _keep(found: Fetcher) -> None:
-    timer = threading.Timer(KEPT_S, let_go)
+    timer = threading.Timer(KEPT_S, _end_kept, [found])
     timer.daemon = True
     with _lock:
-        others = [each for each, _ in _kept]
-        _kept[:] = [(found, timer)]
+        others, _kept[:] = list(_kept), [(found, timer)]
     timer.start()
-    for other in others:  # of another thread
-        other.end()
+    _end(others)  # of another thread
 
 
-@atexit.register
+def _end_kept(idle: Fetcher) -> None:
+    with _lock:
+        found = [each for each in _kept if each[0] is idle]
+        _kept[:] = [each for each in _kept if each[0] is not idle]
+    _end(found)
+
+
 def let_go() -> None:
     """End the one that is kept, if one is."""
     with _lock:
-        found, _kept[:] = [each for each, _ in _kept], []
-    for each in found:
+        found, _kept[:] = list(_kept), []
+    _end(found)
+
+
+def _end(found: Iterable[tuple[Fetcher, threading.Timer]]) -> None:
+    for each, timer in found:
+        timer.cancel()
         each.end()
+
+
+@atexit.register
+def _end_all() -> None:
+    """None outlives this process, and none is ended when threads stand still already."""
+    for each in list(_all):
+        each.end()
+
+
+def _forget_all() -> None:
+    """In a fork: those are the other's, and threads that held the lock aren't here."""
+    global _lock
+    _lock = threading.Lock()
+    _kept.clear()
+    for each in list(_all):
+        each.forget()
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import math
 from dataclasses import dataclass
 from enum import Enum
@@ -9,7 +10,7 @@ from typing import TypeGuard
 
 from trax_ray.codes import FailureCode
 
-__all__ = ["Parks", "ProviderSignal", "SignalKind", "Verdict", "usable"]
+__all__ = ["Parks", "ProviderSignal", "SignalKind", "Verdict", "usable", "wait_asked_s"]
 
 WAIT_MOST_S = 1e9
 """Longest Retry-After that is believed. What is longer than an hour parks the service, and nobody sits it out."""
@@ -136,6 +137,26 @@ class Parks:
 
     code: FailureCode
     words: str
+
+
+def wait_asked_s(given: str | None, now: float) -> float | None:
+    """What a Retry-After header asks to wait, in seconds or as a date.
+
+    Args:
+        given: Its value; None where there is none.
+        now: Seconds since the epoch.
+
+    Returns:
+        Seconds, from 0 to `WAIT_MOST_S`; None where it says nothing that makes sense.
+    """
+    try:
+        seconds = float(given or "")
+    except ValueError:
+        try:
+            seconds = max(0.0, email.utils.parsedate_to_datetime(given or "").timestamp() - now)
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return seconds if usable(seconds) and seconds < WAIT_MOST_S else None
 
 
 def usable(value: float | None) -> TypeGuard[float]:

@@ -303,7 +303,7 @@ def admit(
     running: Sequence[BatchTask],
     waiting: Iterable[BatchTask],
     shut: Shut | None = None,
-    starting: int = 0,
+    starting: int | None = None,
 ) -> list[BatchTask]:
     """The waiting tasks, from the first, that may start now.
 
@@ -321,7 +321,8 @@ def admit(
             strict. It is read up to the first task that doesn't fit.
         shut: Told where no core is left, or as many processes start as may. Then it is read on for those that need
             no core, or start none, and whoever gives `waiting` should pass over the others; None reads no further.
-        starting: Of the tasks that run and need no core, how many wait for their process to start.
+        starting: Of the tasks that run and need no core, how many wait for their process to start; None lets any number
+            start.
 
     Returns:
         At least one when nothing runs and something waits, unless another batch goes first.
@@ -332,8 +333,9 @@ def admit(
     gpus = allowance.gpus - sum(request.num_gpus for request in alone)
     admitted: list[BatchTask] = []
     one_waits = False
-    starts = max(1, int(allowance.cores)) - starting
-    if len(running) >= limits.max_workers:
+    starts = limits.max_workers if starting is None else max(1, int(allowance.cores)) - starting
+    places = limits.max_workers - len(running)
+    if places <= 0:
         return []
     for task in waiting:
         if one_waits and (task.shared or task.resources.num_cpus):
@@ -341,7 +343,11 @@ def admit(
         starts_coreless = not task.shared and not task.resources.num_cpus
         if starts_coreless and starts <= 0 and shut is not None:
             shut.starts = True
-            memory_mb -= task.resources.memory_mb  # its turn comes in a moment
+            # Its turn comes in a moment.
+            memory_mb -= task.resources.memory_mb
+            places -= 1
+            if len(admitted) >= places:
+                break
             continue
         fits = allowance.memory is Memory.OPEN
         fits_beside_memory = True
@@ -367,7 +373,7 @@ def admit(
         elif (fits and fits_beside_memory) or first:
             admitted.append(task)
             starts -= starts_coreless
-            if len(running) + len(admitted) == limits.max_workers:
+            if len(admitted) >= places:
                 break
         else:
             break
