@@ -41,7 +41,7 @@ ORDER = (
 APART = {
     "media": {"store"},
     "store": {"media"},
-    "web": {"core", "media", "store"},
+    "web": {"media", "store"},
     "providers": {"store", "web"},
     "enhance": {"store", "web", "providers"},
     "report": {"enhance", "kinds", "media", "providers", "watching", "web"},

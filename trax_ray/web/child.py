@@ -136,6 +136,8 @@ def _load(url: str) -> None:
     os.environ["YTDLP_NO_PLUGINS"] = "1"
     import yt_dlp.extractor.generic
 
+    import trax_ray.web.errors  # noqa: F401 - for the jobs
+
     for site in yt_dlp.YoutubeDL({"quiet": True, "cachedir": False, "logger": _Quiet()})._ies.values():
         site.suitable(url)
 
