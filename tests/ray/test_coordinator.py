@@ -114,7 +114,7 @@ async def test_dependents_wait_and_fail_with_what_they_need(batch: Start, log: P
 
 
 async def test_pause_lets_nothing_start_and_resume_goes_on(batch: Start, log: Path) -> None:
-    tasks = [make_task(f"t{number}", sleep_s=0.2, log=str(log)) for number in range(4)]
+    tasks = [make_task(f"t{number}", sleep_s=0.2, log=str(log)) for number in range(6)]
     processor = batch(tasks, limits=Limits(max_workers=1))
     running = asyncio.create_task(run(processor))
     await until(processor, lambda progress: progress.completed_tasks >= 1)
