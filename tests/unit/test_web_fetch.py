@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,11 @@ def job(web: MediaServer, path: str, folder: Path, **fields: Any) -> Job:
 
 
 def fetched(job: Job) -> Item:
-    working = fetch(job)
+    return told(fetch(job))
+
+
+def told(working: Generator[Told, None, Item]) -> Item:
+    """What comes of it."""
     while True:
         try:
             assert isinstance(next(working), Told)
@@ -252,13 +257,7 @@ def test_only_the_web_is_asked(tmp_path: Path, url: str) -> None:
 def test_to_look_fetches_no_media(web: MediaServer, weather: bytes, tmp_path: Path) -> None:
     data = weather * 50
     web.answers["/talk.ogg"] = Answer(data, TALK)
-    working = look(job(web, "/talk.ogg", tmp_path))
-    while True:
-        try:
-            next(working)
-        except StopIteration as end:
-            item = end.value
-            break
+    item = told(look(job(web, "/talk.ogg", tmp_path)))
     assert item.title == "talk"
     assert item.file == ""
     assert list(tmp_path.iterdir()) == []
@@ -318,13 +317,7 @@ def test_what_is_known_of_a_page_is_kept_within_reason(web: MediaServer, weather
     said = b"<meta property='og:description' content='%s'>" % (b"x" * 9_000_000)
     page = b"<html><title>Storms</title>" + said + b"<audio src='/a.ogg'></audio></html>"
     web.answers |= {"/storms": Answer(page, "text/html"), "/a.ogg": Answer(weather, TALK)}
-    working = look(job(web, "/storms", tmp_path))
-    while True:
-        try:
-            next(working)
-        except StopIteration as end:
-            item = end.value
-            break
+    item = told(look(job(web, "/storms", tmp_path)))
     assert len(item.info["description"]) == MOST_TEXT
     assert item.whole == "", "of which it is a part: the site is asked again"
 
@@ -333,5 +326,5 @@ def test_captions_alone_are_asked_for_at_once(web: MediaServer, tmp_path: Path) 
     captions = b"WEBVTT\n\n00:00.000 --> 00:02.000\nRain later.\n"
     web.answers["/talk.vtt"] = Answer(captions, "text/vtt", bytes_per_s=30.0)
     offered = Captions(f"{web.url}/talk.vtt", "text/vtt", "en")
-    told = list(fetch_captions(job(web, "/talk.ogg", tmp_path, languages=(), captions=(offered,))))
-    assert not told[-1].loading, "others wait for it to begin"
+    signs = list(fetch_captions(job(web, "/talk.ogg", tmp_path, languages=(), captions=(offered,))))
+    assert not signs[-1].loading, "others wait for it to begin"
