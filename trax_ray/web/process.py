@@ -132,9 +132,7 @@ class Fetcher:
     def end(self) -> None:
         """End it, with all that it has started."""
         if self._process.returncode is None:  # else its number may be another's, and its output has come to its end
-            with suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.kill()
+            self._kill()
             self._process.wait()
         self._listener.join(SETTLE_S)
         self._close()
@@ -145,6 +143,12 @@ class Fetcher:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._close()
+
+    def _kill(self) -> None:
+        """Kill it and the job's process, of which it is the group's first."""
+        with suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def _close(self) -> None:
         assert self._process.stdin is not None
@@ -178,7 +182,7 @@ class Fetcher:
                     rest.clear()
                 rest += last
                 if len(rest) > MOST_LINE_BYTES:
-                    self._process.kill()
+                    self._kill()
                     break
         self._said.put(None)
 
